@@ -1,0 +1,47 @@
+"""Frames of a whole split: decoded once into memory where they fit, otherwise read from the clips' archives."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.clips import Clip
+from face.crop import area_reduce
+
+BASE_SIZE = 128
+MEMORY_SHARE = 0.25
+"""Of the machine's RAM: decoded frames are kept when they fit in it."""
+
+
+class FrameStore:
+    """128 px faces of many clips by (clip, frame). `cache`: auto | memory | disk."""
+
+    def __init__(self, clips: list[Clip], cache: Literal["auto", "memory", "disk"] = "auto"):
+        self.clips = clips
+        counts = [clip.info.frames for clip in clips]
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        self._memory = self._load() if cache == "memory" or (cache == "auto" and fits) else None
+
+    def get(self, clip: int, indices: np.ndarray) -> np.ndarray:
+        """(n, 128, 128, 3) uint8."""
+        if self._memory is not None:
+            return self._memory[self._starts[clip] + indices]
+        return self._read(clip, indices)
+
+    def _read(self, clip: int, indices: np.ndarray) -> np.ndarray:
+        return np.stack([area_reduce(face, BASE_SIZE) for face in self.clips[clip].faces(indices)])
+
+    def _load(self) -> np.ndarray:
+        memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)
+
+        def load(clip: int) -> None:
+            memory[self._starts[clip]:self._starts[clip + 1]] = self._read(clip, np.arange(self.clips[clip].info.frames))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in tqdm(pool.map(load, range(len(self.clips))), total=len(self.clips), desc="decode", unit="clip", leave=False,
+                          mininterval=1):
+                pass
+        return memory

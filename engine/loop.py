@@ -1,0 +1,109 @@
+"""What every training loop needs: device, schedule, averaged weights, one guarded step."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+
+
+@dataclass
+class OptimConfig:
+    """`optim` section: AdamW with a short warm-up, then cosine to `final` times the rate."""
+
+    lr: float = 5e-4
+    betas: list[float] | None = None
+    weight_decay: float = 0.01
+    warmup: int = 100
+    final: float = 0.05
+    clip: float = 1.0
+    """Largest gradient norm."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones to use."""
+
+    def __post_init__(self) -> None:
+        self.betas = self.betas or [0.9, 0.99]
+
+
+@dataclass
+class RunConfig:
+    """`run` section: length, rhythm and place of a run."""
+
+    name: str = "run"
+    folder: str = "runs"
+    steps: int = 10000
+    batch: int = 32
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 50
+    checkpoint_every: int = 500
+    validate_every: int = 1000
+    keep: int = 2
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises InputError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {name}: no CUDA device is visible; use auto or cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: expected auto, cpu or cuda") from error
+
+
+def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
+    """Rate of `step`: linear warm-up, then half a cosine from lr to lr * final at `steps`."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    progress = min((step - config.warmup) / max(steps - config.warmup, 1), 1.0)
+    return config.lr * (config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True)
+
+
+class Ema:
+    """Running average of a network's weights; buffers (BatchNorm statistics) are copied."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self._steps = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Early on the average follows faster, so that it forgets the random start."""
+        self._steps += 1
+        decay = min(self.decay, self._steps / (self._steps + 9))
+        parameters = dict(network.named_parameters())
+        names = [name for name in self.average if name in parameters]
+        torch._foreach_lerp_([self.average[name] for name in names], [parameters[name] for name in names], 1 - decay)
+        for name, value in network.named_buffers():
+            self.average[name].copy_(value)
+
+    def state_dict(self) -> dict:
+        return {"average": self.average, "steps": self._steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.average, self._steps = state["average"], state["steps"]
+
+
+def apply_step(loss: Tensor, values: dict[str, Tensor], step: int, optimizer: torch.optim.Optimizer,
+               parameters: list[nn.Parameter], lr: float, clip: float) -> None:
+    """Backward, clip and step. Raises InputError naming the step and the terms when the loss is not finite."""
+    if not torch.isfinite(loss):
+        bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
+        raise InputError(f"step {step}: loss term {', '.join(bad)} is not finite; the last checkpoint is kept: "
+                         "lower optim.lr or look at the data, then run the same command again")
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()

@@ -1,0 +1,330 @@
+"""The two-stage chain on a file: track, crop, stage 1, sketch, stage 2, paste back.
+
+    from engine.pipeline import LipSync, lip_sync
+    lip_sync("face.mp4", "speech.wav", "out.mp4")                      # a file
+    for frame in LipSync().frames("face.mp4", "speech.wav"): ...       # frames as they are made
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from engine.loop import pick_device
+from engine.precision import PrecisionName, choose_precision
+from engine.sound import sound_features
+from engine.timeline import gaps, median_step, shown_frames
+from errors import InputError
+from face.crop import area_reduce, box_transforms, crop, fit_transforms
+from face.detect import make_detector
+from face.landmark_net import LandmarkNet
+from face.mask import paste_mask
+from face.paste import paste_face, paste_rect
+from face.sketch import draw_sketch
+from face.track import Track, track_faces
+from media.audio import SAMPLE_RATE, audio_window_at, read_audio
+from media.video import Frame, VideoReader, VideoWriter
+from models.checkpoint import load_network
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase, face_input
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+@dataclass
+class FaceConfig:
+    """`face` section."""
+
+    backend: Literal["mediapipe", "face_alignment"] = "mediapipe"
+    crop: Literal["template", "box"] = "template"
+    """`box`: upright boxes, as published weights were trained on."""
+    index: int = 0
+    """Which face: 0 the largest track, 1 the next."""
+    reference: Literal["closed", "first"] = "closed"
+    """The one reference frame: closed mouth and frontal, or the first (published)."""
+
+
+@dataclass
+class AudioConfig:
+    """`audio` section."""
+
+    window: Literal["centred", "published"] = "centred"
+    """`published`: the mel window convention of published training."""
+
+
+@dataclass
+class InferenceConfig:
+    """Everything about inference that is not a file name."""
+
+    base: str = str(CHECKPOINTS / "base_light.safetensors")
+    hr: str | None = str(CHECKPOINTS / "hr_light_256.safetensors")
+    face: FaceConfig = field(default_factory=FaceConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    batch: int = 8
+    crf: int = 18
+    device: str = "auto"
+    precision: PrecisionName = "auto"
+
+
+@dataclass
+class Report:
+    """What was done to one file. `passed` are the stretches (s) without a face, shown as they were."""
+
+    frames: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    passed: list[tuple[float, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - start
+
+    def timed(self, stage: str, items: Iterable) -> Iterator:
+        """Pass `items` on, counting the time spent making them to `stage`."""
+        iterator = iter(items)
+        while True:
+            with self.time(stage):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values())
+        stages = ", ".join(f"{name} {value / max(total, 1e-9):.0%}" for name, value in self.seconds.items())
+        return f"{self.frames} frames, {self.frames / max(total, 1e-9):.1f} frames/s ({stages})"
+
+
+@dataclass
+class _Item:
+    """One frame on its way through the chain; `transform` is None where it passes through."""
+
+    frame: Frame
+    shown: Fraction
+    transform: np.ndarray | None = None
+    shot: int = 0
+    face: np.ndarray | None = None
+    base: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    sketch: np.ndarray | None = None
+
+
+class LipSync:
+    """Loaded networks and landmark models; use it for one file after another."""
+
+    def __init__(self, config: InferenceConfig | None = None):
+        """Raises InputError where a checkpoint is missing or holds another network."""
+        self.config = config or InferenceConfig()
+        self.device = pick_device(self.config.device)
+        self.base = self._load(self.config.base, HyperLipsBase)
+        self.hr = None if self.config.hr is None else self._load(self.config.hr, HRDecoder)
+        self.size = 128 * (1 if self.hr is None else self.hr.config.scale)
+        self.landmarks = LandmarkNet()
+        self.report = Report()
+
+    def _load(self, path: str, kind: type) -> torch.nn.Module:
+        network = load_network(path, self.device)
+        if not isinstance(network, kind):
+            raise InputError(f"{path} holds a {type(network).__name__}, expected a {kind.__name__}; pass another checkpoint")
+        return network
+
+    def frames(self, face: str | Path, audio: str | Path) -> Iterator[tuple[Frame, Fraction]]:
+        """Yield (frame, time in s) in order, with the mouth repainted; `self.report` fills on the way.
+
+        Raises InputError for unreadable files, a sound without samples, or a picture without a face.
+        """
+        self.report = Report()
+        wave = read_audio(audio)
+        reader = VideoReader(face)
+        times, track, transforms = self._track(reader)
+        with self.report.time("sound"):
+            features = sound_features(wave, self.base.config.audio)
+        reference = self._reference(reader, track, transforms)
+        half = median_step(times, reader.fps) / 2
+        self._choose_precision(features, reference)
+        duration = Fraction(len(wave), SAMPLE_RATE)
+        shown = self.report.timed("decode", shown_frames(reader, times, duration))
+        items = (self._crop(frame, when, transforms, track) for frame, when in shown)
+        based = (item for chunk in _chunks(items, self.config.batch)
+                 for item in self._paint_base(chunk, features, half, reference))
+        for chunk in _chunks(_smoothed(based), self.config.batch):
+            for item in self._finish(chunk, reference):
+                self.report.frames += 1
+                yield item.frame, item.shown
+        self.report.notes += reader.notes
+
+    def _track(self, reader: VideoReader) -> tuple[list[Fraction], Track, np.ndarray]:
+        config, times = self.config.face, []
+
+        def pictures() -> Iterator[tuple[np.ndarray, float]]:
+            for frame in reader:
+                times.append(Fraction(frame.time))
+                yield frame.rgb(), float(frame.time)
+
+        with self.report.time("track"):
+            tracks = track_faces(pictures(), make_detector(config.backend, device=self.device.type))
+        if not tracks:
+            raise InputError(f"{reader.path}: no face found in any frame; expected a video or picture that shows one")
+        if config.index >= len(tracks):
+            raise InputError(f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0")
+        track = tracks[config.index]
+        self.report.passed = gaps(~track.present, times)
+        fit = box_transforms(track.box, track.present, track.shot) if config.crop == "box" else \
+            fit_transforms(track.rigid, track.present, track.shot)
+        return times, track, fit
+
+    def _reference(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8: one fixed face, so that nothing flickers."""
+        usable = np.flatnonzero(track.present & ~track.interpolated)
+        cost = track.lip_gap[usable] + 0.3 * np.abs(track.yaw[usable])
+        chosen = usable[0] if self.config.face.reference == "first" else usable[cost.argmin()]
+        with self.report.time("decode"):
+            frame = next(islice(iter(reader), int(chosen), None))
+        return crop(frame.rgb(), transforms[chosen], self.size)
+
+    def _crop(self, frame: Frame, shown: Fraction, transforms: np.ndarray, track: Track) -> _Item:
+        if not track.present[frame.index]:
+            return _Item(frame, shown)
+        with self.report.time("crop"):
+            transform = transforms[frame.index]
+            return _Item(frame, shown, transform, int(track.shot[frame.index]), crop(frame.rgb(), transform, self.size))
+
+    def _paint_base(self, chunk: list[_Item], features: np.ndarray, half: Fraction, reference: np.ndarray) -> list[_Item]:
+        """Stage 1 and its landmarks for the items that show a face."""
+        items = [item for item in chunk if item.transform is not None]
+        if not items:
+            return chunk
+        with self.report.time("base"), torch.inference_mode():
+            kind = self.base.config.audio
+            windows = [audio_window_at(features, item.shown + half, kind, convention=self.config.audio.window) for item in items]
+            faces = np.stack([area_reduce(item.face, 128) for item in items])
+            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, area_reduce(reference, 128))
+        with self.report.time("landmarks"):
+            points = self.landmarks.landmarks(base)[0]
+        for item, image, found in zip(items, base, points, strict=True):
+            item.base, item.landmarks = image, found
+        return chunk
+
+    def _base(self, windows: torch.Tensor, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        references = self._tensor(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
+        with self.base_precision.autocast(self.device):
+            output = self.base(windows.to(self.device), face_input(self._tensor(faces, self.base), references))
+        return self._image(output, self.base)
+
+    def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
+        """Stage 2 and paste-back."""
+        items = [item for item in chunk if item.transform is not None]
+        if not items:
+            return chunk
+        faces = [item.base for item in items]
+        if self.hr is not None:
+            with self.report.time("hr"), torch.inference_mode():
+                sketches = np.stack([draw_sketch(item.landmarks) for item in items])
+                faces = self._hr(np.stack(faces), sketches, np.stack([item.face for item in items]), reference)
+        with self.report.time("paste"):
+            for item, painted in zip(items, faces, strict=True):
+                rect = paste_rect(item.transform, item.frame.size)
+                mask = paste_mask(item.landmarks, self.size)
+                blended = paste_face(item.frame.rgb(rect), rect, painted, mask, item.transform)
+                item.frame.write_rgb(rect, blended)
+        return chunk
+
+    def _hr(self, base: np.ndarray, sketches: np.ndarray, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        lines = torch.from_numpy(sketches).to(self.device)[:, None].float().div(255).expand(-1, 3, -1, -1)
+        inputs = [self._tensor(base, self.hr).float() / 255, lines]
+        if self.hr.config.reference:
+            shown = self._tensor(reference[None], self.hr)[None].expand(len(base), 1, -1, -1, -1)
+            inputs.append(face_input(self._tensor(faces, self.hr), shown))
+        with self.hr_precision.autocast(self.device):
+            return self._image(self.hr(*inputs), self.hr)
+
+    def _choose_precision(self, features: np.ndarray, reference: np.ndarray) -> None:
+        window = audio_window_at(features, Fraction(0), self.base.config.audio)
+        windows = torch.from_numpy(np.repeat(window[None], self.config.batch, 0).astype(np.float32))
+        faces = np.repeat(reference[None], self.config.batch, 0)
+        small = np.stack([area_reduce(face, 128) for face in faces])
+
+        def try_base(precision):
+            self.base_precision = precision
+            with torch.inference_mode():
+                self._base(windows, small, small[0])
+
+        def try_hr(precision):
+            self.hr_precision = precision
+            with torch.inference_mode():
+                self._hr(small, small[..., 0], faces, reference)
+
+        with self.report.time("set-up"):
+            self.base_precision = choose_precision(self.config.precision, self.base, try_base, f"infer {self.config.batch}")
+            if self.hr is not None:
+                self.hr_precision = choose_precision(self.config.precision, self.hr, try_hr, f"infer {self.config.batch}")
+
+    def _tensor(self, images: np.ndarray, network: torch.nn.Module) -> torch.Tensor:
+        """(n, S, S, 3) RGB uint8 -> (n, 3, S, S) uint8 in the network's channel order."""
+        ordered = images[..., ::-1] if network.channel_order == "bgr" else images
+        return torch.from_numpy(np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))).to(self.device)
+
+    @staticmethod
+    def _image(output: torch.Tensor, network: torch.nn.Module) -> np.ndarray:
+        """(n, 3, S, S) 0..1 in the network's channel order -> (n, S, S, 3) RGB uint8."""
+        images = (output.float().clamp(0, 1) * 255).round().byte().cpu().numpy().transpose(0, 2, 3, 1)
+        return images[..., ::-1] if network.channel_order == "bgr" else images
+
+
+def lip_sync(face: str | Path, audio: str | Path, output: str | Path, config: InferenceConfig | None = None,
+             engine: LipSync | None = None) -> Report:
+    """Make the face in `face` speak `audio`, into `output`; returns what was done. `engine` saves loading again.
+
+    Raises InputError for bad input; no output is left then.
+    """
+    reader = VideoReader(face)
+    wave_seconds = Fraction(len(read_audio(audio)), SAMPLE_RATE)
+    with VideoWriter(output, reader.size, reader.fps, colour=reader.colour, audio_from=audio, duration=wave_seconds,
+                     crf=(config or InferenceConfig()).crf) as writer:
+        engine = engine or LipSync(config)
+        for frame, shown in engine.frames(face, audio):
+            with engine.report.time("encode"):
+                writer.write(frame, time=shown)
+    return engine.report
+
+
+def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _smoothed(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Landmarks smoothed 1-2-1 over neighbours of the same shot, one frame of look-ahead."""
+    before: np.ndarray | None = None
+    item: _Item | None = None
+    for following in items:
+        if item is not None:
+            before = _smooth(item, before, following)
+            yield item
+        if item is None or following.shot != item.shot:
+            before = None
+        item = following
+    if item is not None:
+        _smooth(item, before, None)
+        yield item
+
+
+def _smooth(item: _Item, before: np.ndarray | None, following: _Item | None) -> np.ndarray | None:
+    """Smooth the landmarks of `item`; returns its raw ones, for the frame after it."""
+    raw = item.landmarks
+    if raw is None:
+        return None
+    after = following.landmarks if following is not None and following.shot == item.shot else None
+    item.landmarks = (2 * raw + (raw if before is None else before) + (raw if after is None else after)) / 4
+    return raw

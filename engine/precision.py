@@ -1,0 +1,113 @@
+"""float32 or bf16, contiguous or channels_last: measured, since two-core machines differ sixfold in it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+PrecisionName = Literal["auto", "float32", "bf16"]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hyperlips" / "precision.json"
+_WARMUP, _REPEATS = 1, 3
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a network runs: autocast to bf16 or not, weights in channels_last or not."""
+
+    bf16: bool
+    channels_last: bool
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """The network in this memory layout (in place)."""
+        return network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+
+    def __str__(self) -> str:
+        return f"{'bf16' if self.bf16 else 'float32'}{', channels_last' if self.channels_last else ''}"
+
+
+def choose_precision(name: PrecisionName, network: nn.Module, work: Callable[[Precision], None], purpose: str) -> Precision:
+    """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its dtype.
+
+    `purpose` tells apart measurements of one network, e.g. "train" and "infer".
+    """
+    kinds = {"auto": (False, True), "float32": (False,), "bf16": (True,)}[name]
+    shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
+    text = "|".join([platform.processor(), _cpu_name(), str(next(network.parameters()).device), torch.__version__,
+                     str(torch.get_num_threads()), purpose, name, shapes])
+    key = hashlib.sha1(text.encode()).hexdigest()
+    cache = _read_cache()
+    if key not in cache:
+        candidates = [Precision(bf16, layout) for bf16 in kinds for layout in (False, True)]
+        seconds = {candidate: _measure(network, candidate, work) for candidate in candidates}
+        best = min(seconds, key=seconds.__getitem__)
+        cache[key] = [best.bf16, best.channels_last]
+        _write_cache(cache)
+    precision = Precision(*cache[key])
+    precision.place(network)
+    return precision
+
+
+def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> Precision:
+    """choose_precision for one training step of `trainer(batch) -> (loss, terms)`; leaves no gradient or statistic behind."""
+    batch = {key: value.to(device) for key, value in batch.items()}
+    buffers = {key: value.clone() for key, value in trainer.named_buffers()}
+
+    def work(precision: Precision) -> None:
+        with precision.autocast(device):
+            loss = trainer(batch)[0]
+        loss.backward()
+
+    precision = choose_precision(name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}")
+    trainer.zero_grad(set_to_none=True)
+    for key, value in trainer.named_buffers():
+        value.copy_(buffers[key])
+    return precision
+
+
+def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision], None]) -> float:
+    """Best of a few runs, seconds."""
+    precision.place(network)
+    seconds = []
+    for run in range(_WARMUP + _REPEATS):
+        start = time.perf_counter()
+        work(precision)
+        if next(network.parameters()).is_cuda:
+            torch.cuda.synchronize()
+        if run >= _WARMUP:
+            seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line for line in lines if line.startswith("model name")), "") + next(
+        (line for line in lines if line.startswith("flags")), "")
+
+
+def _read_cache() -> dict[str, list[bool]]:
+    try:
+        return json.loads(CACHE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_cache(cache: dict[str, list[bool]]) -> None:
+    """Keep the choice; a home that cannot be written only means measuring again."""
+    with contextlib.suppress(OSError):
+        CACHE.parent.mkdir(parents=True, exist_ok=True)
+        aside = CACHE.with_suffix(f".{os.getpid()}")
+        aside.write_text(json.dumps(cache), encoding="utf-8")
+        os.replace(aside, CACHE)

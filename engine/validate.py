@@ -1,0 +1,75 @@
+"""Validation of a stage-1 network by the lips it paints: what the loss alone does not tell."""
+
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from datasets.base import lip_boxes
+from datasets.clips import FPS, load_clips
+from datasets.frames import FrameStore
+from face.landmark_net import LandmarkNet
+from media.audio import audio_windows
+from metrics.landmark import articulation, best_lag, correlation, fast_part, lip_gap
+from models.hyperlips import face_input
+
+BATCH = 16
+
+
+class LipValidator:
+    """Generates every frame of up to `count` clips of a split, spread over its persons, from a closed-mouth reference."""
+
+    def __init__(self, data: str, split: str, audio: str, references: int, count: int):
+        clips = load_clips(data, split)
+        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count, len(clips)))]
+        self.store, self.references = FrameStore(chosen, "memory"), references
+        self.audio = [audio_windows(clip.features(audio), np.arange(clip.info.frames), Fraction(FPS), audio) for clip in chosen]
+        self.landmarks = LandmarkNet()
+
+    def __call__(self, network: nn.Module, device: torch.device) -> tuple[dict[str, float], np.ndarray]:
+        """Means over the clips of lip_r, fast_r, fast_best (best lag), articulation and mouth_psnr (dB); a strip to look at.
+
+        The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips.
+        """
+        rows, columns = [], []
+        for number, clip in enumerate(self.store.clips):
+            real = self.store.get(number, np.arange(clip.info.frames))
+            reference = np.argsort(lip_gap(clip.landmarks))[:self.references]
+            output = generate(network, self.audio[number], real, real[reference], device)
+            points = self.landmarks.landmarks(output)[0]
+            rows.append(_scores(points, clip.landmarks, output, real))
+            if len(columns) < 6:
+                frame = int(lip_gap(clip.landmarks).argmax())
+                masked = real[frame].copy()
+                masked[len(masked) // 2:] = 0
+                columns.append(np.concatenate([masked, real[reference[0]], output[frame], real[frame]]))
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1)
+
+
+@torch.inference_mode()
+def generate(network: nn.Module, audio: np.ndarray, faces: np.ndarray, references: np.ndarray, device: torch.device) -> np.ndarray:
+    """Stage-1 faces (n, 128, 128, 3) uint8 for audio windows (n, ...), source faces and references (R, 128, 128, 3) uint8."""
+    network.eval()
+    pictures = torch.from_numpy(np.ascontiguousarray(references.transpose(0, 3, 1, 2))).to(device)
+    outputs = []
+    for start in range(0, len(faces), BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(faces[start:start + BATCH].transpose(0, 3, 1, 2))).to(device)
+        sound = torch.from_numpy(np.asarray(audio[start:start + BATCH], np.float32)).to(device)
+        shown = pictures[None].expand(len(batch), *pictures.shape)
+        output = network(sound, face_input(batch, shown))
+        outputs.append((output.float().clamp(0, 1) * 255).round().byte().cpu().numpy().transpose(0, 2, 3, 1))
+    return np.concatenate(outputs)
+
+
+def _scores(points: np.ndarray, real_points: np.ndarray, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    gap, real_gap = lip_gap(points), lip_gap(real_points)
+    fast, real_fast = fast_part(gap), fast_part(real_gap)
+    errors = []
+    for box, generated, wanted in zip(lip_boxes(real_points).round().astype(int), output, real, strict=True):
+        x0, y0, x1, y1 = box.clip(0, 127)
+        errors.append(cv2.norm(generated[y0:y1, x0:x1], wanted[y0:y1, x0:x1], cv2.NORM_L2SQR) / (3 * (y1 - y0) * (x1 - x0)))
+    return {"lip_r": correlation(gap, real_gap), "fast_r": correlation(fast, real_fast),
+            "fast_best": best_lag(fast, real_fast)[0], "articulation": articulation(gap, real_gap),
+            "mouth_psnr": float(10 * np.log10(255**2 / max(np.mean(errors), 1e-3)))}

@@ -1,0 +1,82 @@
+"""Make the face in a video or picture speak new audio.
+
+    python inference.py                                                  the built-in demo -> results/demo.mp4
+    python inference.py --face VIDEO --audio SOUND --output OUT.mp4
+
+The work is engine.pipeline.lip_sync; this is its command line.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from engine.config import load_config
+from engine.pipeline import InferenceConfig, lip_sync
+from errors import InputError, run_cli
+
+ROOT = Path(__file__).resolve().parent
+DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"
+DEMO_AUDIO = ROOT / "assets" / "grid_s1_demo.wav"
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--face", metavar="VIDEO_OR_IMAGE", help="who speaks")
+    parser.add_argument("--audio", metavar="AUDIO_OR_VIDEO", help="what is said")
+    parser.add_argument("--output", metavar="OUT.mp4", help="default results/demo.mp4 for the demo")
+    parser.add_argument("--base", metavar="CKPT", help="stage-1 weights (default: the shipped ones)")
+    stage2 = parser.add_mutually_exclusive_group()
+    stage2.add_argument("--hr", metavar="CKPT", help="stage-2 weights (default: the shipped ones)")
+    stage2.add_argument("--base-only", action="store_true", help="paste the 128 px face of stage 1")
+    parser.add_argument("--device", help="auto, cpu or cuda")
+    parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")
+    parser.add_argument("--config", default=str(ROOT / "configs" / "inference.yaml"), metavar="YAML")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the config")
+    parser.add_argument("--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)")
+    return parser.parse_args()
+
+
+def configure(args: argparse.Namespace) -> InferenceConfig:
+    config = load_config(InferenceConfig, args.config, args.set)
+    config.base = args.base or config.base
+    config.hr = None if args.base_only else args.hr or config.hr
+    config.device = args.device or config.device
+    if args.face_index is not None:
+        config.face.index = args.face_index
+    return config
+
+
+def demo_still(folder: Path) -> Path:
+    """The public-domain portrait inside scikit-image as a picture file."""
+    import cv2
+    from skimage import data
+    path = folder / "astronaut.png"
+    cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR))
+    return path
+
+
+def main() -> None:
+    args = parse_arguments()
+    config = configure(args)
+    if (args.face is None) != (args.audio is None):
+        raise InputError(f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo")
+    with tempfile.TemporaryDirectory() as folder:
+        face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
+        if args.face is None and args.demo == "still":
+            face = demo_still(Path(folder))
+        if args.face is not None and args.output is None:
+            raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
+        output = Path(args.output or ROOT / "results" / "demo.mp4")
+        if args.output is None:
+            output.parent.mkdir(exist_ok=True)
+        report = lip_sync(face, audio, output, config)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for start, end in report.passed:
+        print(f"note: no face from {start:.2f} s to {end:.2f} s of the source; shown as it was", file=sys.stderr)
+    print(f"{output}: {report}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

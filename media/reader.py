@@ -1,0 +1,242 @@
+"""Reading videos and stills: upright frames with true times, forwards and backwards, in bounded memory."""
+
+from array import array
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+
+from errors import InputError
+from media.frame import Colour, Frame, Planes, pad_even, planes_of, to_420
+from media.source import PROBE_FRAMES, decode, open_input, picture_stream
+
+STILL_FPS = Fraction(25)
+_CHUNK_FRAMES = 64
+_CHUNK_BYTES = 256 << 20
+_NO_TIME = -(1 << 63)
+
+
+class VideoReader:
+    """The first picture stream of a file. Iterate over it (again and again) for its frames in order.
+
+    fps: average rate; size: (width, height) in px, upright and even; source_size: before padding; is_still: one picture;
+    is_variable: the steps between frames differ; colour: tags; notes: what the user should be told.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.notes: list[str] = []
+        with open_input(path) as container:
+            stream = _pictures(container, self.path)
+            image = container.format.name == "image2" or container.format.name.endswith("_pipe")
+            self._time_base = stream.time_base
+            shown = self._probe(container, stream)
+            self.fps = _rate(stream)
+        self._count = 1
+        self._stamps: array | None = None
+        self._keys: list[int] = []
+        self._timed = self.is_variable = False
+        if not image:
+            self._read_packets(shown)
+        self.is_still = self._count == 1
+        if self.is_still:
+            self.fps = STILL_FPS
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames: an estimate until the file has been read through once."""
+        return len(self._stamps) if self._stamps is not None else self._count
+
+    @property
+    def times(self) -> list[Fraction]:
+        """Time of every frame in s after the first one. Reads the file through if that has not been done."""
+        self._read_through()
+        return self._times(self._stamps)
+
+    def __iter__(self) -> Iterator[Frame]:
+        shown, keys = array("q"), []
+        clock = _Clock(self)
+        with open_input(self.path) as container:
+            stream = _pictures(container, self.path)
+            stream.thread_type = "AUTO"
+            for index, picture in enumerate(decode(container, stream, self.notes)):
+                shown.append(_NO_TIME if picture.pts is None else picture.pts)
+                if picture.key_frame:
+                    keys.append(index)
+                yield Frame(index, clock.next(shown[-1]), self._planes(picture), self.colour)
+        self._stamps, self._keys = shown, keys
+
+    def reversed_frames(self) -> Iterator[Frame]:
+        """The same frames from last to first, at most 64 in memory.
+
+        Pieces between key frames are decoded one after another from the end. Where a file cannot be entered at its key frames,
+        each piece is decoded from the start instead: slow, but with the same result.
+        """
+        self._read_through()
+        times = self._times(self._stamps)
+        chunk = max(1, min(_CHUNK_FRAMES, _CHUNK_BYTES * 2 // (3 * self.size[0] * self.size[1])))
+        stop = len(times)
+        while stop:
+            key = max((key for key in self._keys if key < stop), default=0)
+            start = max(key, stop - chunk)
+            planes = self._stretch(start, stop, key)
+            while planes:
+                stop -= 1
+                yield Frame(stop, times[stop], planes.pop(), self.colour)
+
+    def _stretch(self, start: int, stop: int, key: int) -> list[Planes]:
+        """Planes of frames start..stop - 1, entering the file at frame `key` if possible."""
+        wanted = self._stamps[start:stop]
+        if key and _NO_TIME not in wanted:
+            with open_input(self.path) as container:
+                stream = _pictures(container, self.path)
+                try:
+                    container.seek(self._stamps[key], stream=stream)
+                except av.FFmpegError:
+                    return self._from_start(start, stop)
+                found = []
+                for picture in decode(container, stream):
+                    if not found and picture.pts != wanted[0]:
+                        if picture.pts is not None and picture.pts > max(wanted):
+                            break
+                        continue
+                    if picture.pts != wanted[len(found)]:
+                        break
+                    found.append(self._planes(picture))
+                    if len(found) == len(wanted):
+                        return found
+        return self._from_start(start, stop)
+
+    def _from_start(self, start: int, stop: int) -> list[Planes]:
+        found = []
+        with open_input(self.path) as container:
+            stream = _pictures(container, self.path)
+            stream.thread_type = "AUTO"
+            for index, picture in enumerate(decode(container, stream)):
+                if index >= stop:
+                    break
+                if index >= start:
+                    found.append(self._planes(picture))
+        return found
+
+    def _read_through(self) -> None:
+        if self._stamps is None:
+            for _ in self:
+                pass
+
+    def _times(self, shown: array) -> list[Fraction]:
+        clock = _Clock(self)
+        return [clock.next(pts) for pts in shown]
+
+    def _probe(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[int | None]:
+        """Timestamps of the first decoded pictures; sets size, rotation and colour from the very first."""
+        shown = []
+        for picture in decode(container, stream):
+            if not shown:
+                self._keep_shape(picture, stream.sample_aspect_ratio or Fraction(1))
+            shown.append(picture.pts)
+            if len(shown) == PROBE_FRAMES:
+                break
+        if not shown:
+            raise InputError(f"found no picture that can be decoded in {self.path}, expected a video or an image, check that it "
+                             "plays")
+        return shown
+
+    def _keep_shape(self, picture: av.VideoFrame, aspect: Fraction) -> None:
+        self._stored = picture.width, picture.height
+        quarter_turns, rest = divmod(int(picture.rotation), 90)
+        self._turns = quarter_turns % 4
+        if rest:
+            self.notes.append(f"a rotation of {picture.rotation} degrees was ignored")
+        width, height = self._stored[::-1] if self._turns % 2 else self._stored
+        self.source_size = width, height
+        self.size = width + width % 2, height + height % 2
+        if self.size != self.source_size:
+            self.notes.append(f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge")
+        rgb = picture.format.is_rgb or picture.format.name.startswith("pal")
+        full = picture.color_range == 2 or picture.format.name.startswith("yuvj")
+        aspect = 1 / aspect if self._turns % 2 else aspect
+        if rgb:  # converted below; BT.709, 16..235 is what players take for granted
+            self.colour = Colour(1, 1, 1, 1, aspect)
+        else:
+            self.colour = Colour(int(picture.colorspace), 2 if full else int(picture.color_range), int(picture.color_primaries),
+                                 int(picture.color_trc), aspect)
+
+    def _planes(self, picture: av.VideoFrame) -> Planes:
+        if (picture.width, picture.height) != self._stored:
+            note = f"pictures that change their size were scaled to {self._stored[0]}x{self._stored[1]}"
+            if note not in self.notes:
+                self.notes.append(note)
+        if picture.format.name not in ("yuv420p", "yuvj420p") or (picture.width, picture.height) != self._stored:
+            picture = to_420(picture, self._stored, self.colour)
+        planes = planes_of(picture)
+        if self.size != self.source_size:
+            planes = pad_even(planes[0]), planes[1], planes[2]
+        if self._turns:
+            planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
+        return planes
+
+    def _read_packets(self, shown: list[int | None]) -> None:
+        """Decide from the packets' timestamps, without decoding, whether time can be told from them, and count frames."""
+        stamps = array("q")
+        self._count = 0
+        with open_input(self.path) as container:
+            stream = _pictures(container, self.path)
+            try:
+                for packet in container.demux(stream):
+                    if packet.size and not packet.is_discard:
+                        self._count += 1
+                        if packet.pts is not None:
+                            stamps.append(packet.pts)
+            except av.FFmpegError as error:
+                self.notes.append(f"the file breaks off after {self._count} pictures ({error.strerror})")
+        if self._count == 1:
+            return
+        self._timed = None not in shown and all(a < b for a, b in pairwise(shown))
+        if not self._timed:
+            self.notes.append(f"timestamps do not increase: frames are timed by number at {float(self.fps):g} per second")
+            return
+        steps = np.diff(np.unique(np.array(stamps, np.int64))) * float(self._time_base)
+        if len(steps) and np.ptp(steps) > max(0.1 * np.median(steps), 2.5 * float(self._time_base)):
+            self.is_variable = True
+            self.notes.append(f"variable frame rate ({float(self.fps):.4g} on average): every frame keeps its own time")
+
+
+class _Clock:
+    """Turns the timestamps of successive frames into s after the first frame, strictly increasing."""
+
+    def __init__(self, reader: VideoReader):
+        self._reader = reader
+        self._first: int | None = None
+        self._last: Fraction | None = None
+        self._index = -1
+
+    def next(self, stamp: int) -> Fraction:
+        reader = self._reader
+        self._index += 1
+        if not reader._timed:
+            return self._index / reader.fps
+        if self._first is None:
+            self._first = stamp
+        time = (stamp - self._first) * reader._time_base
+        if self._last is not None and (stamp == _NO_TIME or time <= self._last):
+            note = "some timestamps do not increase: those frames follow the one before at the average rate"
+            if note not in reader.notes:
+                reader.notes.append(note)
+            time = self._last + 1 / reader.fps
+        self._last = time
+        return time
+
+
+def _pictures(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    stream = picture_stream(container)
+    if stream is None:
+        raise InputError(f"found no picture in {path}, expected a video or an image, give a file with a face in it")
+    return stream
+
+
+def _rate(stream: av.VideoStream) -> Fraction:
+    return Fraction(next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS))

@@ -1,0 +1,246 @@
+"""Writing H.264 video with AAC sound: exact times, original tags, and nothing left behind after a failure."""
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from errors import InputError
+from media.audio import channels
+from media.frame import Colour, Frame, pad_even, rgb_to_planes, to_av
+from media.source import first_picture_time, open_input
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+BT709 = Colour(1, 1, 1, 1)
+
+_FINE = 90000
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_AAC_BITS = 96000
+_AAC_BLOCK = 1024
+
+
+class VideoWriter:
+    """Context manager that writes frames to `path` (mp4, m4v, mov or mkv).
+
+    The file is written beside `path` under a temporary name and takes its place when the block ends well; after an exception
+    nothing is left. size: (width, height) in px, padded to even numbers; fps: rate of frames written without a time.
+    colour: tags of the output (default: those of the first Frame, BT.709 for RGB arrays).
+    Sound: `audio` = ((samples,) or (samples, channels) float32, rate in Hz), or `audio_from` = a file whose sound is kept at its
+    own rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame and ends after
+    `duration` s at the latest. crf, preset: of x264; qp: fixed quantiser instead of crf, 0 for lossless.
+    Raises InputError, before any frame is written, for an output that cannot be written or a sound that cannot be read.
+    """
+
+    def __init__(self, path: str | Path, size: tuple[int, int], fps: Fraction, colour: Colour | None = None,
+                 audio: tuple[np.ndarray, int] | str | Path | None = None, audio_from: str | Path | None = None,
+                 duration: Fraction | float | None = None, crf: float = 18, preset: str = "veryfast", qp: int | None = None):
+        if isinstance(audio, (str, Path)):
+            audio, audio_from = None, audio
+        if audio is not None and audio_from is not None:
+            raise ValueError("give audio or audio_from, not both")
+        self.path = Path(path)
+        self.notes: list[str] = []
+        self.size = size[0] + size[0] % 2, size[1] + size[1] % 2
+        self._source_size = tuple(size)
+        if self.size != self._source_size:
+            self.notes.append(f"odd size {size[0]}x{size[1]} was padded to {self.size[0]}x{self.size[1]} by repeating the edge")
+        self.fps = Fraction(fps)
+        self.frames_written = 0
+        self._colour = colour
+        self._options = {"preset": preset, **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
+        self._audio, self._audio_from = audio, audio_from
+        self._duration = None if duration is None else Fraction(duration)
+        # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
+        steps = self.fps.numerator
+        self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
+        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._container: av.container.OutputContainer | None = None
+        self._video: av.VideoStream | None = None
+        self._waiting: av.VideoFrame | None = None
+        self._sound: _Sound | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it")
+        if self.path.is_dir():
+            raise InputError(f"found a folder at {self.path}, expected a file name for the output, choose another name")
+
+    def __enter__(self) -> "VideoWriter":
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.touch()
+        except OSError as error:
+            raise InputError(f"found {self.path.parent} not writable ({error.strerror}), expected a folder to write "
+                             f"{self.path.name} into, choose another output") from error
+        try:
+            self._open()
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+                os.replace(self._temporary, self.path)
+        finally:
+            self._discard()
+
+    def write(self, frame: Frame | np.ndarray, time: Fraction | float | None = None) -> None:
+        """Append a Frame, or an RGB array (H, W, 3) uint8, shown at `time` s (default: frames written so far / fps)."""
+        if self._video is None:
+            self._add_video(frame)
+        if isinstance(frame, Frame):
+            planes = frame.planes
+        else:
+            if frame.shape[1::-1] != self._source_size:
+                raise ValueError(f"frame of {frame.shape[1]}x{frame.shape[0]} in a video of {self._source_size}")
+            planes = rgb_to_planes(pad_even(frame), self._colour)
+        if planes[0].shape[::-1] != self.size:
+            raise ValueError(f"frame of {planes[0].shape[::-1]} in a video of {self.size}")
+        picture = to_av(planes)
+        shown = self.frames_written / self.fps if time is None else Fraction(time)
+        picture.pts, picture.time_base = round(shown / self._time_base), self._time_base
+        if self._waiting is not None:
+            if picture.pts <= self._waiting.pts:
+                raise ValueError(f"frame {self.frames_written} at {float(shown)} s does not come after the one before")
+            self._encode(picture.pts - self._waiting.pts)
+        self._waiting = picture
+        self.frames_written += 1
+
+    def _open(self) -> None:
+        if self._audio is not None:
+            self._sound = _Sound(*_from_wave(*self._audio))
+        elif self._audio_from is not None:
+            self._sound = _Sound(*_from_file(self._audio_from))
+        options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
+        self._container = av.open(str(self._temporary.resolve()), "w", options=options)
+
+    def _add_video(self, frame: Frame | np.ndarray) -> None:
+        """Streams can be set up only now, when the colour is known."""
+        if self._colour is None:
+            self._colour = frame.colour if isinstance(frame, Frame) else BT709
+        video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
+        video.width, video.height = self.size
+        video.pix_fmt = "yuv420p"
+        context = video.codec_context
+        context.time_base = self._time_base
+        context.sample_aspect_ratio = self._colour.aspect
+        context.colorspace, context.color_range = self._colour.space, self._colour.range
+        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        if self._sound is not None:
+            self._sound.add_to(self._container, self._duration)
+        self._video = video
+
+    def _encode(self, duration: int) -> None:
+        """Encode the waiting frame, whose duration is known only when the next one comes, and the sound up to it."""
+        picture, self._waiting = self._waiting, None
+        picture.duration = duration
+        if self._sound is not None:
+            self._sound.write_until(self._container, (picture.pts + duration) * self._time_base)
+        self._container.mux(self._video.encode(picture))
+
+    def _finish(self) -> None:
+        if self._waiting is None:
+            raise ValueError(f"no frame was written to {self.path}")
+        self._encode(round(1 / self.fps / self._time_base))
+        self._container.mux(self._video.encode(None))
+        if self._sound is not None:
+            self._sound.finish(self._container)
+        self._close()
+
+    def _close(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def _discard(self) -> None:
+        """Close whatever is open; remove the temporary file where it was not renamed."""
+        try:
+            self._close()
+        except (av.FFmpegError, OSError, ValueError):
+            pass  # the file is thrown away, so it does not matter that it cannot be completed
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+class _Sound:
+    """A sound on its way into a container: pieces of (channels, samples) float32 at `rate`, written in step with the picture."""
+
+    def __init__(self, rate: int, pieces: Iterator[np.ndarray]):
+        self._rate = rate
+        self._pieces = pieces
+        self._ready = next(pieces)
+        self._layout = "mono" if len(self._ready) == 1 else "stereo"
+        self._written = 0
+        self._last: int | None = None
+
+    def add_to(self, container: av.container.OutputContainer, duration: Fraction | None) -> None:
+        """Add the AAC stream; the sound ends after `duration` s at the latest."""
+        rate = self._rate if self._rate in _AAC_RATES else 48000
+        self._stream = container.add_stream("aac", rate=rate, layout=self._layout, format="fltp")
+        self._stream.bit_rate = _AAC_BITS * len(self._ready)
+        self._last = None if duration is None else round(duration * self._rate)
+
+    def write_until(self, container: av.container.OutputContainer, seconds: Fraction) -> None:
+        """Encode everything heard before `seconds`."""
+        while self._ready is not None and self._written < seconds * self._rate:
+            self._encode(container)
+
+    def finish(self, container: av.container.OutputContainer) -> None:
+        """Encode what is left."""
+        while self._ready is not None:
+            self._encode(container)
+        container.mux(self._stream.encode(None))
+
+    def close(self) -> None:
+        """Close the file the sound comes from."""
+        self._pieces.close()
+
+    def _encode(self, container: av.container.OutputContainer) -> None:
+        piece, self._ready = self._ready, next(self._pieces, None)
+        if self._last is not None:
+            piece = piece[:, :self._last - self._written]
+            if self._written + piece.shape[1] >= self._last:
+                self._ready = None
+        if piece.shape[1]:
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=self._layout)
+            frame.sample_rate, frame.time_base, frame.pts = self._rate, Fraction(1, self._rate), self._written
+            self._written += piece.shape[1]
+            container.mux(self._stream.encode(frame))
+
+
+def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
+    wave = np.asarray(wave, np.float32)
+    wave = (wave[:, None] if wave.ndim == 1 else wave).T
+    if len(wave) not in (1, 2) or not wave.shape[1]:
+        raise ValueError(f"sound of {wave.shape[1]} samples and {len(wave)} channels, expected some samples, mono or stereo")
+    return int(rate), (wave[:, start:start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
+
+
+def _from_file(path: str | Path) -> tuple[int, Iterator[np.ndarray]]:
+    """Rate and pieces of a file's sound, decoded as they are asked for."""
+    pieces = _decoded(path, first_picture_time(path))
+    rate = next(pieces)
+    if rate is None:
+        raise InputError(f"found no sound in {path}, expected a sound stream with samples, give the sound as a file of its own")
+    return rate, pieces
+
+
+def _decoded(path: str | Path, origin: Fraction | None) -> Iterator[int | np.ndarray | None]:
+    """First the rate (None without sound), then the pieces."""
+    with open_input(path) as container:
+        parts = channels(container, origin, stereo=True) if container.streams.audio else iter(())
+        first = next(parts, None)
+        yield first and first[0]
+        if first is not None:
+            yield first[1]
+            for _, piece in parts:
+                yield piece

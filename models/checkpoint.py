@@ -1,0 +1,193 @@
+"""The one door for weights: our safetensors files, and published checkpoints."""
+
+import dataclasses
+import json
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from errors import InputError
+from models.discriminators import BaseDiscriminator, DiscriminatorConfig, HRDiscriminator
+from models.hr_decoder import HRConfig, HRDecoder
+from models.hyperlips import BaseConfig, HyperLipsBase
+from models.published import from_published
+from models.syncnet import SyncConfig, SyncExpert, SyncNetV2
+from models.whisper import WhisperConfig, WhisperFrontEnd
+
+_NETWORKS: dict[str, tuple[type[nn.Module], type | None]] = {
+    "HyperLipsBase": (HyperLipsBase, BaseConfig),
+    "HRDecoder": (HRDecoder, HRConfig),
+    "BaseDiscriminator": (BaseDiscriminator, DiscriminatorConfig),
+    "HRDiscriminator": (HRDiscriminator, DiscriminatorConfig),
+    "SyncExpert": (SyncExpert, SyncConfig),
+    "SyncNetV2": (SyncNetV2, None),
+    "WhisperFrontEnd": (WhisperFrontEnd, WhisperConfig),
+}
+_RESERVED = ("network", "config", "channel_order")
+_HALF_MAX = torch.finfo(torch.float16).max
+
+
+def save_network(
+    path: str | Path, network: nn.Module, metadata: Mapping[str, str] | None = None, half: bool = True
+) -> None:
+    """Write a safetensors file that `load_network` rebuilds: weights, class, config and `metadata` (text to text).
+
+    `half` stores float weights in half precision, except running statistics and what half precision cannot hold.
+    Written aside, then renamed.
+    """
+    path = Path(path)
+    kind = type(network).__name__
+    config = getattr(network, "config", None)
+    details = {
+        "network": kind,
+        "config": json.dumps({} if config is None else dataclasses.asdict(config)),
+        "channel_order": getattr(network, "channel_order", "rgb"),
+    }
+    clash = [key for key in metadata or {} if key in _RESERVED]
+    if kind not in _NETWORKS or clash:
+        raise ValueError(f"cannot save {kind} with metadata {clash}: unknown class or reserved names")
+    tensors = {key: _stored(key, value, half) for key, value in network.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, aside, {**(metadata or {}), **details})
+        aside.chmod(0o666 & ~_umask())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """safetensors writes files only their owner can read; ours get the usual rights."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _stored(key: str, value: Tensor, half: bool) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    if not half or not value.is_floating_point() or "running_" in key:
+        return value
+    fits = bool((value.abs() < _HALF_MAX).all())
+    return value.half() if fits else value
+
+
+def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
+
+    `network.channel_order` says what order of colours its pictures have: published weights want bgr. Raises
+    InputError for a missing or broken file, an unknown network, or keys and shapes that do not fit.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    if "network" in metadata:
+        network = _from_metadata(path, metadata)
+    else:
+        published = from_published(state)
+        if published is None:
+            raise InputError(
+                f"{path} is of no known network (keys: {_some(list(state))}); expected our safetensors or a published "
+                "HyperLips, sync expert or SyncNet v2 checkpoint"
+            )
+        network, state = published
+    _check_fit(path, network, state)
+    network.load_state_dict(state)
+    return network.to(device).eval()
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The text metadata of a safetensors checkpoint. Raises InputError where there is none to read."""
+    return _read_safetensors(_existing(Path(path)), tensors=False)[1]
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
+        hint = f"in that folder: {', '.join(beside[:5])}" if beside else "no checkpoint lies in that folder"
+        raise InputError(f"found no checkpoint {path}; {hint}")
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _existing(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
+
+
+def _read_safetensors(path: Path, tensors: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            names = file.keys() if tensors else []
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        blocked = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        if not blocked:
+            raise InputError(
+                f"{path} is not a PyTorch checkpoint; expected a .pth with a state dict, or our .safetensors"
+            ) from error
+        raise InputError(
+            f"{path} holds objects that run code on loading ({', '.join(sorted(set(blocked)))}) and is not read; "
+            "expected tensors only: save its state dict anew where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+        raise InputError(
+            f"{path} is not a PyTorch checkpoint, or a broken one ({type(error).__name__}); copy or download it again"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict; expected tensors by name, alone or under 'state_dict'")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
+    kind = metadata["network"]
+    if kind not in _NETWORKS:
+        raise InputError(
+            f"{path} holds a {kind}, expected one of {', '.join(_NETWORKS)}; was it made by a newer version?"
+        )
+    network_class, config_class = _NETWORKS[kind]
+    try:
+        values: dict[str, Any] = json.loads(metadata.get("config", "{}"))
+        network = network_class() if config_class is None else network_class(config=config_class(**values))
+    except (ValueError, TypeError, InputError) as error:
+        raise InputError(f"{path}: its config does not fit {kind}: {error}; was it made by another version?") from error
+    network.channel_order = metadata.get("channel_order", "rgb")
+    return network
+
+
+def _check_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    wanted = network.state_dict()
+    problems = []
+    for label, keys in (("missing", wanted.keys() - state.keys()), ("unexpected", state.keys() - wanted.keys())):
+        if keys:
+            problems.append(f"{len(keys)} {label}: {_some(sorted(keys))}")
+    shapes = [
+        f"{key} {list(state[key].shape)} (expected {list(wanted[key].shape)})"
+        for key in sorted(wanted.keys() & state.keys())
+        if state[key].shape != wanted[key].shape
+    ]
+    if shapes:
+        problems.append(f"{len(shapes)} of another shape: {_some(shapes)}")
+    if problems:
+        raise InputError(
+            f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}; pass a checkpoint of that network"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,22 @@
+"""Throw-away head that teaches the audio path to hear lips before any picture is painted."""
+
+from torch import Tensor, cat, nn
+
+EAR_SCALE = 4.0
+"""Head outputs are in units of this many px of the 128 crop, so that they are about 1."""
+
+
+class EarHead(nn.Module):
+    """Lip and chin points from the hyper vectors: list of (N, hyper_width) -> (N, 20, 2) px of the 128 crop, mean-free."""
+
+    def __init__(self, inputs: int, points: int = 20):
+        super().__init__()
+        self.linear = nn.Linear(inputs, points * 2)
+
+    def forward(self, vectors: list[Tensor]) -> Tensor:
+        return EAR_SCALE * self.linear(cat(vectors, 1).float()).unflatten(1, (-1, 2))
+
+
+def ear_loss(predicted: Tensor, points: Tensor) -> Tensor:
+    """L1 between predicted and real points (N, 20, 2), in units of EAR_SCALE px."""
+    return (predicted - points).abs().mean() / EAR_SCALE

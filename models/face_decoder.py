@@ -1,0 +1,148 @@
+"""Rewritten latents to a face: RobustVideoMatting's recurrent decoder (arXiv 2108.11515), with or without its GRUs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import ConvNormReLU
+
+
+class ConvGRU(nn.Module):
+    """Convolutional GRU over (N, C, H, W), N = clips x frames. Every clip starts from a zero state.
+
+    The published network lets every frame start from zero (`recurrent=False`): then the reset gate and the
+    state's share of the kernels are idle and are left out of the sum.
+    """
+
+    def __init__(self, channels: int, recurrent: bool):
+        super().__init__()
+        self.gates = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.channels, self.recurrent = channels, recurrent
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        if not self.recurrent or frames == 1:
+            return self._first(x)
+        clips = x.unflatten(0, (-1, frames))
+        states = [self._first(clips[:, 0])]
+        for frame in clips.unbind(1)[1:]:
+            states.append(self._step(frame, states[-1]))
+        return torch.stack(states, 1).flatten(0, 1)
+
+    def _first(self, x: Tensor) -> Tensor:
+        count = self.channels
+        update = torch.sigmoid(F.conv2d(x, self.gates.weight[count:, :count], self.gates.bias[count:], padding=1))
+        return update * torch.tanh(F.conv2d(x, self.candidate.weight[:, :count], self.candidate.bias, padding=1))
+
+    def _step(self, x: Tensor, state: Tensor) -> Tensor:
+        reset, update = torch.sigmoid(self.gates(torch.cat([x, state], 1))).chunk(2, 1)
+        candidate = torch.tanh(self.candidate(torch.cat([x, reset * state], 1)))
+        return (1 - update) * state + update * candidate
+
+
+class HalfGRU(nn.Module):
+    """A ConvGRU over the second half of the channels; the first half passes through."""
+
+    def __init__(self, channels: int, recurrent: bool):
+        super().__init__()
+        self.gru = ConvGRU(channels // 2, recurrent)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        kept, remembered = x.chunk(2, 1)
+        return torch.cat([kept, self.gru(remembered, frames)], 1)
+
+
+class UpBlock(nn.Module):
+    """Bilinear x2, join the latent and the input picture of that size, convolve, and remember where there is a GRU."""
+
+    def __init__(self, inputs: int, outputs: int, gru: str):
+        super().__init__()
+        self.conv = ConvNormReLU(inputs, outputs, bias=False)
+        self.memory = None if gru == "none" else HalfGRU(outputs, gru == "recurrent")
+
+    def forward(self, x: Tensor, latent: Tensor, picture: Tensor, frames: int) -> Tensor:
+        x = self.conv(torch.cat([upsample(x), latent, picture], 1))
+        return x if self.memory is None else self.memory(x, frames)
+
+
+class FullSizeHead(nn.Module):
+    """Published end, at 128 px: (N, inputs, 64, 64) and the picture (N, C, 128, 128) -> logits (N, 3, 128, 128)."""
+
+    def __init__(self, inputs: int, picture: int, full_channels: int, output_channels: int):
+        super().__init__()
+        self.block = nn.Sequential(
+            ConvNormReLU(inputs + picture, full_channels, bias=False),
+            ConvNormReLU(full_channels, full_channels, bias=False),
+        )
+        self.refine = nn.Sequential(
+            ConvNormReLU(full_channels, full_channels, residual=True),
+            ConvNormReLU(full_channels, full_channels, residual=True),
+            ConvNormReLU(full_channels, output_channels),
+        )
+        self.output = nn.Conv2d(output_channels, 3, 1)
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        return self.output(self.refine(self.block(torch.cat([upsample(x), picture], 1))))
+
+
+class ShuffleHead(nn.Module):
+    """Light end: stay at 64 px and unfold 12 channels into 128 px. (N, inputs, 64, 64) -> logits (N, 3, 128, 128)."""
+
+    def __init__(self, inputs: int, output_channels: int):
+        super().__init__()
+        self.refine = ConvNormReLU(inputs, output_channels, bias=False)
+        self.output = nn.Conv2d(output_channels, 12, 3, padding=1)
+
+    def forward(self, x: Tensor, picture: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.output(self.refine(x)), 2)
+
+
+class FaceDecoder(nn.Module):
+    """Four latents and the input picture -> face.
+
+    `size` is the side it works at: at 128 the picture joins at every size; at 64 its full detail joins once, folded
+    into four times the channels at 64 px.
+    """
+
+    def __init__(
+        self,
+        picture: int,
+        latents: Sequence[int],
+        channels: Sequence[int],
+        full_channels: int,
+        output_channels: int,
+        size: int,
+        gru: str,
+    ):
+        super().__init__()
+        self.fold = size == 64
+        bottleneck = latents[3]
+        self.memory = None if gru == "none" else HalfGRU(bottleneck, gru == "recurrent")
+        pictures = (picture, picture, 4 * picture if self.fold else picture)
+        self.ups = nn.ModuleList()
+        inputs = bottleneck
+        for outputs, latent, shown in zip(channels, reversed(latents[:3]), pictures):
+            self.ups.append(UpBlock(inputs + latent + shown, outputs, gru))
+            inputs = outputs
+        self.head = (
+            ShuffleHead(inputs, output_channels)
+            if self.fold
+            else FullSizeHead(inputs, picture, full_channels, output_channels)
+        )
+
+    def forward(self, latents: Sequence[Tensor], picture: Tensor, frames: int = 1) -> Tensor:
+        """Latents at 64 ... 8 px and the picture (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
+        half = F.avg_pool2d(picture, 2)
+        quarter = F.avg_pool2d(half, 2)
+        pictures = (F.avg_pool2d(quarter, 2), quarter, F.pixel_unshuffle(picture, 2) if self.fold else half)
+        x = latents[3] if self.memory is None else self.memory(latents[3], frames)
+        for up, latent, shown in zip(self.ups, reversed(latents[:3]), pictures):
+            x = up(x, latent, shown, frames)
+        return torch.sigmoid(self.head(x, picture))
+
+
+def upsample(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -1,0 +1,105 @@
+"""Stage 2: from the 128 px face and its landmark sketch to a face of 128, 256 or 512 px (arXiv 2310.05720)."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from errors import InputError
+from models.blocks import ConvNormReLU, UpConvNormReLU
+from models.presets import check_choice, check_widths, fill
+
+BASE_SIZE = 128
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {"width": 64, "residuals": 2, "head_width": 32, "reference": False, "residual": False},
+    "light": {"width": 32, "residuals": 1, "head_width": 0, "size": BASE_SIZE, "reference": True, "residual": True},
+}
+
+
+@dataclass
+class HRConfig:
+    """Shape of HRDecoder. None means the preset's value. Raises InputError for values that cannot be built."""
+
+    preset: Literal["published", "light"] = "light"
+    scale: Literal[1, 2, 4] = 2
+    """Output side / 128."""
+    width: int | None = None
+    residuals: int | None = None
+    """Residual convolutions at 128 px, or after each doubling of the size, beside the first one."""
+    head_width: int | None = None
+    """Channels of one more convolution before the last; 0 leaves it out."""
+    size: int | None = None
+    """Largest side it convolves at (published: the output's); the rest is a pixel shuffle."""
+    reference: bool | None = None
+    """Also read [masked face | reference face] at the output's size, folded to 128 px."""
+    residual: bool | None = None
+    """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew."""
+
+    def __post_init__(self) -> None:
+        fill(self, PRESETS)
+        check_choice("scale", self.scale, (1, 2, 4))
+        if self.size is None:
+            self.size = BASE_SIZE * self.scale
+        sizes = [BASE_SIZE * factor for factor in (1, 2, 4) if factor <= self.scale]
+        if self.size not in sizes:
+            raise InputError(
+                f"size is {self.size}, expected one of {', '.join(map(str, sizes))} with scale {self.scale}"
+            )
+        check_widths("width", [self.width], 1)
+        check_widths("residuals", [self.residuals], 1)
+        if self.head_width != 0:
+            check_widths("head_width", [self.head_width], 1)
+
+
+class HRDecoder(nn.Module):
+    """Images are (N, 3, H, W) in 0..1, channels in `channel_order`."""
+
+    channel_order = "rgb"
+    """`bgr` where published weights are loaded."""
+
+    def __init__(self, scale: int | None = None, config: HRConfig | None = None):
+        """`scale` alone gives the light decoder of that scale; beside a config it replaces the config's."""
+        super().__init__()
+        config = config or HRConfig()
+        if scale is not None and scale != config.scale:
+            size = None if config.size == BASE_SIZE * config.scale else config.size
+            config = replace(config, scale=scale, size=size)
+        self.config = config
+        width = config.width
+        inputs = 6 + (6 * config.scale**2 if config.reference else 0)
+        self.entry = nn.Sequential(ConvNormReLU(inputs, width), ConvNormReLU(width, width, residual=True))
+        doublings = (config.size // BASE_SIZE).bit_length() - 1
+        body: list[nn.Module] = []
+        for _ in range(max(doublings, 1)):
+            body += [UpConvNormReLU(width, width)] if doublings else []
+            body += [ConvNormReLU(width, width, residual=True) for _ in range(config.residuals)]
+        self.body = nn.Sequential(*body)
+        self.head = ConvNormReLU(width, config.head_width) if config.head_width else nn.Identity()
+        self.shuffle = BASE_SIZE * config.scale // config.size
+        self.output = nn.Conv2d(config.head_width or width, 3 * self.shuffle**2, 1)
+        if config.residual:  # start close to the enlarged face
+            with torch.no_grad():
+                self.output.weight.mul_(0.1)
+                self.output.bias.zero_()
+
+    def forward(self, base: Tensor, sketch: Tensor, reference: Tensor | None = None) -> Tensor:
+        """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
+
+        `reference` (N, 6, S, S) = [masked face | reference face] is given just where the config has it (ValueError).
+        With `residual`, only eval mode clamps to 0..1, so that training keeps its gradient.
+        """
+        if (reference is not None) != self.config.reference:
+            found = "missing" if reference is None else "given"
+            raise ValueError(f"reference is {found}, config.reference is {self.config.reference}")
+        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, self.config.scale)] if self.config.reference else [])
+        x = self.output(self.head(self.body(self.entry(torch.cat(inputs, 1)))))
+        x = F.pixel_shuffle(x, self.shuffle)
+        if not self.config.residual:
+            return torch.sigmoid(x)
+        scale = self.config.scale
+        enlarged = base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
+        x = x + enlarged
+        return x if self.training else x.clamp(0, 1)

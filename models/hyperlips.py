@@ -1,0 +1,192 @@
+"""Stage 1: HyperLipsBase paints the lower half of a 128 px face to an audio window (arXiv 2310.05720)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+from models.audio_encoder import LEVELS, make_audio_encoder
+from models.face_decoder import FaceDecoder
+from models.face_encoder import make_face_encoder
+from models.hyper import ConcatBlock, HyperBlock, HyperNet
+from models.mobilenet import TRUNK_CHANNELS
+from models.presets import check_choice, check_widths, fill
+
+_WINDOWS = {"mel": 16, "whisper": 18}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {
+        "audio": "mel",
+        "trunk": "mobilenet",
+        "latent_channels": [16, 24, 40, 128],
+        "hyper_width": 64,
+        "audio_width": 128,
+        "rewrite_levels": [0, 1, 2, 3],
+        "condition": "hyper",
+        "decoder_channels": [80, 40, 32],
+        "full_channels": 64,
+        "output_channels": 32,
+        "decoder_size": 128,
+        "gru": "zero_state",
+    },
+    "light": {
+        "audio": "whisper",
+        "trunk": "plain",
+        "latent_channels": [16, 24, 40, 96],
+        "hyper_width": 64,
+        "audio_width": 128,
+        "rewrite_levels": [1, 2, 3],
+        "condition": "hyper",
+        "decoder_channels": [64, 40, 32],
+        "full_channels": 32,
+        "output_channels": 32,
+        "decoder_size": 64,
+        "gru": "none",
+    },
+}
+
+
+@dataclass
+class BaseConfig:
+    """Shape of HyperLipsBase. None means the preset's value. Raises InputError for values that cannot be built."""
+
+    preset: Literal["published", "light"] = "light"
+    audio: Literal["mel", "whisper"] | None = None
+    """Front end whose windows `forward` takes."""
+    trunk: Literal["mobilenet", "plain"] | None = None
+    """Of the face encoder, and of the mel audio encoder."""
+    latent_channels: list[int] | None = None
+    """At 64, 32, 16 and 8 px; the mobilenet trunk fixes the first three."""
+    hyper_width: int | None = None
+    audio_width: int | None = None
+    """Length of the one audio vector (not used by mel with the mobilenet trunk)."""
+    audio_window: int | None = None
+    """mel frames (a multiple of 16) or Whisper features."""
+    rewrite_levels: list[int] | None = None
+    """Which of the four latents audio rewrites; the others pass through."""
+    condition: Literal["hyper", "concat"] | None = None
+    """Audio writes kernels, or joins the latent as constant maps (ablation)."""
+    decoder_channels: list[int] | None = None
+    """At 16, 32 and 64 px."""
+    full_channels: int | None = None
+    """At 128 px; only with decoder_size 128."""
+    output_channels: int | None = None
+    """Before the last convolution."""
+    decoder_size: Literal[64, 128] | None = None
+    """Largest size the decoder convolves at; 64 ends in a pixel shuffle."""
+    gru: Literal["none", "zero_state", "recurrent"] | None = None
+    """Decoder memory: none, restarted at every frame (published), or carried through a sequence call."""
+    references: int = 1
+    """Reference faces after the masked one."""
+
+    def __post_init__(self) -> None:
+        fill(self, PRESETS)
+        check_choice("audio", self.audio, _WINDOWS)
+        if self.audio_window is None:
+            self.audio_window = _WINDOWS[self.audio]
+        check_choice("trunk", self.trunk, ("mobilenet", "plain"))
+        check_choice("condition", self.condition, ("hyper", "concat"))
+        check_choice("gru", self.gru, ("none", "zero_state", "recurrent"))
+        check_choice("decoder_size", self.decoder_size, (64, 128))
+        check_widths("latent_channels", self.latent_channels, LEVELS)
+        check_widths("decoder_channels", self.decoder_channels, 3)
+        for key in ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references"):
+            check_widths(key, [getattr(self, key)], 1)
+        if self.audio == "mel" and self.audio_window % 16:
+            raise InputError(f"audio_window is {self.audio_window}, expected a multiple of 16 with audio: mel")
+        if self.trunk == "mobilenet" and list(self.latent_channels[:3]) != list(TRUNK_CHANNELS[:3]):
+            raise InputError(
+                f"latent_channels is {self.latent_channels}, expected it to start with "
+                f"{list(TRUNK_CHANNELS[:3])} with trunk: mobilenet; or set trunk: plain"
+            )
+        if len(set(self.rewrite_levels)) < len(self.rewrite_levels) or not set(self.rewrite_levels) <= set(
+            range(LEVELS)
+        ):
+            raise InputError(f"rewrite_levels is {self.rewrite_levels}, expected some of 0, 1, 2, 3, each once")
+        if self.gru != "none" and any(width % 2 for width in (self.latent_channels[3], *self.decoder_channels)):
+            raise InputError(
+                f"decoder_channels is {self.decoder_channels}, expected even numbers (and an even last latent) with gru"
+            )
+
+
+class HyperLipsBase(nn.Module):
+    """Audio windows and masked faces to faces. Images are (N, C, 128, 128) in 0..1, channels in `channel_order`."""
+
+    channel_order = "rgb"
+    """`bgr` where published weights are loaded."""
+
+    def __init__(self, config: BaseConfig | None = None):
+        super().__init__()
+        self.config = config = config or BaseConfig()
+        picture = 3 + 3 * config.references
+        self.face_encoder = make_face_encoder(config.trunk, picture, config.latent_channels)
+        self.audio_encoder = make_audio_encoder(config.audio, config.trunk, config.audio_window, config.audio_width)
+        self.hyper_nets = nn.ModuleList(HyperNet(size, config.hyper_width) for size in self.audio_encoder.sizes)
+        block = HyperBlock if config.condition == "hyper" else ConcatBlock
+        self.rewriters = nn.ModuleDict(
+            {
+                str(level): block(config.latent_channels[level], config.hyper_width)
+                for level in sorted(config.rewrite_levels)
+            }
+        )
+        self.decoder = FaceDecoder(
+            picture,
+            config.latent_channels,
+            config.decoder_channels,
+            config.full_channels,
+            config.output_channels,
+            config.decoder_size,
+            config.gru,
+        )
+
+    def forward(self, audio: Tensor, face: Tensor) -> Tensor:
+        """One window a frame -> (N, 3, 128, 128) in 0..1.
+
+        audio: mel (N, 1, 80, window) in -4..4 or Whisper features (N, window, 384); face (N, 3 + 3 * references, 128,
+        128), see `face_input`. Sequences: audio (B, T, ...), face (B, C, T, 128, 128) -> (B, 3, T, 128, 128).
+        """
+        if face.ndim == 4:
+            return self.paint(self.encode_audio(audio), face)
+        frames = face.shape[2]
+        output = self.paint(self.encode_audio(audio.flatten(0, 1)), face.transpose(1, 2).flatten(0, 1), frames)
+        return output.unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def encode_audio(self, audio: Tensor) -> list[Tensor]:
+        """Audio windows (N, ...) -> four hyper vectors (N, hyper_width)."""
+        return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio))]
+
+    def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1) -> Tensor:
+        """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
+        latents = self.rewrite(self.face_encoder(face), vectors)
+        return self.decoder(latents, face, frames)
+
+    def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
+        """Latents after audio has rewritten those of `rewrite_levels`."""
+        rewritten = list(latents)
+        for level, block in self.rewriters.items():
+            rewritten[int(level)] = block(latents[int(level)], vectors[int(level)])
+        return rewritten
+
+    def audio_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the audio path: encoder and HyperNets."""
+        yield from self.audio_encoder.parameters()
+        yield from self.hyper_nets.parameters()
+
+
+def mask_lower_half(face: Tensor) -> Tensor:
+    """Rows >= H / 2 of (N, C, H, W) set to zero; the input is left as it is."""
+    masked = face.clone()
+    masked[..., face.shape[-2] // 2 :, :] = 0
+    return masked
+
+
+def face_input(face: Tensor, references: Tensor) -> Tensor:
+    """What the networks see of a face: [face with its lower half zeroed | references], float 0..1.
+
+    face (N, 3, H, W), references (N, R, 3, H, W), both uint8 or both float in 0..1 -> (N, 3 + 3R, H, W).
+    """
+    joined = torch.cat([mask_lower_half(face), references.flatten(1, 2)], 1)
+    return joined if joined.is_floating_point() else joined.float() / 255

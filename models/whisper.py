@@ -1,0 +1,116 @@
+"""Frozen speech features: stem and first blocks of Whisper tiny.en's encoder (OpenAI, MIT; arXiv 2212.04356)."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from librosa.filters import mel as mel_filters
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SAMPLE_RATE = 16000
+FEATURE_HOP = 320
+"""Samples a feature: 50 features a second."""
+_FFT, _HOP, _MELS = 400, 160, 80
+_FLOOR, _RANGE = -10, 8
+"""Of the log10 power: its least value, and how far below the maximum anything counts."""
+_POSITIONS = 1500
+_PIECE, _CONTEXT = 200, 25
+"""Features a piece (4 s) and extra ones on each side (0.5 s). The blocks attend within a piece, so that cost and memory
+stay linear; every piece starts at position 0, so that a long sound shows no positions that a short one lacks."""
+_MEL_CHUNK = 6000
+"""Spectrum frames at a time (60 s)."""
+
+
+@dataclass
+class WhisperConfig:
+    """Shape of the encoder; the defaults are tiny.en's, cut after two blocks."""
+
+    width: int = 384
+    heads: int = 6
+    blocks: int = 2
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: (N, T, width) -> (N, T, width)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        x = x + self.out(attended)
+        return x + self.feed(self.norm2(x))
+
+
+class WhisperFrontEnd(nn.Module):
+    """16 kHz sound to 50 features a second. Frozen: no gradient, always in eval mode's behaviour."""
+
+    def __init__(self, config: WhisperConfig | None = None):
+        super().__init__()
+        self.config = config = config or WhisperConfig()
+        self.conv1 = nn.Conv1d(_MELS, config.width, 3, padding=1)
+        self.conv2 = nn.Conv1d(config.width, config.width, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
+        filters = mel_filters(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=_MELS)
+        self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32)), persistent=False)
+        self.register_buffer("positions", _sinusoids(_POSITIONS, config.width), persistent=False)
+        self.register_buffer("hann", torch.hann_window(_FFT), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Whisper's log-mel (N, 80, 2T), T <= 1500 -> features (N, T, width)."""
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel)))).transpose(1, 2)
+        x = x + self.positions[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    @torch.inference_mode()
+    def features(self, wave: np.ndarray) -> np.ndarray:
+        """Mono float32 (samples,) at 16 kHz in -1..1 -> float32 (ceil(samples / 320), width).
+
+        Feature k stands for the 20 ms round (k + 0.5) / 50 s.
+        """
+        count = -(-len(wave) // FEATURE_HOP)
+        features = np.empty((count, self.config.width), np.float32)
+        if count == 0:
+            return features
+        pieces = -(-count // _PIECE)
+        mel = self.log_mel(F.pad(torch.as_tensor(wave, dtype=torch.float32), (0, count * FEATURE_HOP - len(wave))))
+        silence = max(float(mel.max()) - _RANGE / 4, (_FLOOR + 4) / 4)
+        margins = (2 * _CONTEXT, 2 * (pieces * _PIECE - count + _CONTEXT))
+        mel = F.pad(mel, margins, value=silence).unfold(1, 2 * (_PIECE + 2 * _CONTEXT), 2 * _PIECE)
+        for index, piece in enumerate(mel.unbind(1)):
+            start, stop = index * _PIECE, min((index + 1) * _PIECE, count)
+            features[start:stop] = self(piece[None])[0, _CONTEXT : _CONTEXT + stop - start].cpu().numpy()
+        return features
+
+    def log_mel(self, wave: Tensor) -> Tensor:
+        """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum."""
+        margin = _FFT // 2
+        mode = "reflect" if len(wave) > margin else "constant"
+        padded = F.pad(wave[None, None], (margin, margin), mode)[0, 0]
+        chunks = []
+        for start in range(0, len(wave) // _HOP, _MEL_CHUNK):
+            frames = min(_MEL_CHUNK, len(wave) // _HOP - start)
+            samples = padded[start * _HOP : (start + frames - 1) * _HOP + _FFT].to(self.filters.device)
+            spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
+            chunks.append((self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10())
+        log = torch.cat(chunks, -1)
+        return (log.clamp_min(log.max() - _RANGE) + 4) / 4
+
+
+def _sinusoids(length: int, channels: int) -> Tensor:
+    """Whisper's position table (length, channels): sines, then cosines, of periods 2 pi to 20000 pi positions."""
+    rates = torch.exp(-torch.arange(channels // 2) * (math.log(10000) / (channels // 2 - 1)))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)

@@ -1,0 +1,282 @@
+"""Raw video to a data set of face crops, sound features and landmarks.
+
+    python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA
+
+Restartable: a finished source is not read again. Shards (`--shard 2/8`) may run side by side on a shared disk.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.clips import FPS, ClipInfo, merge_index, publish_clip, write_archive
+from engine.sound import sound_features
+from errors import InputError, run_cli
+from face.crop import crop, fit_transforms
+from face.detect import make_detector
+from face.landmark_net import LandmarkNet
+from face.track import track_faces
+from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
+from media.video import VideoReader
+from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
+
+MIN_SECONDS, MAX_SECONDS = 1, 20
+MIN_PRESENCE = 0.0
+"""Presence logit of the landmark net above which a crop shows a face (about +17 on faces, -7 on noise)."""
+LANDMARK_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every worker needs to know."""
+
+    output: Path
+    size: int
+    backend: str
+    min_face_px: float
+    split: str
+    person: str
+    offset: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An uninterrupted stretch of one face, resampled to 25 fps: source frame and time (s) of every output frame."""
+
+    frames: np.ndarray
+    start: float
+    transforms: np.ndarray
+
+
+def extract_source(source: Source, options: Options) -> None:
+    """Write the clips of one video, then its record of what was kept and rejected."""
+    aside = options.output / "aside" / f"{source.id}-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        rejected = list(_extract(source, options, aside))
+    except InputError as error:
+        rejected = [str(error)]
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    record = options.output / "sources" / f"{source.id}.json"
+    part = record.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps({"source": f"{source.root.name}/{source.relative}", "rejected": rejected}), encoding="utf-8")
+    os.replace(part, record)
+
+
+def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
+    """Publish every good clip of `source`; yield the reason for each one that is not."""
+    sound = source.path if has_audio(source.path) else find_sound(source)
+    if sound is None:
+        yield "no sound in the file, beside it or in a twin audio tree"
+        return
+    wave = read_audio(sound)
+    reader = VideoReader(source.path)
+    times: list[float] = []
+    tracks = track_faces(_timed(reader, times), make_detector(options.backend))
+    if not tracks:
+        yield "no face found"
+        return
+    track = tracks[0]
+    transforms = fit_transforms(track.rigid, track.present, track.shot)
+    pieces = list(_pieces(np.array(times), track.present, track.shot, transforms))
+    if not pieces:
+        yield f"no face for {MIN_SECONDS} s in a row"
+    digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
+    for number, piece in enumerate(pieces):
+        scale = np.sqrt(np.abs(np.linalg.det(piece.transforms[:, :, :2])))
+        face_px = float(128 / np.median(scale))
+        name = f"piece {number} at {piece.start:.2f} s: " if len(pieces) > 1 else ""
+        if face_px < options.min_face_px:
+            yield f"{name}face {face_px:.0f} px wide, below --min-face {options.min_face_px:.0f}"
+            continue
+        aside.mkdir(parents=True)
+        landmarks, visible = _write_faces(aside / "faces.zip", reader, piece, options.size)
+        if visible.mean() < 0.9:
+            shutil.rmtree(aside)
+            yield f"{name}landmarks found in {visible.mean():.0%} of the crops only"
+            continue
+        np.savez(aside / "track.npz", landmarks=landmarks, transforms=piece.transforms, visible=visible)
+        _write_sound(aside, wave, piece, options.offset)
+        info = ClipInfo(id=f"{source.id}-{number:02d}" if len(pieces) > 1 else source.id, split=options.split,
+                        source=f"{source.root.name}/{source.relative}", fps=FPS, frames=len(piece.frames),
+                        size=options.size, person=options.person, seconds=len(piece.frames) / FPS, sha256=digest,
+                        face_px=round(face_px, 1))
+        publish_clip(aside, options.output, info)
+
+
+def _timed(reader: VideoReader, times: list[float]) -> Iterator[tuple[np.ndarray, float]]:
+    for frame in reader:
+        times.append(float(frame.time))
+        yield frame.rgb(), times[-1]
+
+
+def _pieces(times: np.ndarray, present: np.ndarray, shot: np.ndarray, transforms: np.ndarray) -> Iterator[Piece]:
+    """Stretches of one shot in which the face is present, of 1 to 20 s, resampled to 25 fps by nearest timestamp."""
+    labels = np.where(present, shot, -1)
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / FPS
+    for stretch in np.split(np.arange(len(labels)), edges):
+        seconds = times[stretch[-1]] - times[stretch[0]] + step
+        if labels[stretch[0]] < 0 or seconds < MIN_SECONDS:
+            continue
+        parts = int(np.ceil(seconds / MAX_SECONDS))
+        for part in range(parts):
+            count = int(seconds / parts * FPS + 1e-6)
+            start = times[stretch[0]] + part * seconds / parts
+            wanted = start + np.arange(count) / FPS
+            nearest = stretch[np.abs(times[stretch][None] - wanted[:, None]).argmin(1)]
+            yield Piece(nearest, float(start), transforms[nearest])
+
+
+def _write_faces(path: Path, reader: VideoReader, piece: Piece, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write the crops; returns landmarks (frames, 478, 2) in px of the 128 crop and visible (frames,)."""
+    landmarks, presence = [], []
+
+    def crops() -> Iterator[np.ndarray]:
+        wanted = iter(zip(piece.frames, piece.transforms, strict=True))
+        index, transform = next(wanted)
+        for frame in reader:
+            while frame.index == index:
+                yield crop(frame.rgb(), transform, size)
+                index, transform = next(wanted, (-1, None))
+            if index < 0:
+                return
+
+    def measured() -> Iterator[np.ndarray]:
+        batch: list[np.ndarray] = []
+        for image in crops():
+            batch.append(image)
+            if len(batch) == LANDMARK_BATCH:
+                measure(batch)
+                batch = []
+            yield image
+        if batch:
+            measure(batch)
+
+    def measure(batch: list[np.ndarray]) -> None:
+        points, logit = _landmark_net().landmarks(np.stack(batch))
+        landmarks.append((points + 0.5) * (128 / size) - 0.5)
+        presence.append(logit)
+
+    write_archive(path, measured())
+    return np.concatenate(landmarks).astype(np.float32), np.concatenate(presence) > MIN_PRESENCE
+
+
+def _write_sound(folder: Path, wave: np.ndarray, piece: Piece, offset: Fraction) -> None:
+    """Sound of the piece, `offset` seconds later than its pictures; silence where the recording does not reach."""
+    first = round((piece.start + float(offset)) * SAMPLE_RATE)
+    count = len(piece.frames) * SAMPLE_RATE // FPS
+    sound = np.zeros(count, np.float32)
+    begin, end = max(first, 0), min(first + count, len(wave))
+    if begin < end:
+        sound[begin - first:end - first] = wave[begin:end]
+    write_flac(folder / "audio.flac", sound)
+    np.save(folder / "mel.npy", sound_features(sound, "mel").astype(np.float32))
+    np.save(folder / "whisper.npy", sound_features(sound, "whisper").astype(np.float16))
+
+
+@lru_cache(maxsize=1)
+def _landmark_net() -> LandmarkNet:
+    return LandmarkNet()
+
+
+def _worker_setup() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", nargs="+", required=True, type=Path, metavar="DIR", help="folders, searched in depth")
+    parser.add_argument("--output", required=True, type=Path, metavar="DATA", help="the data set; may exist, is added to")
+    parser.add_argument("--size", type=int, choices=(128, 256, 512), default=256, help="crop size in px (default 256)")
+    parser.add_argument("--split", default="hash", help="hash (by person), train, val, or official list files, a,b,c")
+    parser.add_argument("--person", default="none", help="parent (folder), a regular expression, =NAME, or none")
+    parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets (columns file, offset_ms)")
+    parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
+    parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="this job's share of the videos, 1/N to N/N")
+    return parser.parse_args()
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`I/N` -> (I - 1, N). Raises InputError unless 1 <= I <= N."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise InputError(f"--shard {text}: expected I/N with 1 <= I <= N, e.g. 2/8")
+    return int(index) - 1, int(count)
+
+
+def main() -> None:
+    args = parse_arguments()
+    persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
+    shard, shards = parse_shard(args.shard)
+    sources = find_sources(args.videos)[shard::shards]
+    try:
+        for folder in ("clips", "sources", "aside"):
+            (args.output / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {args.output}: cannot be written: {error.strerror}") from error
+    jobs = []
+    common = Options(args.output, args.size, args.backend, args.min_face, split="", person="")
+    for source in sources:
+        if (args.output / "sources" / f"{source.id}.json").is_file():
+            continue
+        person = persons(source)
+        split = splits(source, person)
+        options = replace(common, split=split or "", person=person, offset=offset_of(source, offsets))
+        jobs.append(partial(extract_source if split else reject_unlisted, source, options))
+    _run(jobs, args.workers)
+    report(args.output)
+
+
+def reject_unlisted(source: Source, options: Options) -> None:
+    """Record a source that no official list names."""
+    record = {"source": f"{source.root.name}/{source.relative}", "rejected": ["not in the split lists"]}
+    (options.output / "sources" / f"{source.id}.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _run(jobs: list[partial], workers: int) -> None:
+    with ProcessPoolExecutor(max(workers, 1), initializer=_worker_setup) as pool, \
+            tqdm(total=len(jobs), unit="video", desc="extract") as bar:
+        for done in as_completed([pool.submit(job) for job in jobs]):
+            done.result()
+            bar.update()
+
+
+def report(data: Path) -> None:
+    """Merge the index and rejected.csv, and print the table of splits and of reasons."""
+    infos = merge_index(data)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
+    with (data / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["source", "reason"])
+        table.writerows([record["source"], reason] for record in records for reason in record["rejected"])
+    for split in sorted({info.split for info in infos}):
+        chosen = [info for info in infos if info.split == split]
+        print(f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
+              f"{sum(info.seconds for info in chosen) / 60:8.1f} min")
+    rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
+    print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
+    for source, reason in rejected[:20]:
+        print(f"  {source}: {reason}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

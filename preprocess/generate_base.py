@@ -1,0 +1,61 @@
+"""Stage-1 faces and their landmarks for every clip: the inputs of stage 2.
+
+    python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
+
+Each clip is painted from one reference of its own (the most closed mouth), as inference does. Restartable.
+"""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.clips import FPS, Clip, load_clips, write_archive
+from engine.loop import pick_device
+from engine.validate import generate
+from errors import InputError, run_cli
+from face.crop import area_reduce
+from face.landmark_net import LandmarkNet
+from media.audio import audio_windows
+from metrics.landmark import lip_gap
+from models.checkpoint import load_network
+from models.hyperlips import HyperLipsBase
+
+
+def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, device: torch.device) -> None:
+    """Write base.zip and base_track.npz of one clip."""
+    config, count = network.config, clip.info.frames
+    faces = np.stack([area_reduce(face, 128) for face in clip.faces(range(count))])
+    references = faces[np.argsort(lip_gap(clip.landmarks))[:config.references]]
+    windows = audio_windows(clip.features(config.audio), np.arange(count), Fraction(FPS), config.audio)
+    base = generate(network, windows, faces, references, device)
+    write_archive(clip.folder / "base.zip", base)
+    np.savez(clip.folder / "base_track.npz", landmarks=landmarks.landmarks(base)[0].astype(np.float32))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, metavar="C", help="stage-1 weights")
+    parser.add_argument("--data", required=True, type=Path, metavar="DATA")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"])
+    parser.add_argument("--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--again", action="store_true", help="also clips that have stage-1 faces already")
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    network = load_network(args.checkpoint, device)
+    if not isinstance(network, HyperLipsBase):
+        raise InputError(f"{args.checkpoint} holds a {type(network).__name__}, expected stage-1 weights")
+    landmarks = LandmarkNet()
+    clips = [clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)]
+    todo = [clip for clip in clips if args.again or not (clip.folder / "base_track.npz").is_file()]
+    for clip in tqdm(todo, unit="clip", desc="stage 1"):
+        generate_clip(clip, network, landmarks, device)
+    print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,161 @@
+"""The chain as a user meets it: scripts run in a process of their own, on real files, with no ffmpeg program on PATH."""
+
+import os
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.pipeline import InferenceConfig, LipSync, lip_sync
+from media.audio import SAMPLE_RATE, read_audio, write_flac
+from media.video import VideoReader
+from models.checkpoint import save_network
+from models.discriminators import HRDiscriminator
+
+ROOT = Path(__file__).resolve().parent.parent
+ODD_FACES = ["h264_pcm.avi", "hevc_portrait_1080x1920.mp4", "hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg",
+             "noaudio_14985fps.mp4", "rot90_vfr_phone.mp4", "still_face.jpg", "still_many_faces.jpg",
+             "two_faces_mixed_speech.mp4"]
+NO_FACE = ["av1.mkv", "cover_art_stream.mp4", "hevc_10bit.mp4", "no_duration.webm", "rot90_tiny.mov"]
+
+
+def run_script(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, ROOT / "inference.py", *map(str, arguments)], cwd=cwd, capture_output=True,
+                          text=True, timeout=600, env=environment)
+
+
+def check_output(output: Path, face: Path, audio: Path) -> None:
+    """Frame count, rate, size and sound of a result against its inputs."""
+    made, source = VideoReader(output), VideoReader(face)
+    seconds = Fraction(len(read_audio(audio)), SAMPLE_RATE)
+    frames = list(made)
+    assert made.size == source.size
+    if not source.is_still:
+        assert abs(float(made.fps - source.fps)) < 0.02 * float(source.fps)
+    assert abs(len(read_audio(output)) / SAMPLE_RATE - seconds) <= 0.04
+    times = [float(frame.time) for frame in frames]
+    assert times == sorted(set(times)) and times[-1] < seconds
+    if not any("variable" in note for note in source.notes):
+        fps = 25 if source.is_still else source.fps
+        assert abs(len(frames) - float(seconds * fps)) <= 1
+
+
+def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
+    result = run_script("--output", tmp_path / "demo.mp4")
+    assert result.returncode == 0, result.stderr
+    assert shutil.which("ffmpeg", path=str(Path(sys.executable).parent)) is None
+    assert "frames/s" in result.stdout.splitlines()[-1]
+    check_output(tmp_path / "demo.mp4", ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.wav")
+
+
+def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip):
+    from face.landmark_net import LandmarkNet
+    from metrics.landmark import lip_gap
+    silence = tmp_path / "silence.flac"
+    write_flac(silence, np.zeros(2 * SAMPLE_RATE, np.float32))
+    speech = ROOT / "assets" / "grid_s1_demo.wav"
+    engine, spread = LipSync(), {}
+    for name, audio in (("speech", speech), ("silence", silence)):
+        crops = []
+        paint = engine._image
+
+        def keep(output, network, paint=paint, crops=crops):
+            images = paint(output, network)
+            if network is engine.base:
+                crops.extend(images)
+            return images
+        engine._image = keep
+        list(engine.frames(talking_clip, audio))
+        engine._image = paint
+        spread[name] = lip_gap(LandmarkNet().landmarks(np.stack(crops))[0]).std()
+    assert spread["speech"] > 2 * spread["silence"]
+
+
+def test_shorter_video_goes_back_and_forth(tmp_path, talking_clip):
+    sound = tmp_path / "long.flac"
+    count = len(list(VideoReader(talking_clip)))
+    write_flac(sound, np.full(int(2.5 * count / 25 * SAMPLE_RATE), 1e-3, np.float32))
+    shown = [frame.index for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, sound)]
+    there_and_back = [*range(count), *range(count - 2, -1, -1), *range(1, count)]
+    assert shown == there_and_back[:len(shown)] and abs(len(shown) - 2.5 * count) <= 1
+
+
+def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
+    originals = list(VideoReader(talking_clip))
+    for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, talking_clip):
+        changed = np.abs(frame.planes[0].astype(int) - originals[frame.index].planes[0]) > 0
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        height, width = changed.shape
+        assert 0 < changed.mean() < 0.3
+        assert np.ptp(rows) < height / 2 and np.ptp(columns) < width * 0.7
+
+
+def test_a_still_speaks(tmp_path, talking_clip):
+    import cv2
+    picture = tmp_path / "face.png"
+    cv2.imwrite(str(picture), next(iter(VideoReader(talking_clip))).rgb()[..., ::-1])
+    report = lip_sync(picture, talking_clip, tmp_path / "still.mp4", InferenceConfig(hr=None))
+    assert report.frames > 0
+    check_output(tmp_path / "still.mp4", picture, talking_clip)
+
+
+def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
+    text = folder / "text.mp4"
+    text.write_text("not a video")
+    silent = folder / "silent.wav"
+    import wave
+    with wave.open(str(silent), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+    wrong = folder / "wrong.safetensors"
+    save_network(wrong, HRDiscriminator())
+    faceless = folder / "faceless.png"
+    import cv2
+    cv2.imwrite(str(faceless), np.full((128, 128, 3), 90, np.uint8))
+    out = folder / "out.mp4"
+    ok = ["--face", clip, "--audio", clip, "--output", out]
+    return {
+        "no such file": ["--face", folder / "none.mp4", "--audio", clip, "--output", out],
+        "text named mp4": ["--face", text, "--audio", clip, "--output", out],
+        "no face": ["--face", faceless, "--audio", clip, "--output", out],
+        "audio without sound": ["--face", clip, "--audio", faceless, "--output", out],
+        "text as audio": ["--face", clip, "--audio", text, "--output", out],
+        "empty sound": ["--face", clip, "--audio", silent, "--output", out],
+        "wrong network": [*ok, "--base", wrong],
+        "unknown key": [*ok, "--set", "face.bakend=x"],
+        "no such folder": ["--face", clip, "--audio", clip, "--output", folder / "none" / "out.mp4"],
+        "no such face": [*ok, "--face-index", "3"],
+        "face alone": ["--face", clip],
+    }
+
+
+@pytest.mark.parametrize("name", ["no such file", "text named mp4", "no face", "audio without sound", "text as audio", "empty sound",
+                                  "wrong network", "unknown key", "no such folder", "no such face", "face alone"])
+def test_bad_input_is_one_line_and_code_2(tmp_path, talking_clip, name):
+    before = None
+    arguments = bad_inputs(tmp_path, talking_clip)[name]
+    before = sorted(tmp_path.iterdir())
+    result = run_script(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1 and result.stderr.startswith("error: "), result.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", NO_FACE)
+def test_odd_files_without_a_face_are_refused(shared, tmp_path, talking_clip, name):
+    result = run_script("--face", shared / "data" / "odd" / name, "--audio", talking_clip, "--output", tmp_path / "out.mp4")
+    assert result.returncode == 2 and "face" in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ODD_FACES)
+def test_odd_files_with_a_face_are_spoken(shared, tmp_path, name):
+    face, audio = shared / "data" / "odd" / name, shared / "data" / "odd" / "speech_jfk.flac"
+    lip_sync(face, audio, tmp_path / "out.mp4")
+    check_output(tmp_path / "out.mp4", face, audio)

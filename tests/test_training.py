@@ -1,0 +1,203 @@
+"""Training on a data set extracted from the suite's own talking clip: runs, resumes exactly, stops with one clear line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.base import BaseDataset, DataConfig
+from datasets.augment import AugmentConfig
+from datasets.clips import load_clips
+from engine.config import load_config
+from engine.loop import Ema, OptimConfig, apply_step, learning_rate
+from engine.state import RunState
+from errors import InputError
+from losses.reconstruction import box_mask, l1, mouth_l1
+from losses.terms import weighted
+from models.checkpoint import load_network
+from models.hr_decoder import HRDecoder
+from models.hyperlips import BaseConfig, HyperLipsBase, face_input
+from train_base import TrainBaseConfig, train
+from train_hr import TrainHRConfig
+from train_hr import train as train_hr
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tiny(data: Path, folder: Path, *overrides: str) -> TrainBaseConfig:
+    return load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml",
+                       [f"data.path={data}", f"run.folder={folder}", "precision=float32", *overrides])
+
+
+def weights(folder: Path, step: int) -> dict:
+    return torch.load(folder / "tiny" / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("reference", ["random", "far", "closed"])
+def test_samples_depend_on_their_number_alone(data_set, reference):
+    def make() -> BaseDataset:
+        return BaseDataset(DataConfig(str(data_set), window=5, reference=reference), AugmentConfig(silence=0.5), "train", "whisper", 1, 7)
+    first, second = make(), make()
+    for index in (3, 0, 11):
+        a, b = first[index], second[index]
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert first[0]["faces"].shape == (5, 3, 128, 128) and first[0]["audio"].shape == (5, 18, 384)
+
+
+def test_a_mirrored_sample_mirrors_points_and_box(data_set):
+    plain, mirrored = (BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=flip, colour=0, silence=0), "train", "mel", 1, 0)[5]
+                       for flip in (0.0, 1.0))
+    assert torch.equal(plain["faces"].flip(-1), mirrored["faces"])
+    assert torch.allclose(plain["lip_box"][:, [0, 2]].flip(1), 127 - mirrored["lip_box"][:, [0, 2]])
+    # A face is nearly symmetric: mirrored points keep their places, far nearer than unmatched ones would.
+    assert (plain["ear_points"][..., 1] - mirrored["ear_points"][..., 1]).abs().mean() < 1.0
+
+
+def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=0, colour=0, silence=1), "train", "mel", 1, 0)
+    item = dataset[0]
+    assert (item["audio"] == -4).all()
+    clip = load_clips(data_set, "train")[0]
+    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.gaps[0].argmin())])[0])
+
+
+def test_the_network_cannot_see_the_answer(data_set):
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", "whisper", 1, 0)
+    item = dataset[0]
+    network = HyperLipsBase().eval()
+    faces, references = item["faces"], item["references"][None]
+    changed = faces.clone()
+    changed[:, :, 64:] = torch.randint(0, 256, changed[:, :, 64:].shape, dtype=torch.uint8)
+    with torch.no_grad():
+        before = network(item["audio"], face_input(faces, references))
+        after = network(item["audio"], face_input(changed, references))
+        heard = network(item["audio"].flip(1), face_input(faces, references))
+    assert torch.equal(before, after)
+    assert not torch.equal(before, heard)
+
+
+def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
+    best = train(tiny(data_set, tmp_path))
+    assert isinstance(load_network(best), HyperLipsBase)
+    lines = [json.loads(line) for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "train/loss" in line]
+    assert steps == [1, 2, 3, 4]
+    assert {"train/mouth", "train/face", "train/ear", "train/waiting", "train/frames_per_s"} <= set(lines[-2])
+    assert {"val/lip_r", "val/fast_r", "val/articulation"} <= set(lines[-1])
+    assert list((tmp_path / "tiny" / "samples").glob("val_*.png"))
+    assert (tmp_path / "tiny" / "config.yaml").is_file()
+
+
+def test_two_steps_and_two_more_equal_four(data_set, tmp_path):
+    train(tiny(data_set, tmp_path / "whole"))
+    config = tiny(data_set, tmp_path / "parts")
+    script = ("import os, train_base as t; original = t.RunState.save\n"
+              "def save(self, step):\n    original(self, step)\n    if step == 2: os.kill(os.getpid(), 9)\n"
+              "t.RunState.save = save\nfrom engine.config import load_config\n"
+              f"t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', ['data.path={data_set}', "
+              f"'run.folder={tmp_path / 'parts'}', 'precision=float32']))")
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=300)
+    assert killed.returncode == -9
+    train(config)
+    whole, parts = weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4)
+    for name in ("trainer", "ema"):
+        left, right = whole[name], parts[name]
+        left, right = (left["average"], right["average"]) if name == "ema" else (left, right)
+        assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
+    config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
+        f"data.path={data_set}", f"run.folder={tmp_path}", f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors"])
+    best = train_hr(config)
+    assert isinstance(load_network(best), HRDecoder)
+    assert list((tmp_path / "hr_tiny" / "samples").glob("val_*.png"))
+
+
+def test_dataset_problems_are_told_in_one_line(data_set, tmp_path):
+    with pytest.raises(InputError, match="no folder"):
+        load_clips(tmp_path / "nowhere", "train")
+    with pytest.raises(InputError, match="no index.jsonl"):
+        load_clips(tmp_path, "train")
+    with pytest.raises(InputError, match="split 'test'"):
+        load_clips(data_set, "test")
+
+
+def test_a_clip_without_its_sound_features_is_named(data_set, tmp_path):
+    import shutil
+    copy = shutil.copytree(data_set, tmp_path / "copy")
+    missing = next((copy / "clips").glob("*/mel.npy"))
+    missing.unlink()
+    with pytest.raises(InputError, match="has no mel.npy"):
+        [load_clips(copy, split) for split in ("train", "val")]
+
+
+def test_learning_rate_by_hand():
+    config = OptimConfig(lr=1.0, warmup=10, final=0.1)
+    assert learning_rate(0, 110, config) == pytest.approx(0.1)
+    assert learning_rate(9, 110, config) == pytest.approx(1.0)
+    assert learning_rate(60, 110, config) == pytest.approx(0.55)
+    assert learning_rate(110, 110, config) == pytest.approx(0.1)
+
+
+def test_losses_by_hand():
+    output, target = torch.zeros(1, 3, 128, 128), torch.ones(1, 3, 128, 128)
+    assert l1(output, target) == pytest.approx(1)
+    box = torch.tensor([[10.0, 70.0, 19.0, 79.0]])  # 10 x 10 pixels
+    assert box_mask(box, 128).sum() == 100
+    assert box_mask(box, 256).sum() == 400
+    rows = 128 - 60
+    assert mouth_l1(output, target, box, 5.0).item() == pytest.approx((rows * 128 + 4 * 100) / (rows * 128))
+
+
+def test_a_term_of_zero_weight_is_not_computed():
+    def fail() -> torch.Tensor:
+        raise AssertionError("computed")
+    total, values = weighted({"a": lambda: torch.tensor(2.0), "b": fail}, {"a": 3.0, "b": 0.0})
+    assert total == 6 and set(values) == {"a"}
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], 1.0)
+    loss = parameter.sum() * float("nan")
+    with pytest.raises(InputError, match="step 7: loss term mouth"):
+        apply_step(loss, {"face": torch.ones(()), "mouth": loss}, 7, optimizer, [parameter], 1.0, 1.0)
+    assert parameter.item() == 1
+
+
+def test_averaged_weights_follow_and_copy_buffers():
+    network = torch.nn.BatchNorm1d(1)
+    ema = Ema(network, 0.9)
+    with torch.no_grad():
+        network.weight.fill_(2.0)
+        network.running_mean.fill_(5.0)
+    ema.update(network)
+    assert ema.average["weight"].item() == pytest.approx(1 + 0.9)  # first step: decay min(0.9, 1 / 10)
+    assert ema.average["running_mean"].item() == 5
+
+
+def test_run_state_keeps_the_newest_and_refuses_strangers(tmp_path):
+    layer = torch.nn.Linear(1, 1)
+    state = RunState(tmp_path, 2, layer=layer)
+    for step in (1, 2, 3):
+        state.save(step)
+    assert [path.name for path in state.checkpoints()] == ["step_00000002.pt", "step_00000003.pt"]
+    assert state.resume() == 3
+    with pytest.raises(InputError, match="other"):
+        RunState(tmp_path, 2, other=layer).resume()
+
+
+def test_gradient_reaches_every_parameter_of_the_base_run(data_set):
+    from train_base import BaseTrainer
+    config = TrainBaseConfig(model=BaseConfig())
+    trainer = BaseTrainer(config).train()
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", "whisper", 1, 0)
+    batch = torch.utils.data.default_collate([dataset[0], dataset[1]])
+    trainer(batch)[0].backward()
+    idle = [name for name, parameter in trainer.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
+    assert idle == []
