@@ -17,7 +17,7 @@ from errors import InputError, run_cli
 
 ROOT = Path(__file__).resolve().parent
 DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"
-DEMO_AUDIO = ROOT / "assets" / "grid_s1_demo.wav"
+DEMO_AUDIO = ROOT / "assets" / "grid_s1_demo.m4a"
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def median_step(times: list[Fraction], fps: Fraction) -> Fraction:
     """The usual time between two frames: the exact one of a constant rate, the median of a variable one."""
     if len(times) < 2:
         return 1 / fps
-    steps = sorted(after - before for before, after in zip(times, times[1:], strict=False))
+    steps = sorted(after - before for before, after in pairwise(times))
     middle = steps[len(steps) // 2]
     return 1 / fps if abs(middle - 1 / fps) < Fraction(1, 2000) else middle
 

@@ -94,6 +94,8 @@ def channels(container: av.container.InputContainer, origin: Fraction | None,
     rate, layout, position = None, None, 0
     convert, known = None, None
     for frame in decode(container, container.streams.audio[0]):
+        if not frame.samples:
+            continue
         if rate is None:
             rate, layout = frame.sample_rate, frame.layout
             if stereo and layout.nb_channels > 2:

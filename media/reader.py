@@ -58,7 +58,7 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         shown, keys = array("q"), []
-        clock = _Clock(self)
+        clock = self._clock()
         with open_input(self.path) as container:
             stream = _pictures(container, self.path)
             stream.thread_type = "AUTO"
@@ -128,8 +128,11 @@ class VideoReader:
                 pass
 
     def _times(self, shown: array) -> list[Fraction]:
-        clock = _Clock(self)
+        clock = self._clock()
         return [clock.next(pts) for pts in shown]
+
+    def _clock(self) -> "_Clock":
+        return _Clock(self.fps, self._time_base if self._timed else None, self.notes)
 
     def _probe(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[int | None]:
         """Timestamps of the first decoded pictures; sets size, rotation and colour from the very first."""
@@ -199,34 +202,42 @@ class VideoReader:
         if not self._timed:
             self.notes.append(f"timestamps do not increase: frames are timed by number at {float(self.fps):g} per second")
             return
-        steps = np.diff(np.unique(np.array(stamps, np.int64))) * float(self._time_base)
-        if len(steps) and np.ptp(steps) > max(0.1 * np.median(steps), 2.5 * float(self._time_base)):
+        stamps = np.unique(np.array(stamps, np.int64))
+        if len(stamps) < 2:
+            return
+        measured = (len(stamps) - 1) / (int(stamps[-1] - stamps[0]) * self._time_base)
+        if not Fraction(4, 5) < self.fps / measured < Fraction(5, 4):  # some headers name the clock's rate
+            self.fps = measured.limit_denominator(1001)
+        steps = np.diff(stamps) * float(self._time_base)
+        if np.ptp(steps) > max(0.1 * np.median(steps), 2.5 * float(self._time_base)):
             self.is_variable = True
             self.notes.append(f"variable frame rate ({float(self.fps):.4g} on average): every frame keeps its own time")
 
 
 class _Clock:
-    """Turns the timestamps of successive frames into s after the first frame, strictly increasing."""
+    """Turns the timestamps of successive frames into s after the first frame, strictly increasing.
 
-    def __init__(self, reader: VideoReader):
-        self._reader = reader
-        self._first: int | None = None
-        self._last: Fraction | None = None
+    unit: s of a timestamp's step, None to count frames instead.
+    """
+
+    def __init__(self, fps: Fraction, unit: Fraction | None, notes: list[str]):
+        self._fps, self._unit, self._notes = fps, unit, notes
         self._index = -1
+        self._first = 0
+        self._last = Fraction(-1)
 
     def next(self, stamp: int) -> Fraction:
-        reader = self._reader
         self._index += 1
-        if not reader._timed:
-            return self._index / reader.fps
-        if self._first is None:
+        if self._unit is None:
+            return self._index / self._fps
+        if self._index == 0:
             self._first = stamp
-        time = (stamp - self._first) * reader._time_base
-        if self._last is not None and (stamp == _NO_TIME or time <= self._last):
+        time = (stamp - self._first) * self._unit
+        if time <= self._last:
             note = "some timestamps do not increase: those frames follow the one before at the average rate"
-            if note not in reader.notes:
-                reader.notes.append(note)
-            time = self._last + 1 / reader.fps
+            if note not in self._notes:
+                self._notes.append(note)
+            time = self._last + 1 / self._fps
         self._last = time
         return time
 

@@ -10,7 +10,7 @@ from av.stream import Disposition
 
 from errors import InputError
 
-PROBE_FRAMES = 48
+PROBE_FRAMES = 16
 """Decoded pictures looked at to find when the first one is shown."""
 
 _TEXT_FORMATS = ("tty", "bintext", "xbin", "adf", "idf")

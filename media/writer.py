@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,8 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 BT709 = Colour(1, 1, 1, 1)
 
 _FINE = 90000
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_AAC_RATES = (32000, 44100, 48000, 88200, 96000)
+"""Rates kept; others become 44.1 or 48 kHz. AAC lengthens a sound to whole blocks: 64 ms at 16 kHz, 21 ms at 48 kHz."""
 _AAC_BITS = 96000
 _AAC_BLOCK = 1024
 
@@ -50,7 +52,9 @@ class VideoWriter:
         self.fps = Fraction(fps)
         self.frames_written = 0
         self._colour = colour
-        self._options = {"preset": preset, **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
+        # Without B-frames the decoding order is the order shown: no delay at the start for players to make up for, and
+        # mp4 keeps the durations of a variable rate.
+        self._options = {"preset": preset, "bf": "0", **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
         self._audio, self._audio_from = audio, audio_from
         self._duration = None if duration is None else Fraction(duration)
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
@@ -83,7 +87,7 @@ class VideoWriter:
             raise
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -184,7 +188,7 @@ class _Sound:
 
     def add_to(self, container: av.container.OutputContainer, duration: Fraction | None) -> None:
         """Add the AAC stream; the sound ends after `duration` s at the latest."""
-        rate = self._rate if self._rate in _AAC_RATES else 48000
+        rate = self._rate if self._rate in _AAC_RATES else 44100 if 44100 % self._rate == 0 else 48000
         self._stream = container.add_stream("aac", rate=rate, layout=self._layout, format="fltp")
         self._stream.bit_rate = _AAC_BITS * len(self._ready)
         self._last = None if duration is None else round(duration * self._rate)
@@ -237,10 +241,13 @@ def _from_file(path: str | Path) -> tuple[int, Iterator[np.ndarray]]:
 def _decoded(path: str | Path, origin: Fraction | None) -> Iterator[int | np.ndarray | None]:
     """First the rate (None without sound), then the pieces."""
     with open_input(path) as container:
-        parts = channels(container, origin, stereo=True) if container.streams.audio else iter(())
-        first = next(parts, None)
-        yield first and first[0]
-        if first is not None:
-            yield first[1]
-            for _, piece in parts:
-                yield piece
+        if not container.streams.audio:
+            yield None
+            return
+        # Closed before the container: a demuxer must not outlive it.
+        with closing(channels(container, origin, stereo=True)) as parts:
+            first = next(parts, None)
+            yield first and first[0]
+            if first is not None:
+                yield first[1]
+                yield from (piece for _, piece in parts)

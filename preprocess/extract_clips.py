@@ -37,6 +37,8 @@ from preprocess.sources import Persons, Source, Splits, find_sound, find_sources
 MIN_SECONDS, MAX_SECONDS = 1, 20
 MIN_PRESENCE = 0.0
 """Presence logit of the landmark net above which a crop shows a face (about +17 on faces, -7 on noise)."""
+MIN_VISIBLE = 0.5
+"""Share of a clip's crops in which the landmark net must see a face: below it the track is something else."""
 LANDMARK_BATCH = 8
 
 
@@ -106,7 +108,7 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
             continue
         aside.mkdir(parents=True)
         landmarks, visible = _write_faces(aside / "faces.zip", reader, piece, options.size)
-        if visible.mean() < 0.9:
+        if visible.mean() < MIN_VISIBLE:
             shutil.rmtree(aside)
             yield f"{name}landmarks found in {visible.mean():.0%} of the crops only"
             continue

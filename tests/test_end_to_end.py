@@ -26,7 +26,7 @@ NO_FACE = ["av1.mkv", "cover_art_stream.mp4", "hevc_10bit.mp4", "no_duration.web
 def run_script(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, ROOT / "inference.py", *map(str, arguments)], cwd=cwd, capture_output=True,
-                          text=True, timeout=600, env=environment)
+                          check=False, text=True, timeout=600, env=environment)
 
 
 def check_output(output: Path, face: Path, audio: Path) -> None:
@@ -40,7 +40,7 @@ def check_output(output: Path, face: Path, audio: Path) -> None:
     assert abs(len(read_audio(output)) / SAMPLE_RATE - seconds) <= 0.04
     times = [float(frame.time) for frame in frames]
     assert times == sorted(set(times)) and times[-1] < seconds
-    if not any("variable" in note for note in source.notes):
+    if not source.is_variable:
         fps = 25 if source.is_still else source.fps
         assert abs(len(frames) - float(seconds * fps)) <= 1
 
@@ -50,7 +50,7 @@ def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
     assert result.returncode == 0, result.stderr
     assert shutil.which("ffmpeg", path=str(Path(sys.executable).parent)) is None
     assert "frames/s" in result.stdout.splitlines()[-1]
-    check_output(tmp_path / "demo.mp4", ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.wav")
+    check_output(tmp_path / "demo.mp4", ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.m4a")
 
 
 def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip):
@@ -58,7 +58,7 @@ def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip):
     from metrics.landmark import lip_gap
     silence = tmp_path / "silence.flac"
     write_flac(silence, np.zeros(2 * SAMPLE_RATE, np.float32))
-    speech = ROOT / "assets" / "grid_s1_demo.wav"
+    speech = ROOT / "assets" / "grid_s1_demo.m4a"
     engine, spread = LipSync(), {}
     for name, audio in (("speech", speech), ("silence", silence)):
         crops = []
@@ -129,14 +129,14 @@ def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
         "empty sound": ["--face", clip, "--audio", silent, "--output", out],
         "wrong network": [*ok, "--base", wrong],
         "unknown key": [*ok, "--set", "face.bakend=x"],
-        "no such folder": ["--face", clip, "--audio", clip, "--output", folder / "none" / "out.mp4"],
+        "output not writable": ["--face", clip, "--audio", clip, "--output", text / "out.mp4"],
         "no such face": [*ok, "--face-index", "3"],
         "face alone": ["--face", clip],
     }
 
 
 @pytest.mark.parametrize("name", ["no such file", "text named mp4", "no face", "audio without sound", "text as audio", "empty sound",
-                                  "wrong network", "unknown key", "no such folder", "no such face", "face alone"])
+                                  "wrong network", "unknown key", "output not writable", "no such face", "face alone"])
 def test_bad_input_is_one_line_and_code_2(tmp_path, talking_clip, name):
     before = None
     arguments = bad_inputs(tmp_path, talking_clip)[name]

@@ -1,0 +1,114 @@
+"""Where a face is cut from a frame, and the way back.
+
+A transform M (2, 3) maps frame px to px of the crop at 128, whatever size is cut. Pixel centres are at integers, so px p
+at 128 is (p + 0.5) * S / 128 - 0.5 at size S.
+"""
+
+import cv2
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+SIZE = 128
+TEMPLATE = np.array([(41.1, 48.3), (54.9, 48.9), (86.9, 48.3), (73.1, 48.9), (64, 46.3), (64, 50.2), (64, 53.6), (64, 56.7),
+                     (64, 59.9), (64, 64)])
+"""(10, 2) px of the 128 crop: where the rigid points go. The median of 63 talking faces, made symmetric, eyes 32 px apart.
+No jaw and no lips, or the crop itself would tell how far the mouth is open."""
+
+BOX_BELOW = 0.05
+"""Of a box's height: how much is added under the chin in upright boxes (our guess of published preprocessing)."""
+_MAX_OVERSAMPLING = 8
+
+
+def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
+                   scale_sigma: float = 8.0) -> np.ndarray:
+    """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE (Umeyama 1991).
+
+    Centre and angle are smoothed by a zero-phase Gaussian of `smooth_sigma` frames, the scale by `scale_sigma`, within
+    each uninterrupted stretch of a shot. present (T,) bool, shot (T,) int; NaN where absent.
+    """
+    target = TEMPLATE @ [1, 1j]
+    points = np.asarray(rigid, float) @ [1, 1j]
+    transforms = np.full((len(points), 2, 3), np.nan)
+    for run in _runs(present, shot):
+        centre = points[run].mean(1)
+        offsets = points[run] - centre[:, None]
+        turn = (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(1).clip(1e-9)
+        log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), scale_sigma)
+        angle = _smooth(np.unwrap(np.angle(turn)), smooth_sigma)
+        centre = _smooth(centre.real, smooth_sigma) + 1j * _smooth(centre.imag, smooth_sigma)
+        turn = np.exp(log_scale + 1j * angle)
+        shift = target.mean() - turn * centre
+        transforms[run] = np.stack([turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag], 1).reshape(-1, 2, 3)
+    return transforms
+
+
+def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
+                   scale_sigma: float = 8.0) -> np.ndarray:
+    """Transforms (T, 2, 3) of upright face boxes (T, 4) = (x0, y0, x1, y1) px, stretched to 128 x 128 as in published
+    preprocessing. Smoothed as in `fit_transforms`; NaN where absent."""
+    box = np.asarray(box, float)
+    transforms = np.full((len(box), 2, 3), np.nan)
+    for run in _runs(present, shot):
+        size = (box[run, 2:] - box[run, :2]) * [1, 1 + BOX_BELOW]
+        centre = _smooth(box[run, :2] + size / 2, smooth_sigma)
+        scale = SIZE / np.exp(_smooth(np.log(size.clip(1e-9)), scale_sigma))
+        transforms[run, :, :2] = scale[:, :, None] * np.eye(2)
+        transforms[run, :, 2] = (SIZE - 1) / 2 - scale * centre
+    return transforms
+
+
+def crop(image_rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
+    """Cut the face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
+    return warp(image_rgb, at_size(transform, size), (size, size), cv2.BORDER_REPLICATE)
+
+
+def area_reduce(image: np.ndarray, size: int) -> np.ndarray:
+    """(S, S, ...) to (size, size, ...), S a multiple of size: every pixel is the mean of those it covers."""
+    if image.shape[0] == size:
+        return image
+    if image.shape[0] % size:
+        raise ValueError(f"{image.shape[0]} px is no multiple of {size}")
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def at_size(transform: np.ndarray, size: int) -> np.ndarray:
+    """The transform (2, 3) to px of the crop at `size`."""
+    factor = size / SIZE
+    scaled = transform * factor
+    scaled[:, 2] += (factor - 1) / 2
+    return scaled
+
+
+def invert(transform: np.ndarray) -> np.ndarray:
+    """(2, 3) from the crop's px to the frame's."""
+    back = np.linalg.inv(transform[:, :2])
+    return np.concatenate([back, -back @ transform[:, 2:]], 1)
+
+
+def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Map points (..., 2) through a (2, 3) transform."""
+    return points @ transform[:, :2].T + transform[:, 2]
+
+
+def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int) -> np.ndarray:
+    """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; where it shrinks, at a multiple, then area means."""
+    scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
+    width, height = size_wh
+    if scale >= 1:
+        return cv2.warpAffine(image, transform, size_wh, flags=cv2.INTER_CUBIC, borderMode=border)
+    times = min(int(np.ceil(1 / scale)), _MAX_OVERSAMPLING)
+    fine = transform * times
+    fine[:, 2] += (times - 1) / 2
+    large = cv2.warpAffine(image, fine, (width * times, height * times), flags=cv2.INTER_LINEAR, borderMode=border)
+    return cv2.resize(large, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def _runs(present: np.ndarray, shot: np.ndarray) -> list[np.ndarray]:
+    """Frame numbers of each uninterrupted stretch of one shot."""
+    labels = np.where(present, shot, -1)
+    stretches = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
+    return [stretch for stretch in stretches if len(stretch) and labels[stretch[0]] >= 0]
+
+
+def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    return gaussian_filter1d(values, sigma, axis=0, mode="nearest") if sigma > 0 else values

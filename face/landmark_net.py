@@ -1,0 +1,55 @@
+"""MediaPipe's landmark network itself, on crops: unfiltered, so fit to draw, train and measure lips with."""
+
+import tempfile
+import zipfile
+
+import cv2
+import numpy as np
+
+from errors import InputError
+from face.crop import warp
+from face.detect import MODEL
+
+INPUT = 256
+MARGIN = 1.25
+"""The network wants to see this many times the width of the crop."""
+BATCH = 8
+_MEMBER = "face_landmarks_detector.tflite"
+_OUTPUTS = ["Identity", "Identity_1"]
+
+
+class LandmarkNet:
+    """`face_landmarks_detector.tflite` of the .task file, run by OpenCV."""
+
+    def __init__(self):
+        """Raises InputError where the model file is missing."""
+        if not MODEL.is_file():
+            raise InputError(f"{MODEL} is missing; restore it from the repository")
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(MODEL) as archive:
+            # By path, as reading from memory ignores `engine`; the new engine offers only the last of the three outputs.
+            self._net = cv2.dnn.readNetFromTFLite(archive.extract(_MEMBER, folder), cv2.dnn.ENGINE_CLASSIC)
+
+    def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks (N, 478, 2) float32 in px of the crops, and presence logits (N,), about +17 on faces and -7 on noise.
+
+        crops: (N, S, S, 3) uint8 RGB. The lower half must be visible: a black one loses the face.
+        """
+        count, size = crops.shape[:2]
+        if not count:
+            return np.zeros((0, 478, 2), np.float32), np.zeros(0, np.float32)
+        scale = INPUT / (MARGIN * size)
+        place = np.array([[scale, 0, 0], [0, scale, 0.]])
+        place[:, 2] = (INPUT - 1) / 2 - scale * (size - 1) / 2
+        points, presence = [], []
+        for start in range(0, count, BATCH):
+            batch = [warp(image, place, (INPUT, INPUT), cv2.BORDER_REPLICATE) for image in crops[start:start + BATCH]]
+            found, logit = self._forward(np.stack(batch).astype(np.float32) / 255)
+            points.append((found - place[:, 2]) / scale)
+            presence.append(logit)
+        return np.concatenate(points).astype(np.float32), np.concatenate(presence)
+
+    def _forward(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 256, 256, 3) in 0..1 to points (n, 478, 2) in px of 256, and presence logits (n,)."""
+        self._net.setInput(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        points, presence = self._net.forward(_OUTPUTS)
+        return points.reshape(len(images), -1, 3)[:, :, :2], presence.reshape(-1)

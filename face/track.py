@@ -1,0 +1,187 @@
+"""Who is where in a whole video: every face followed through every shot, in one pass that keeps no pictures."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from face.detect import Detector, Face
+
+MAX_GAP_S = 0.4
+"""A face lost for no longer than this is interpolated."""
+HISTOGRAM_CUT = 0.5
+"""Share of pixels that change their colour bin between two frames of different shots."""
+JUMP = 0.5
+"""Of a face's size: how far it moves from one frame to the next only if there is a cut between them."""
+RETURN = 1.0
+"""Of a face's size: how far from where it was lost a face is taken for the same one."""
+GROWTH = 1.5
+"""How much a face's size changes from one frame to the next only if there is a cut between them."""
+_SIZE_CLASS = 1.1
+"""Faces whose size differs by less than about this factor count as equally large."""
+_BLIP = 3
+"""A face seen in fewer frames of a longer shot is taken for a false alarm."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face over ALL frames of a video; where it is not present the arrays hold NaN.
+
+    present (T,) bool: detected, or interpolated over a short gap. interpolated (T,) bool. shot (T,) int: a number per shot.
+    rigid (T, 10, 2) px and box (T, 4) px in the frame. lip_gap (T,): inner lip gap over eye distance, good enough to find a
+    closed mouth. yaw (T,): nose tip's offset from the eyes' middle, over eye distance: 0 frontal, about 0.5 in profile.
+    """
+
+    frame_count: int
+    present: np.ndarray
+    interpolated: np.ndarray
+    rigid: np.ndarray
+    box: np.ndarray
+    shot: np.ndarray
+    lip_gap: np.ndarray
+    yaw: np.ndarray
+
+
+@dataclass
+class _Trail:
+    """One face within one shot: the frames it was detected in, and what was measured there."""
+
+    shot: int
+    frames: list[int] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)  # rigid (20), box (4), lip gap, yaw
+
+    @property
+    def area(self) -> float:
+        boxes = np.array([values[20:24] for values in self.values])
+        return float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean())
+
+
+def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector,
+                progress: Callable[[int], None] | None = None) -> list[Track]:
+    """Follow every face of (image (H, W, 3) uint8 RGB, time in s) pairs; returns tracks, largest face first.
+
+    A shot ends where the colours or all faces jump; detection starts anew there. Within a shot a face is the one nearest to
+    where it was. Across shots the k-th largest face of each belongs to track k; equally large ones are ordered by time on
+    screen. `progress` is called with the number of frames done.
+    """
+    trails: list[_Trail] = []
+    shots: list[int] = []
+    times: list[float] = []
+    shot, previous = 0, None
+    detector.reset()
+    for index, (image, time_s) in enumerate(frames):
+        colours = _colours(image)
+        if previous is not None and np.abs(colours - previous).sum() / 2 > HISTOGRAM_CUT:
+            shot += 1
+            detector.reset()
+        previous = colours
+        faces = detector.detect(image, time_s)
+        current = [trail for trail in trails if trail.shot == shot]
+        if _all_jumped(current, faces, index, detector):
+            shot, current = shot + 1, []
+            detector.reset()
+            faces = detector.detect(image, time_s)
+        shots.append(shot)
+        times.append(time_s)
+        trails += _follow(current, faces, index, shot, detector)
+        if progress is not None:
+            progress(index + 1)
+    detector.reset()
+    return _join(trails, np.array(shots, int), np.array(times, float))
+
+
+def _colours(image: np.ndarray) -> np.ndarray:
+    """Histogram (512,) of a few thousand pixels' colours, sum 1."""
+    step = max(1, min(image.shape[:2]) // 48)
+    sample = np.ascontiguousarray(image[::step, ::step])
+    counts = cv2.calcHist([sample], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
+    return counts.ravel() / counts.sum()
+
+
+def _place(box: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (2,) and size (px) of a face."""
+    return (box[:2] + box[2:]) / 2, float(np.sqrt(np.prod(np.maximum(box[2:] - box[:2], 1))))
+
+
+def _distance(trail: _Trail, box: np.ndarray) -> tuple[float, float]:
+    """How far a box is from where the trail ended, in face sizes, and by what factor its size differs."""
+    (centre, size), (last, last_size) = _place(box), _place(trail.values[-1][20:24])
+    return float(np.linalg.norm(centre - last)) / max(size, last_size), max(size / last_size, last_size / size)
+
+
+def _all_jumped(trails: list[_Trail], faces: list[Face], index: int, detector: Detector) -> bool:
+    """Whether faces were followed up to the frame before this one, and none of this frame's can be one of them."""
+    followed = [trail for trail in trails if trail.frames[-1] == index - 1]
+    if not followed or not faces:
+        return False
+    moves = [_distance(trail, face.box_xyxy) for trail in followed for face in faces]
+    return all(distance > JUMP or growth > GROWTH for distance, growth in moves)
+
+
+def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, detector: Detector) -> list[_Trail]:
+    """Append each face to the nearest trail of its shot, nearest pair first; returns the trails that begin here."""
+    pairs = []
+    for number, face in enumerate(faces):
+        for trail in trails:
+            distance, growth = _distance(trail, face.box_xyxy)
+            limit = JUMP if trail.frames[-1] == index - 1 else RETURN
+            if distance < limit and growth < GROWTH * limit / JUMP:
+                # The one that was there a moment ago wins over one lost at the same place.
+                pairs.append((distance + 0.1 * (index - 1 - trail.frames[-1]), number, trail))
+    free, taken = set(range(len(faces))), set()
+    for _, number, trail in sorted(pairs, key=lambda pair: pair[0]):
+        if number in free and id(trail) not in taken:
+            free.remove(number)
+            taken.add(id(trail))
+            trail.frames.append(index)
+            trail.values.append(_measure(faces[number], detector))
+    return [_Trail(shot, [index], [_measure(faces[number], detector)]) for number in sorted(free)]
+
+
+def _measure(face: Face, detector: Detector) -> np.ndarray:
+    """Rigid points (20), box (4), lip gap and yaw of one face, as one float32 row."""
+    rigid = detector.rigid(face.landmarks).astype(float)
+    right, left = rigid[:2].mean(0), rigid[2:4].mean(0)
+    across = left - right
+    eyes = max(float(np.linalg.norm(across)), 1e-3)
+    upper, lower = face.landmarks[list(detector.lip_gap)]
+    yaw = float((rigid[9] - (left + right) / 2) @ across) / eyes**2
+    gap = float(np.linalg.norm(upper - lower)) / eyes
+    return np.concatenate([rigid.ravel(), face.box_xyxy, [gap, yaw]]).astype(np.float32)
+
+
+def _join(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> list[Track]:
+    lengths = np.bincount(shots, minlength=1)
+    members: list[list[_Trail]] = []
+    for shot in range(len(lengths)):
+        seen = [trail for trail in trails if trail.shot == shot and len(trail.frames) >= min(_BLIP, lengths[shot] / 4)]
+        for rank, trail in enumerate(sorted(seen, key=_rank)):
+            if rank == len(members):
+                members.append([])
+            members[rank].append(trail)
+    return [_track(joined, shots, times) for joined in members]
+
+
+def _rank(trail: _Trail) -> tuple[float, int, int]:
+    return -round(np.log(trail.area) / (2 * np.log(_SIZE_CLASS))), -len(trail.frames), trail.frames[0]
+
+
+def _track(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> Track:
+    count = len(shots)
+    values = np.full((count, 26), np.nan, np.float32)
+    interpolated = np.zeros(count, bool)
+    for trail in trails:
+        frames, rows = np.array(trail.frames), np.array(trail.values)
+        values[frames] = rows
+        for before in np.flatnonzero(np.diff(frames) > 1):
+            first, last = frames[before], frames[before + 1]
+            # From the first picture without the face to the first with it again.
+            if times[last] - times[first + 1] <= MAX_GAP_S + 1e-6:
+                missing = np.arange(first + 1, last)
+                share = ((times[missing] - times[first]) / max(times[last] - times[first], 1e-9))[:, None]
+                values[missing] = (1 - share) * rows[before] + share * rows[before + 1]
+                interpolated[missing] = True
+    return Track(frame_count=count, present=~np.isnan(values[:, 0]), interpolated=interpolated,
+                 rigid=values[:, :20].reshape(count, 10, 2), box=values[:, 20:24], shot=shots,
+                 lip_gap=values[:, 24], yaw=values[:, 25])

@@ -1,0 +1,126 @@
+"""The extraction command on real bytes: layout, restart, trees of known data sets, offsets, shards, and what is rejected."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.clips import load_clips, merge_index
+from face.sketch import draw_sketch
+from media.audio import read_audio
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def extract(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "preprocess.extract_clips", "--workers", "1", "--size", "128", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+
+
+def test_a_clip_holds_what_the_layout_promises(data_set):
+    clip, = load_clips(data_set, "train")
+    info = clip.info
+    assert (info.frames, info.fps, info.size, info.person) == (50, 25, 128, "astronaut")
+    assert clip.faces([0, 49]).shape == (2, 128, 128, 3)
+    assert clip.landmarks.shape == (50, 478, 2)
+    track = np.load(clip.folder / "track.npz")
+    assert track["transforms"].shape == (50, 2, 3) and track["visible"].all()
+    assert clip.features("mel").shape == (161, 80)
+    assert clip.features("whisper").shape == (100 + 75, 384)
+    assert len(read_audio(clip.folder / "audio.flac")) == 32000
+    assert 100 < info.face_px < 220
+    eyes = clip.landmarks[:, [33, 133]].mean((0, 1)), clip.landmarks[:, [263, 362]].mean((0, 1))
+    assert np.allclose(eyes, [(48, 48.6), (80, 48.6)], atol=4)
+    assert draw_sketch(clip.landmarks[0]).max() == 255
+
+
+def test_the_crop_does_not_move_with_the_mouth(data_set):
+    clip, = load_clips(data_set, "train")
+    gap = np.linalg.norm(clip.landmarks[:, 13] - clip.landmarks[:, 14], axis=1)
+    nose = clip.landmarks[:, [6, 197, 195, 5]].mean(1)
+    assert gap.max() - gap.min() > 2
+    assert nose.std(0).max() < 0.7
+
+
+def test_a_second_run_extracts_nothing_again(data_set, tmp_path):
+    copy = shutil.copytree(data_set, tmp_path / "data")
+    before = {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*")}
+    source = json.loads((copy / "index.jsonl").read_text().splitlines()[0])["source"].split("/")[0]
+    videos = tmp_path / source
+    videos.mkdir()
+    (videos / "clip.mp4").write_bytes(b"")  # would be rejected if it were read
+    result = extract("--videos", videos, "--output", copy)
+    assert result.returncode == 0, result.stderr
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*")} == before
+    assert len(merge_index(copy)) == 2
+
+
+TREES = {
+    "mead": (["M003/video/front/angry/level_1/001.mp4"], ["--person", r"^([MW]\d+)/", "--split", "train"], {"M003": "train"}),
+    "lrs2": (["main/5535415699068794046/00001.mp4", "main/5535496873950688380/00001.mp4"],
+             ["--person", "parent", "--split", "train.txt,val.txt"],
+             {"5535415699068794046": "train", "5535496873950688380": "val"}),
+    "hdtf": (["WDA_KatieHill_000.mp4"], ["--person", "^((RD|WDA|WRA)_[A-Za-z]+)", "--split", "train"], {"WDA_KatieHill": "train"}),
+    "voxceleb": (["id10001/1zcIwhmdeo4/00001.mp4"], ["--person", r"^(id\d+)/", "--split", "iden_split.txt"], {"id10001": "val"}),
+}
+LISTS = {"train.txt": "5535415699068794046/00001\n", "val.txt": "5535496873950688380/00001\n",
+         "iden_split.txt": "2 id10001/1zcIwhmdeo4/00001.wav\n"}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_miniature_trees_of_known_data_sets(name, talking_clip, tmp_path):
+    files, options, expected = TREES[name]
+    for list_name, text in LISTS.items():
+        (tmp_path / list_name).write_text(text)
+    options = [",".join(str(tmp_path / part) for part in option.split(",")) if ".txt" in option else option for option in options]
+    for file in files:
+        (tmp_path / "raw" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / file).symlink_to(talking_clip)
+    result = extract("--videos", tmp_path / "raw", "--output", tmp_path / "data", *options)
+    assert result.returncode == 0, result.stderr
+    assert {info.person: info.split for info in merge_index(tmp_path / "data")} == expected
+
+
+def test_offsets_shift_the_sound_and_rejects_are_listed(talking_clip, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "late.mp4").symlink_to(talking_clip)
+    (raw / "broken.mp4").write_text("no video")
+    (tmp_path / "offsets.tsv").write_text("file\toffset_ms\nlate.mp4\t120\n")
+    result = extract("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--offsets", tmp_path / "offsets.tsv")
+    assert result.returncode == 0, result.stderr
+    clip, = load_clips(tmp_path / "data", "train")
+    plain, shifted = read_audio(talking_clip), read_audio(clip.folder / "audio.flac")
+    shift = int(Fraction(120, 1000) * 16000)
+    assert np.allclose(shifted[:len(plain) - shift], plain[shift:], atol=2e-4)
+    with (tmp_path / "data" / "rejected.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["source"] for row in rows] == ["raw/broken.mp4"] and rows[0]["reason"]
+
+
+def test_shards_share_the_work_and_the_index_is_merged(talking_clip, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (raw / name).symlink_to(talking_clip)
+    for shard, clips in (("1/2", 1), ("2/2", 2)):
+        result = extract("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--shard", shard)
+        assert result.returncode == 0, result.stderr
+        assert len(load_clips(tmp_path / "data", "train")) == clips
+
+
+def test_generated_faces_lie_beside_the_real_ones(painted):
+    clip, = load_clips(painted, "train")
+    assert clip.faces([0], "base.zip").shape == (1, 128, 128, 3)
+    assert clip.base_landmarks.shape == (50, 478, 2)
+
+
+def test_bad_arguments_are_one_line(tmp_path):
+    result = extract("--videos", tmp_path / "none", "--output", tmp_path / "data")
+    assert result.returncode == 2 and result.stderr.strip().splitlines() == [f"error: --videos {tmp_path / 'none'}: no such folder"]
