@@ -34,9 +34,11 @@ from models.hyperlips import BaseConfig, HyperLipsBase, face_input
 class EarConfig:
     """`ear` section: the audio path alone learns lip and chin points first."""
 
-    steps: int = 2000
+    steps: int = 1500
     batch: int = 128
     lr: float = 1e-3
+    rate: float = 0.1
+    """Share of optim.lr at which the audio path goes on learning with the pictures: more of it, and the ear forgets."""
 
 
 @dataclass
@@ -121,7 +123,10 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
     folder = Path(config.run.folder) / config.run.name
     log = RunLog(folder, config)
     parameters = list(trainer.parameters())
-    optimizer = make_optimizer(parameters, config.optim)
+    heard = set(trainer.network.audio_parameters())
+    groups = [{"params": [parameter for parameter in parameters if parameter in heard], "scale": config.ear.rate},
+              {"params": [parameter for parameter in parameters if parameter not in heard]}]
+    optimizer = make_optimizer(groups, config.optim)
     ema = Ema(trainer.network, config.optim.ema)
     state = RunState(folder / "checkpoints", config.run.keep, trainer=trainer, optimizer=optimizer, ema=ema)
     first = state.resume()

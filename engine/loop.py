@@ -64,7 +64,8 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.lr * (config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW over parameters, or over groups of which each may carry a `scale` of the learning rate (default 1)."""
     return torch.optim.AdamW(parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True)
 
 
@@ -102,7 +103,7 @@ def apply_step(loss: Tensor, values: dict[str, Tensor], step: int, optimizer: to
         raise InputError(f"step {step}: loss term {', '.join(bad)} is not finite; the last checkpoint is kept: "
                          "lower optim.lr or look at the data, then run the same command again")
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, clip)

@@ -80,7 +80,7 @@ class MediapipeDetector:
         scale = np.float32([image_rgb.shape[1], image_rgb.shape[0]])
         faces = []
         for points in result.face_landmarks:
-            landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale
+            landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale - 0.5
             faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), 1.0, landmarks))
         return faces
 

@@ -44,7 +44,8 @@ class LandmarkNet:
         for start in range(0, count, BATCH):
             batch = [warp(image, place, (INPUT, INPUT), cv2.BORDER_REPLICATE) for image in crops[start:start + BATCH]]
             found, logit = self._forward(np.stack(batch).astype(np.float32) / 255)
-            points.append((found - place[:, 2]) / scale)
+            # Mirrored faces agree if the network's 0 is its input's left edge, half a pixel before the first centre.
+            points.append((found - 0.5 - place[:, 2]) / scale)
             presence.append(logit)
         return np.concatenate(points).astype(np.float32), np.concatenate(presence)
 

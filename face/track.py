@@ -14,6 +14,8 @@ HISTOGRAM_CUT = 0.5
 """Share of pixels that change their colour bin between two frames of different shots."""
 JUMP = 0.5
 """Of a face's size: how far it moves from one frame to the next only if there is a cut between them."""
+SAME = 0.3
+"""Of a face's size: how near two detections in one frame are only if they show the same face."""
 RETURN = 1.0
 """Of a face's size: how far from where it was lost a face is taken for the same one."""
 GROWTH = 1.5
@@ -129,14 +131,17 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
             if distance < limit and growth < GROWTH * limit / JUMP:
                 # The one that was there a moment ago wins over one lost at the same place.
                 pairs.append((distance + 0.1 * (index - 1 - trail.frames[-1]), number, trail))
-    free, taken = set(range(len(faces))), set()
+    free, taken, begun = set(range(len(faces))), set(), []
     for _, number, trail in sorted(pairs, key=lambda pair: pair[0]):
         if number in free and id(trail) not in taken:
             free.remove(number)
             taken.add(id(trail))
             trail.frames.append(index)
             trail.values.append(_measure(faces[number], detector))
-    return [_Trail(shot, [index], [_measure(faces[number], detector)]) for number in sorted(free)]
+    for number in sorted(free):
+        if all(_distance(trail, faces[number].box_xyxy)[0] > SAME for trail in (*trails, *begun) if trail.frames[-1] == index):
+            begun.append(_Trail(shot, [index], [_measure(faces[number], detector)]))
+    return begun
 
 
 def _measure(face: Face, detector: Detector) -> np.ndarray:

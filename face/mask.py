@@ -1,0 +1,52 @@
+"""Which pixels of a generated face go into the frame."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from face.crop import SIZE
+from face.topology import CONTOUR
+
+_TOP = (345, 346, 347, 348, 197, 119, 118, 117, 116)
+"""From the left ear's side below the eyes and over the nose bridge to the right side."""
+_CHIN = CONTOUR[2:-2]
+FEATHER_PX = 2.0
+"""Sigma of the soft edge, px of the 128 crop; it lies inside the outline."""
+CHIN_GROWTH = 0.12
+"""How far the outline is pushed out below the mouth, of the distance from the mouth: the source's chin must not look out."""
+_EDGE_PX = 4
+_SHIFT = 6
+
+
+def paste_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Lower face below the nose bridge, from landmarks (478, 2) of the GENERATED face in px of the 128 crop.
+
+    Returns (size, size) float32 in 0..1 with a soft edge, exactly 0 on the outermost rows and columns.
+    """
+    points = np.asarray(landmarks, float)
+    outline = np.concatenate([_grown_chin(points), points[list(_TOP)]])
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    fixed = np.rint(np.clip(outline, -SIZE, 2 * SIZE) * 2**_SHIFT).astype(np.int32)
+    cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SHIFT)
+    soft = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), FEATHER_PX)
+    # Values above a half lie inside the outline: the edge runs inwards only.
+    soft = np.clip(2 * soft - 1, 0, 1) * _inner()
+    return soft if size == SIZE else cv2.resize(soft, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _grown_chin(points: np.ndarray) -> np.ndarray:
+    """The contour, pushed away from the mouth: at the chin by CHIN_GROWTH, fading to nothing at the mouth's height."""
+    mouth, chin = points[[13, 14]].mean(0), points[152]
+    contour = points[list(_CHIN)]
+    down = chin - mouth
+    depth = np.clip((contour - mouth) @ down / max(float(down @ down), 1e-6), 0, 1)
+    return contour + CHIN_GROWTH * depth[:, None] * (contour - mouth)
+
+
+@lru_cache(maxsize=1)
+def _inner() -> np.ndarray:
+    """(128, 128) 0 on the border, rising to 1 within a few pixels."""
+    distance = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1])
+    ramp = np.clip(distance / _EDGE_PX, 0, 1).astype(np.float32)
+    return np.minimum(ramp[:, None], ramp[None])

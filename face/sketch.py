@@ -1,0 +1,40 @@
+"""The line drawing of a face that tells stage 2 where lips, eyes, brows, nose and contour are."""
+
+import cv2
+import numpy as np
+
+from face.crop import SIZE
+from face.topology import CLOSED_LINES, CLOSED_LINES_68, OPEN_LINES, OPEN_LINES_68, TO_68
+
+LINE_WIDTH = 2 / 128
+"""Of the sketch's size."""
+_SHIFT = 6  # fractional bits of a coordinate
+
+
+def draw_sketch(landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
+    """Lips, eyes, brows, nose and the contour from ear to ear under the chin, white on black, anti-aliased.
+
+    landmarks (478 | 68, 2) in px of the 128 crop; returns (size, size) uint8.
+    """
+    closed, opened = (CLOSED_LINES, OPEN_LINES) if len(landmarks) == 478 else (CLOSED_LINES_68, OPEN_LINES_68)
+    points = (np.asarray(landmarks, float) + 0.5) * (size / SIZE) - 0.5
+    # Wild points would overflow OpenCV's integers, and lines far outside show nothing.
+    fixed = np.rint(np.clip(points, -4 * size, 5 * size) * 2**_SHIFT).astype(np.int32)
+    sketch = np.zeros((size, size), np.uint8)
+    width = max(1, round(LINE_WIDTH * size))
+    for lines, is_closed in ((closed, True), (opened, False)):
+        cv2.polylines(sketch, [fixed[list(line)] for line in lines], is_closed, 255, width, cv2.LINE_AA, _SHIFT)
+    return sketch
+
+
+def to_68(landmarks: np.ndarray) -> np.ndarray:
+    """(..., 478, 2) to the nearest of the 68 iBUG points (..., 68, 2); the jaw differs most, as 478 follow the mesh's rim."""
+    return landmarks[..., list(TO_68), :]
+
+
+def smooth_landmarks(sequence: np.ndarray) -> np.ndarray:
+    """(T, P, 2) smoothed over time by 1-2-1, without delay; the ends repeat. One uninterrupted stretch at a time."""
+    if not len(sequence):
+        return sequence
+    padded = np.concatenate([sequence[:1], sequence, sequence[-1:]])
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
