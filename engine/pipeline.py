@@ -287,14 +287,13 @@ def lip_sync(face: str | Path, audio: str | Path, output: str | Path, config: In
 
     Raises InputError for bad input; no output is left then.
     """
+    engine = engine or LipSync(config)
     reader = VideoReader(face)
-    wave_seconds = Fraction(len(read_audio(audio)), SAMPLE_RATE)
-    with VideoWriter(output, reader.size, reader.fps, colour=reader.colour, audio_from=audio, duration=wave_seconds,
-                     crf=(config or InferenceConfig()).crf) as writer:
-        engine = engine or LipSync(config)
+    with VideoWriter(output, reader.size, reader.fps, reader.colour, audio_from=audio, crf=engine.config.crf) as writer:
         for frame, shown in engine.frames(face, audio):
             with engine.report.time("encode"):
-                writer.write(frame, time=shown)
+                writer.write(frame, shown)
+    engine.report.notes += writer.notes
     return engine.report
 
 

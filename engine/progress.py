@@ -19,6 +19,7 @@ class Progress:
     def restart(self, step: int) -> None:
         """Begin counting anew, so that time spent on other things (validation) is not counted as training."""
         self._mark, self._start, self._waited = step, time.perf_counter(), 0.0
+        self._sums: dict[str, Tensor] = {}
 
     def batches(self, loader: Iterable[dict[str, Tensor]], first: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield (step, batch on the device) from step `first` on."""
@@ -36,12 +37,15 @@ class Progress:
             step += 1
 
     def log(self, done: int, loss: Tensor, values: dict[str, Tensor], lr: float) -> None:
-        """Report after `done` steps, when it is time: loss terms, rate, frames/s and the share of time spent waiting."""
+        """Take in one step's terms; every so many steps report their means, the rate, frames/s and the share of time waiting."""
+        for name, value in {**values, "loss": loss}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
         if done % self.every:
             return
         seconds = time.perf_counter() - self._start
-        report = {**{name: value.item() for name, value in values.items()}, "loss": loss.item(), "lr": lr,
-                  "frames_per_s": (done - self._mark) * self.frames_per_step / seconds, "waiting": self._waited / seconds}
+        count = done - self._mark
+        report = {**{name: total.item() / count for name, total in self._sums.items()}, "lr": lr,
+                  "frames_per_s": count * self.frames_per_step / seconds, "waiting": self._waited / seconds}
         self.run_log.scalars(done, report)
         print(f"{done:7d}  " + "  ".join(f"{name} {value:.4g}" for name, value in report.items()), flush=True)
         self.restart(done)

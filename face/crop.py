@@ -1,7 +1,7 @@
 """Where a face is cut from a frame, and the way back.
 
-A transform M (2, 3) maps frame px to px of the crop at 128, whatever size is cut. Pixel centres are at integers, so px p
-at 128 is (p + 0.5) * S / 128 - 0.5 at size S.
+A transform M (2, 3) maps frame px to px of the crop at 128, whatever size is cut. Pixel centres are at integers, so
+px p at 128 is (p + 0.5) * S / 128 - 0.5 at size S.
 """
 
 import cv2
@@ -9,10 +9,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 SIZE = 128
-TEMPLATE = np.array([(41.1, 48.3), (54.9, 48.9), (86.9, 48.3), (73.1, 48.9), (64, 46.3), (64, 50.2), (64, 53.6), (64, 56.7),
-                     (64, 59.9), (64, 64)])
-"""(10, 2) px of the 128 crop: where the rigid points go. The median of 63 talking faces, made symmetric, eyes 32 px apart.
-No jaw and no lips, or the crop itself would tell how far the mouth is open."""
+TEMPLATE = np.array([(41.1, 48.3), (54.9, 48.9), (86.9, 48.3), (73.1, 48.9),
+                     (64, 46.3), (64, 50.2), (64, 53.6), (64, 56.7), (64, 59.9), (64, 64)])
+"""(10, 2) px of the 128 crop: where the rigid points go. The median of 63 talking faces, made symmetric, eyes 32 px
+apart. No jaw and no lips, or the crop itself would tell how far the mouth is open."""
 
 BOX_BELOW = 0.05
 """Of a box's height: how much is added under the chin in upright boxes (our guess of published preprocessing)."""
@@ -38,7 +38,8 @@ def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smo
         centre = _smooth(centre.real, smooth_sigma) + 1j * _smooth(centre.imag, smooth_sigma)
         turn = np.exp(log_scale + 1j * angle)
         shift = target.mean() - turn * centre
-        transforms[run] = np.stack([turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag], 1).reshape(-1, 2, 3)
+        rows = [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
+        transforms[run] = np.moveaxis(np.array(rows), 2, 0)
     return transforms
 
 
@@ -91,7 +92,7 @@ def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int) -> np.ndarray:
-    """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; where it shrinks, at a multiple, then area means."""
+    """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; else at a multiple, then area means."""
     scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
     width, height = size_wh
     if scale >= 1:

@@ -13,11 +13,13 @@ from errors import InputError
 from face.topology import LIP_GAP, RIGID
 
 MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "face_landmarker.task"
+_SEARCH_SHARES = (1.0, 0.6, 0.4)
+"""Sides of the parts searched, of the picture's shorter side: the detector sees 128 px and misses small faces."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """box_xyxy (4,) px round the landmarks, forehead to chin; score 0..1; landmarks (P, 2) px, pixel centres at integers."""
+    """box_xyxy (4,) px round the face, forehead to chin; score 0..1; landmarks (P, 2) px, pixel centres at integers."""
 
     box_xyxy: np.ndarray
     score: float
@@ -34,6 +36,9 @@ class Detector(Protocol):
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
         """Faces of (H, W, 3) uint8, which is shown at `time_s` seconds."""
+
+    def search(self, image_rgb: np.ndarray) -> list[Face]:
+        """Faces of a picture that stands alone, found with more care than a film's frames get."""
 
     def reset(self) -> None:
         """Forget earlier pictures: the next one comes after a cut."""
@@ -68,21 +73,33 @@ class MediapipeDetector:
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
         """See Detector. Times that repeat or go back count as 1 ms later than the last."""
-        import mediapipe  # takes seconds, which training need not wait for
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image_rgb))
         self._last_ms = max(round(time_s * 1000), self._last_ms + 1)
+        image = _mediapipe_image(image_rgb)
         if self._landmarker is None:
             with _quiet_stderr():  # its C++ part prints while starting, whatever the log settings
-                self._landmarker = self._create()
+                self._landmarker = _create("VIDEO", self.max_faces)
                 result = self._landmarker.detect_for_video(image, self._last_ms)
         else:
             result = self._landmarker.detect_for_video(image, self._last_ms)
-        scale = np.float32([image_rgb.shape[1], image_rgb.shape[0]])
-        faces = []
-        for points in result.face_landmarks:
-            landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale - 0.5
-            faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), 1.0, landmarks))
-        return faces
+        return _faces(result, image_rgb.shape)
+
+    def search(self, image_rgb: np.ndarray) -> list[Face]:
+        """See Detector: one face at a time, in ever smaller parts of the picture, each looked at again from near."""
+        height, width = image_rgb.shape[:2]
+        found: list[Face] = []
+        with _quiet_stderr():
+            landmarker = _create("IMAGE", 1)
+            for share in _SEARCH_SHARES:
+                side = round(share * min(height, width))
+                for x in _spread(width, side):
+                    for y in _spread(height, side):
+                        face = _look(landmarker, image_rgb, np.array([x, y, x + side, y + side]))
+                        if face is not None:
+                            face = _look(landmarker, image_rgb, _around(face.box_xyxy))
+                        if face is not None and not any(_same(face, other) for other in found):
+                            found.append(face)
+            landmarker.close()
+        return sorted(found, key=lambda face: -np.prod(face.box_xyxy[2:] - face.box_xyxy[:2]))[:self.max_faces]
 
     def reset(self) -> None:
         """See Detector: a new landmarker, as the old one would look where the face was."""
@@ -95,11 +112,58 @@ class MediapipeDetector:
         """See Detector."""
         return landmarks[list(RIGID)]
 
-    def _create(self):
-        from mediapipe.tasks.python import BaseOptions, vision
-        options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(MODEL)),
-                                               running_mode=vision.RunningMode.VIDEO, num_faces=self.max_faces)
-        return vision.FaceLandmarker.create_from_options(options)
+
+def _spread(length: int, side: int) -> np.ndarray:
+    """Where parts of `side` px begin that cover `length` and overlap by half."""
+    return np.linspace(0, length - side, int(np.ceil(2 * (length - side) / side)) + 1).astype(int)
+
+
+def _around(box: np.ndarray) -> np.ndarray:
+    """A square twice as large as a box, with the same centre."""
+    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
+    return np.concatenate([centre - half, centre + half])
+
+
+def _look(landmarker, image_rgb: np.ndarray, part: np.ndarray) -> Face | None:
+    """The face in a part (x0, y0, x1, y1) px of the picture, in px of the whole."""
+    height, width = image_rgb.shape[:2]
+    x0, y0, x1, y1 = np.clip(part, 0, (width, height, width, height)).astype(int)
+    if min(x1 - x0, y1 - y0) < 16:
+        return None
+    inside = image_rgb[y0:y1, x0:x1]
+    faces = _faces(landmarker.detect(_mediapipe_image(inside)), inside.shape)
+    if not faces:
+        return None
+    shift = np.float32([x0, y0])
+    return Face(faces[0].box_xyxy + np.tile(shift, 2), 1.0, faces[0].landmarks + shift)
+
+
+def _same(face: Face, other: Face) -> bool:
+    """Whether two faces' centres are nearer than half of the smaller one's size."""
+    sizes = [np.sqrt(np.prod(one.box_xyxy[2:] - one.box_xyxy[:2])) for one in (face, other)]
+    offset = (face.box_xyxy - other.box_xyxy).reshape(2, 2).mean(0)
+    return float(np.linalg.norm(offset)) < 0.5 * min(sizes)
+
+
+def _create(mode: str, max_faces: int):
+    from mediapipe.tasks.python import BaseOptions, vision  # takes seconds, which training need not wait for
+    options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(MODEL)),
+                                           running_mode=vision.RunningMode[mode], num_faces=max_faces)
+    return vision.FaceLandmarker.create_from_options(options)
+
+
+def _mediapipe_image(image_rgb: np.ndarray):
+    import mediapipe
+    return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image_rgb))
+
+
+def _faces(result, shape: tuple[int, ...]) -> list[Face]:
+    """MediaPipe's points are shares of the picture's size, counted from its edge."""
+    scale, faces = np.float32([shape[1], shape[0]]), []
+    for points in result.face_landmarks:
+        landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale - 0.5
+        faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), 1.0, landmarks))
+    return faces
 
 
 @contextmanager

@@ -31,16 +31,18 @@ class FaceAlignmentDetector:
             self._net = face_alignment.FaceAlignment(face_alignment.LandmarksType.TWO_D, device=device, compile=False)
         except (OSError, RuntimeError, EOFError) as error:
             missing = [name for name in WEIGHTS if not (folder / name).is_file()]
-            found = f"weights {' and '.join(missing)} are missing and cannot be fetched" if missing else "its weights do not load"
-            raise InputError(f"face backend face_alignment: {found} ({error}); put {' and '.join(WEIGHTS)} into {folder}, "
-                             "or use the mediapipe backend") from error
+            found = f"{' and '.join(missing)} missing and not to be fetched" if missing else "its weights do not load"
+            raise InputError(f"face backend face_alignment: {found} ({error}); put {' and '.join(WEIGHTS)} into "
+                             f"{folder}, or use the mediapipe backend") from error
         self.max_faces = max_faces
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
         """See Detector; `time_s` is not used."""
         scale = min(1.0, DETECTION_SIDE / max(image_rgb.shape[:2]))
-        small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image_rgb
-        found = [np.asarray(box, float) for box in self._net.face_detector.detect_from_image(small.copy())]
+        small = image_rgb.copy()
+        if scale < 1:
+            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        found = [np.asarray(box, float) for box in self._net.face_detector.detect_from_image(small)]
         found = sorted(found, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))[:self.max_faces]
         if not found:
             return []
@@ -54,11 +56,15 @@ class FaceAlignmentDetector:
             faces.append(Face(np.float32(box[:4]), float(box[4]), landmarks))
         return faces
 
+    def search(self, image_rgb: np.ndarray) -> list[Face]:
+        """See Detector."""
+        return self.detect(image_rgb, 0.0)
+
     def reset(self) -> None:
         """See Detector."""
 
     def rigid(self, landmarks: np.ndarray) -> np.ndarray:
-        """See Detector: eye corners are the same points; those on the nose lie on its four, by the template's heights."""
+        """See Detector: eye corners are the same points; the nose's four are resampled at the template's heights."""
         heights = TEMPLATE[4:, 1]
         along = (heights - heights[0]) / (heights[-1] - heights[0]) * (len(BRIDGE_68) - 1)
         bridge = landmarks[list(BRIDGE_68)]

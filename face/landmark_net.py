@@ -26,11 +26,11 @@ class LandmarkNet:
         if not MODEL.is_file():
             raise InputError(f"{MODEL} is missing; restore it from the repository")
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(MODEL) as archive:
-            # By path, as reading from memory ignores `engine`; the new engine offers only the last of the three outputs.
+            # By path, as reading from memory ignores `engine`; the new engine offers only the last of three outputs.
             self._net = cv2.dnn.readNetFromTFLite(archive.extract(_MEMBER, folder), cv2.dnn.ENGINE_CLASSIC)
 
     def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Landmarks (N, 478, 2) float32 in px of the crops, and presence logits (N,), about +17 on faces and -7 on noise.
+        """Landmarks (N, 478, 2) float32 in px of the crops, and presence logits (N,): 1 to 25 on faces, -7 on noise.
 
         crops: (N, S, S, 3) uint8 RGB. The lower half must be visible: a black one loses the face.
         """

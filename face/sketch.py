@@ -3,11 +3,15 @@
 import cv2
 import numpy as np
 
-from face.crop import SIZE
+from face.crop import SIZE, area_reduce
 from face.topology import CLOSED_LINES, CLOSED_LINES_68, OPEN_LINES, OPEN_LINES_68, TO_68
 
 LINE_WIDTH = 2 / 128
 """Of the sketch's size."""
+_FINE = 4
+"""Drawn this much larger, then reduced, as OpenCV's anti-aliased lines come out wider than asked for:"""
+_EXTRA = 1.4
+"""px, at even widths; odd ones come out like the next even one."""
 _SHIFT = 6  # fractional bits of a coordinate
 
 
@@ -17,18 +21,19 @@ def draw_sketch(landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
     landmarks (478 | 68, 2) in px of the 128 crop; returns (size, size) uint8.
     """
     closed, opened = (CLOSED_LINES, OPEN_LINES) if len(landmarks) == 478 else (CLOSED_LINES_68, OPEN_LINES_68)
-    points = (np.asarray(landmarks, float) + 0.5) * (size / SIZE) - 0.5
+    large = size * _FINE
+    points = (np.asarray(landmarks, float) + 0.5) * (large / SIZE) - 0.5
     # Wild points would overflow OpenCV's integers, and lines far outside show nothing.
-    fixed = np.rint(np.clip(points, -4 * size, 5 * size) * 2**_SHIFT).astype(np.int32)
-    sketch = np.zeros((size, size), np.uint8)
-    width = max(1, round(LINE_WIDTH * size))
+    fixed = np.rint(np.clip(points, -large, 2 * large) * 2**_SHIFT).astype(np.int32)
+    sketch = np.zeros((large, large), np.uint8)
+    width = max(1, int((LINE_WIDTH * large - _EXTRA) // 2) * 2)
     for lines, is_closed in ((closed, True), (opened, False)):
         cv2.polylines(sketch, [fixed[list(line)] for line in lines], is_closed, 255, width, cv2.LINE_AA, _SHIFT)
-    return sketch
+    return area_reduce(sketch, size)
 
 
 def to_68(landmarks: np.ndarray) -> np.ndarray:
-    """(..., 478, 2) to the nearest of the 68 iBUG points (..., 68, 2); the jaw differs most, as 478 follow the mesh's rim."""
+    """(..., 478, 2) to the nearest of the 68 iBUG points (..., 68, 2); the jaw differs most."""
     return landmarks[..., list(TO_68), :]
 
 

@@ -4,7 +4,7 @@
 """
 
 RIGID = (33, 133, 263, 362, 168, 6, 197, 195, 5, 4)
-"""Points that neither speech nor chewing moves: eye corners (outer, inner; right, left), then the nose from bridge to tip."""
+"""Points that speech does not move: eye corners (right outer, inner, left outer, inner), nose from bridge to tip."""
 
 LIPS_OUTER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 LIPS_INNER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
@@ -16,7 +16,8 @@ RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 
 LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 BROWS = ((46, 53, 52, 65, 55), (70, 63, 105, 66, 107), (276, 283, 282, 295, 285), (300, 293, 334, 296, 336))
 NOSE = ((168, 6, 197, 195, 5, 4, 45, 220, 115, 48), (4, 275, 440, 344, 278))
-CONTOUR = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356)
+CONTOUR = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152,
+           377, 400, 378, 379, 365, 397, 288, 361, 323, 454, 356)
 """From the right ear under the chin to the left one."""
 
 CLOSED_LINES = (LIPS_OUTER, LIPS_INNER, RIGHT_EYE, LEFT_EYE)

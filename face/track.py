@@ -10,8 +10,9 @@ from face.detect import Detector, Face
 
 MAX_GAP_S = 0.4
 """A face lost for no longer than this is interpolated."""
-HISTOGRAM_CUT = 0.5
-"""Share of pixels that change their colour bin between two frames of different shots."""
+HISTOGRAM_CUT = 0.2, 4.0, 0.5
+"""A cut lies between two frames if more than this share of pixels changes its colour bin: the first number where it is
+also more than the second times the share of the frame before, the third in any case."""
 JUMP = 0.5
 """Of a face's size: how far it moves from one frame to the next only if there is a cut between them."""
 SAME = 0.3
@@ -30,9 +31,9 @@ _BLIP = 3
 class Track:
     """One face over ALL frames of a video; where it is not present the arrays hold NaN.
 
-    present (T,) bool: detected, or interpolated over a short gap. interpolated (T,) bool. shot (T,) int: a number per shot.
-    rigid (T, 10, 2) px and box (T, 4) px in the frame. lip_gap (T,): inner lip gap over eye distance, good enough to find a
-    closed mouth. yaw (T,): nose tip's offset from the eyes' middle, over eye distance: 0 frontal, about 0.5 in profile.
+    present (T,) bool: detected, or interpolated over a short gap. interpolated (T,) bool. shot (T,) int: counts shots.
+    rigid (T, 10, 2) and box (T, 4): px in the frame. lip_gap (T,): inner lip gap over eye distance, good enough to find
+    a closed mouth. yaw (T,): nose tip's offset from the eyes' middle over eye distance, 0 frontal, 0.5 near profile.
     """
 
     frame_count: int
@@ -63,33 +64,38 @@ def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector,
                 progress: Callable[[int], None] | None = None) -> list[Track]:
     """Follow every face of (image (H, W, 3) uint8 RGB, time in s) pairs; returns tracks, largest face first.
 
-    A shot ends where the colours or all faces jump; detection starts anew there. Within a shot a face is the one nearest to
-    where it was. Across shots the k-th largest face of each belongs to track k; equally large ones are ordered by time on
-    screen. `progress` is called with the number of frames done.
+    A shot ends where the colours or all faces jump; detection starts anew there. Within a shot a face is the one
+    nearest to where it was. Across shots the k-th largest face of each belongs to track k; equally large ones are
+    ordered by time on screen. `progress` is called with the number of frames done.
     """
     trails: list[_Trail] = []
     shots: list[int] = []
     times: list[float] = []
-    shot, previous = 0, None
-    detector.reset()
-    for index, (image, time_s) in enumerate(frames):
-        colours = _colours(image)
-        if previous is not None and np.abs(colours - previous).sum() / 2 > HISTOGRAM_CUT:
-            shot += 1
-            detector.reset()
-        previous = colours
-        faces = detector.detect(image, time_s)
-        current = [trail for trail in trails if trail.shot == shot]
-        if _all_jumped(current, faces, index, detector):
-            shot, current = shot + 1, []
-            detector.reset()
+    shot, previous, last_change = 0, None, 1.0
+    try:
+        for index, (image, time_s) in enumerate(frames):
+            colours = _colours(image)
+            change = 0.0 if previous is None else float(np.abs(colours - previous).sum()) / 2
+            least, ratio, most = HISTOGRAM_CUT
+            if previous is None or change > min(most, max(least, ratio * last_change)):
+                shot += previous is not None
+                detector.reset()
+            previous, last_change = colours, change
             faces = detector.detect(image, time_s)
-        shots.append(shot)
-        times.append(time_s)
-        trails += _follow(current, faces, index, shot, detector)
-        if progress is not None:
-            progress(index + 1)
-    detector.reset()
+            current = [trail for trail in trails if trail.shot == shot]
+            if _all_jumped(current, faces, index):
+                shot, current = shot + 1, []
+                detector.reset()
+                faces = detector.detect(image, time_s)
+            shots.append(shot)
+            times.append(time_s)
+            trails += _follow(current, faces, index, shot, detector)
+            if progress is not None:
+                progress(index + 1)
+        if len(times) == 1:  # a still: nothing to follow, so spend the time on finding
+            trails = _follow([], detector.search(image), 0, 0, detector) or trails
+    finally:
+        detector.reset()
     return _join(trails, np.array(shots, int), np.array(times, float))
 
 
@@ -112,7 +118,7 @@ def _distance(trail: _Trail, box: np.ndarray) -> tuple[float, float]:
     return float(np.linalg.norm(centre - last)) / max(size, last_size), max(size / last_size, last_size / size)
 
 
-def _all_jumped(trails: list[_Trail], faces: list[Face], index: int, detector: Detector) -> bool:
+def _all_jumped(trails: list[_Trail], faces: list[Face], index: int) -> bool:
     """Whether faces were followed up to the frame before this one, and none of this frame's can be one of them."""
     followed = [trail for trail in trails if trail.frames[-1] == index - 1]
     if not followed or not faces:
@@ -139,7 +145,8 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
             trail.frames.append(index)
             trail.values.append(_measure(faces[number], detector))
     for number in sorted(free):
-        if all(_distance(trail, faces[number].box_xyxy)[0] > SAME for trail in (*trails, *begun) if trail.frames[-1] == index):
+        seen_now = [trail for trail in (*trails, *begun) if trail.frames[-1] == index]
+        if all(_distance(trail, faces[number].box_xyxy)[0] > SAME for trail in seen_now):
             begun.append(_Trail(shot, [index], [_measure(faces[number], detector)]))
     return begun
 

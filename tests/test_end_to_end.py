@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from parity.weights import state_dict
 
 from engine.pipeline import InferenceConfig, LipSync, lip_sync
 from media.audio import SAMPLE_RATE, read_audio, write_flac
@@ -90,9 +92,9 @@ def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
     for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, talking_clip):
         changed = np.abs(frame.planes[0].astype(int) - originals[frame.index].planes[0]) > 0
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        height, width = changed.shape
-        assert 0 < changed.mean() < 0.3
-        assert np.ptp(rows) < height / 2 and np.ptp(columns) < width * 0.7
+        # One rectangle round the lower face: what lies above the eyes or far beside the face keeps every bit.
+        assert np.ptp(rows) * np.ptp(columns) < 0.6 * changed.size
+        assert rows.min() > 60 and changed.any()
 
 
 def test_a_still_speaks(tmp_path, talking_clip):
@@ -102,6 +104,16 @@ def test_a_still_speaks(tmp_path, talking_clip):
     report = lip_sync(picture, talking_clip, tmp_path / "still.mp4", InferenceConfig(hr=None))
     assert report.frames > 0
     check_output(tmp_path / "still.mp4", picture, talking_clip)
+
+
+def test_weights_in_the_published_layout_speak(tmp_path, talking_clip):
+    checkpoint = tmp_path / "base.pth"
+    state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict("base").items()}
+    torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, checkpoint)
+    result = run_script("--config", ROOT / "configs" / "inference_published.yaml", "--base", checkpoint, "--base-only",
+                        "--face", talking_clip, "--audio", talking_clip, "--output", tmp_path / "out.mp4")
+    assert result.returncode == 0, result.stderr
+    check_output(tmp_path / "out.mp4", talking_clip, talking_clip)
 
 
 def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:

@@ -34,7 +34,7 @@ def test_a_clip_holds_what_the_layout_promises(data_set):
     assert clip.features("mel").shape == (161, 80)
     assert clip.features("whisper").shape == (100 + 75, 384)
     assert len(read_audio(clip.folder / "audio.flac")) == 32000
-    assert 100 < info.face_px < 220
+    assert 150 < info.face_px < 300
     eyes = clip.landmarks[:, [33, 133]].mean((0, 1)), clip.landmarks[:, [263, 362]].mean((0, 1))
     assert np.allclose(eyes, [(48, 48.6), (80, 48.6)], atol=4)
     assert draw_sketch(clip.landmarks[0]).max() == 255

@@ -1,0 +1,146 @@
+"""Sketch, paste mask and paste-back, on the landmarks of a real face."""
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from face.crop import SIZE, apply, crop, invert
+from face.landmark_net import LandmarkNet
+from face.mask import TOP_ROW, paste_mask
+from face.paste import paste_face, paste_rect
+from face.sketch import draw_sketch, smooth_landmarks, to_68
+from face.topology import CONTOUR, EAR_POINTS, EAR_POINTS_MIRRORED, LIPS, LIPS_INNER, RIGID
+
+TRANSFORM = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
+
+
+@pytest.fixture(scope="module")
+def face() -> np.ndarray:
+    return crop(skimage.data.astronaut(), TRANSFORM, 256)
+
+
+@pytest.fixture(scope="module")
+def landmarks(face) -> np.ndarray:
+    """(478, 2) px of the 128 crop."""
+    return (LandmarkNet().landmarks(face[None])[0][0] + 0.5) / 2 - 0.5
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_sketch_lines_lie_on_the_landmarks(landmarks, size):
+    sketch = draw_sketch(landmarks, size)
+    assert sketch.shape == (size, size) and sketch.dtype == np.uint8
+    for group in (LIPS, CONTOUR):
+        x, y = np.rint((landmarks[list(group)] + 0.5) * size / 128 - 0.5).astype(int).T
+        assert (sketch[y, x] > 128).mean() > 0.95
+    forehead = landmarks[10]
+    assert sketch[int(forehead[1] * size / 128), int(forehead[0] * size / 128)] == 0
+    assert 0.03 < (sketch > 0).mean() < 0.2
+
+
+def test_sketch_lines_are_two_px_of_128_and_move_by_subpixels():
+    points = np.full((478, 2), -50.0)
+    points[list(CONTOUR)] = np.stack([np.linspace(20, 100, len(CONTOUR)), np.full(len(CONTOUR), 60.0)], 1)
+    widths = [draw_sketch(points, size)[:, size // 2].sum() / 255 * 128 / size for size in (128, 256, 512)]
+    assert all(abs(width - 2) < 0.35 for width in widths)
+    rows = [(draw_sketch(points + [0, shift]).astype(float)[:, 64] * np.arange(128)).sum() /
+            draw_sketch(points + [0, shift])[:, 64].sum() for shift in (0, 0.25, 0.5)]
+    assert rows[0] < rows[1] < rows[2]
+
+
+def test_sketch_of_68_points_and_wild_points(landmarks):
+    sketch = draw_sketch(to_68(landmarks))
+    assert to_68(landmarks[None]).shape == (1, 68, 2) and (sketch > 0).mean() > 0.03
+    assert draw_sketch(np.full((478, 2), 1e9)).max() == 0
+    both = draw_sketch(landmarks) > 0
+    assert (both & (sketch > 0)).sum() > 0.5 * (sketch > 0).sum()
+
+
+def test_smoothing_is_1_2_1_and_without_delay():
+    sequence = np.zeros((5, 478, 2), np.float32)
+    sequence[2] = 4
+    assert smooth_landmarks(sequence)[:, 0, 0].tolist() == [0, 1, 2, 1, 0]
+    ramp = np.arange(6, dtype=np.float32)[:, None, None]
+    assert smooth_landmarks(ramp)[:, 0, 0].tolist() == [0.25, 1, 2, 3, 4, 4.75]
+    assert len(smooth_landmarks(sequence[:0])) == 0
+
+
+def test_ear_points_mirror(landmarks):
+    mirrored = np.array(EAR_POINTS)[list(EAR_POINTS_MIRRORED)]
+    assert len(set(EAR_POINTS)) == 20 and not set(EAR_POINTS) & set(RIGID)
+    centre = landmarks[list(RIGID)].mean(0)
+    offset = landmarks[list(EAR_POINTS)] - centre
+    other = (landmarks[mirrored] - centre) * [-1, 1]
+    assert np.abs(offset - other).max() < 12  # a real face, slightly turned; swapped sides would be 30 px and more off
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_mask_covers_the_mouth_and_nothing_else(landmarks, size):
+    mask = paste_mask(landmarks, size)
+    assert mask.shape == (size, size) and mask.dtype == np.float32 and mask.min() == 0 and mask.max() == 1
+    scaled = np.rint((landmarks + 0.5) * size / 128 - 0.5).astype(int)
+    for point in (*LIPS, 4, 152):
+        assert mask[scaled[point, 1], scaled[point, 0]] > 0.5
+    for point in (10, 33, 263, 159, 386, 168):
+        assert mask[scaled[point, 1], scaled[point, 0]] == 0
+    assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any())
+
+
+def test_mask_stays_inside_the_pasted_rows_when_the_head_tilts(landmarks):
+    turn = cv2.getRotationMatrix2D((64.0, 64.0), 50, 1)
+    mask = paste_mask(apply(turn, landmarks), 256)
+    assert not mask[:2 * TOP_ROW].any() and mask.max() == 1
+    assert np.abs(np.diff(mask, axis=0)).max() < 0.3
+
+
+def test_mask_follows_the_generated_chin(landmarks):
+    lower = landmarks.copy()
+    lower[landmarks[:, 1] > landmarks[17, 1]] += [0, 6]
+    reach = [np.flatnonzero(paste_mask(points, 128).max(1))[-1] for points in (landmarks, lower)]
+    assert 4 <= reach[1] - reach[0] <= 8
+    beyond = paste_mask(landmarks + [0, 40], 128)
+    assert not beyond[-1].any()
+
+
+def test_paste_changes_only_what_the_mask_covers(landmarks):
+    image = skimage.data.astronaut()
+    mask = paste_mask(landmarks, 256)
+    rect = paste_rect(TRANSFORM, (512, 512))
+    x0, y0, x1, y1 = rect
+    assert not any(value % 2 for value in rect)
+    result = image.copy()
+    result[y0:y1, x0:x1] = paste_face(image[y0:y1, x0:x1], rect, np.zeros((256, 256, 3), np.uint8), mask, TRANSFORM)
+    changed = (result != image).any(2)
+    mouth = apply(invert(TRANSFORM), landmarks[list(LIPS_INNER)]).mean(0).astype(int)
+    assert (result[mouth[1], mouth[0]] == 0).all()
+    rows, columns = np.nonzero(changed)
+    back = np.rint(apply(TRANSFORM, np.stack([columns, rows], 1)) * 2).astype(int).clip(0, 255)
+    near = cv2.dilate(mask, np.ones((7, 7)))
+    assert (near[back[:, 1], back[:, 0]] > 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.72, 1.5])
+def test_own_crop_pasted_back_changes_nothing_to_speak_of(scale):
+    image = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 3)
+    transform = np.array([[scale, 0.05, 0], [-0.05, scale, 0]])
+    transform[:, 2] = 64 - transform[:, :2] @ [220, 120]
+    mask = np.zeros((256, 256), np.float32)
+    mask[110:230, 60:190] = 1
+    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+    original = image[y0:y1, x0:x1]
+    result = paste_face(original, rect, crop(image, transform, 256), mask, transform)
+    difference = np.abs(result.astype(int) - original)
+    assert 0 < (difference > 0).mean() and difference.max() <= 12 and difference.mean() < 0.5
+
+
+@pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
+def test_rect_stays_inside_the_frame(centre):
+    transform = np.array([[1.0, 0, 64 - centre[0]], [0, 1, 64 - centre[1]]])
+    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 384))
+    assert 0 <= x0 < x1 <= 512 and 0 <= y0 < y1 <= 384 and not any(value % 2 for value in rect)
+    image = np.full((y1 - y0, x1 - x0, 3), 9, np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    mask[60:120, 20:100] = 1
+    assert paste_face(image, rect, np.full((SIZE, SIZE, 3), 90, np.uint8), mask, transform).shape == image.shape
+    black = np.zeros((SIZE, SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(paste_face(image, rect, black, 0 * mask, transform), image)
