@@ -8,11 +8,11 @@ LOWER_ROWS_FROM = 60 / 128
 
 
 def box_mask(boxes: Tensor, size: int) -> Tensor:
-    """Boxes (N, 4) in px of the 128 crop (x0, y0, x1, y1) to 0/1 masks (N, 1, size, size)."""
+    """Boxes (N, 4) in px of the 128 crop (x0, y0, x1, y1), whole pixels at both ends, to 0/1 masks (N, 1, size, size)."""
     pixels = (torch.arange(size, device=boxes.device) + 0.5) * (128 / size) - 0.5
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
-    across = (pixels >= x0) & (pixels <= x1)
-    down = (pixels >= y0) & (pixels <= y1)
+    across = (pixels >= x0 - 0.5) & (pixels < x1 + 0.5)
+    down = (pixels >= y0 - 0.5) & (pixels < y1 + 0.5)
     return (down[:, :, None] & across[:, None, :])[:, None].to(boxes.dtype)
 
 

@@ -1,0 +1,55 @@
+"""Precision and layout: the fastest is taken, remembered, and leaves no trace in training."""
+
+import time
+
+import torch
+from torch import nn
+
+from engine import precision
+from engine.precision import Precision, choose_precision, training_precision
+
+
+def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "cache" / "precision.json")
+    network, measured = nn.Conv2d(3, 3, 3), []
+
+    def work(candidate: Precision) -> None:
+        measured.append(candidate)
+        time.sleep(0.0 if candidate == Precision(bf16=False, channels_last=True) else 0.01)
+
+    assert choose_precision("auto", network, work, "test") == Precision(bf16=False, channels_last=True)
+    assert set(measured) == {Precision(bf16, layout) for bf16 in (False, True) for layout in (False, True)}
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    measured.clear()
+    assert choose_precision("auto", network, work, "test") == Precision(bf16=False, channels_last=True)
+    assert measured == []
+
+
+def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
+    assert choose_precision("bf16", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
+    assert not choose_precision("float32", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
+
+
+def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "file" / "precision.json")
+    assert isinstance(choose_precision("auto", nn.Conv2d(3, 3, 3), lambda candidate: None, "test"), Precision)
+
+
+def test_measuring_a_training_step_leaves_no_gradient_and_no_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
+
+    class Trainer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+        def forward(self, batch):
+            return self.layers(batch["x"]).float().square().mean(), {}
+
+    trainer = Trainer().train()
+    before = {name: value.clone() for name, value in trainer.state_dict().items()}
+    training_precision("auto", trainer, {"x": torch.rand(2, 1, 8, 8)}, torch.device("cpu"))
+    assert all(torch.equal(before[name], value) for name, value in trainer.state_dict().items())
+    assert all(parameter.grad is None for parameter in trainer.parameters())
