@@ -36,7 +36,8 @@ class HRConfig:
     reference: bool | None = None
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
     residual: bool | None = None
-    """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew."""
+    """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew; with `reference`, to a blend of it and
+    the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted too."""
 
     def __post_init__(self) -> None:
         fill(self, PRESETS)
@@ -79,11 +80,13 @@ class HRDecoder(nn.Module):
         self.body = nn.Sequential(*body)
         self.head = ConvNormReLU(width, config.head_width) if config.head_width else nn.Identity()
         self.shuffle = BASE_SIZE * config.scale // config.size
-        self.output = nn.Conv2d(config.head_width or width, 3 * self.shuffle**2, 1)
+        self.blends = config.residual and config.reference
+        self.output = nn.Conv2d(config.head_width or width, (4 if self.blends else 3) * self.shuffle**2, 1)
         if config.residual:  # start close to the enlarged face
             with torch.no_grad():
                 self.output.weight.mul_(0.1)
                 self.output.bias.zero_()
+                self.output.bias[3 * self.shuffle**2:] = -2.0
 
     def forward(self, base: Tensor, sketch: Tensor, reference: Tensor | None = None) -> Tensor:
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
@@ -101,5 +104,9 @@ class HRDecoder(nn.Module):
             return torch.sigmoid(x)
         scale = self.config.scale
         enlarged = base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
-        x = x + enlarged
+        if self.blends:
+            half = x.shape[2] // 2
+            own = torch.cat([reference[:, :3, :half], reference[:, 3:, half:]], 2)
+            enlarged = torch.lerp(enlarged, own, torch.sigmoid(x[:, 3:]))
+        x = x[:, :3] + enlarged
         return x if self.training else x.clamp(0, 1)

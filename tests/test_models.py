@@ -142,10 +142,23 @@ def test_hr_scale_argument():
 def test_hr_residual_starts_near_the_enlarged_face_and_keeps_its_gradient():
     network = HRDecoder(config=HRConfig(width=8))
     inputs = hr_inputs(network.config)
-    inputs[0] = torch.ones_like(inputs[0])
+    inputs[0], inputs[2] = torch.ones_like(inputs[0]), torch.ones_like(inputs[2])
     assert network(*inputs).max() > 1
     output = network.eval()(*inputs)
     assert output.max() <= 1 and (output - 1).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize(("logit", "own"), [(50.0, 1.0), (-50.0, 0.0), (0.0, 0.5)])
+def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels(logit, own):
+    network = HRDecoder(config=HRConfig(width=8)).eval()
+    base, sketch, pictures = hr_inputs(network.config)
+    base = torch.full_like(base, 0.25)
+    with torch.no_grad():
+        network.output.weight.zero_()
+        network.output.bias[12:] = logit
+        output = network(base, sketch, pictures)
+    for rows, shown in ((slice(0, 128), pictures[:, :3]), (slice(128, 256), pictures[:, 3:])):
+        assert torch.allclose(output[:, :, rows], (own * shown + (1 - own) * 0.25)[:, :, rows], atol=1e-5)
 
 
 def test_hr_reference_is_asked_for_as_configured():
