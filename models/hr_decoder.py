@@ -102,7 +102,7 @@ class HRDecoder(nn.Module):
         x = F.pixel_shuffle(x, self.shuffle)
         if not self.config.residual:
             return torch.sigmoid(x)
-        scale = self.config.scale
+        x, scale = x.to(base.dtype), self.config.scale  # blend in full precision under autocast
         enlarged = base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
         if self.blends:
             half = x.shape[2] // 2
