@@ -163,15 +163,16 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
 
 def validate(trainer: BaseTrainer, ema: Ema, validator: LipValidator, device: torch.device, log: RunLog, step: int,
              best: Path, config: TrainBaseConfig) -> None:
-    """Score the averaged weights, log them with a strip, and keep them if their fast lip r is the best so far."""
+    """Score the averaged weights, log them with a strip, and keep the best: lips that follow the sound, and as far as real ones."""
     network = HyperLipsBase(config.model).to(device)
     network.load_state_dict(ema.average)
     scores, strip = validator(network, device)
+    scores["score"] = scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
     log.scalars(step, scores, "val")
     log.images(step, "val", strip)
     print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
-    if not best.is_file() or scores["fast_r"] >= float(read_metadata(best)["fast_r"]):
-        save_network(best, network, {"step": str(step), "fast_r": f"{scores['fast_r']:.4f}", "training": to_yaml(config)})
+    if not best.is_file() or scores["score"] >= float(read_metadata(best)["score"]):
+        save_network(best, network, {"step": str(step), "score": f"{scores['score']:.4f}", "training": to_yaml(config)})
     trainer.train()
 
 
