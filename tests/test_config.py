@@ -10,8 +10,10 @@ import yaml
 from engine.config import load_config, to_yaml
 from engine.pipeline import InferenceConfig
 from errors import InputError
+from evaluate import EvaluateConfig
 from train_base import TrainBaseConfig
 from train_hr import TrainHRConfig
+from train_syncnet import TrainSyncConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -26,7 +28,7 @@ class Inner:
 @dataclass
 class Outer:
     steps: int = 1
-    on: bool = False
+    enabled: bool = False
     inner: Inner = field(default_factory=Inner)
 
 
@@ -47,11 +49,11 @@ def test_overrides_win_and_make_sections(tmp_path):
 
 
 def test_every_mistake_is_named_at_once(tmp_path):
-    path = write(tmp_path, "a.yaml", "stepz: 5\non: 1\ninner: {kind: c, rate: fast}\n")
+    path = write(tmp_path, "a.yaml", "stepz: 5\nenabled: 1\ninner: {kind: c, rate: fast}\n")
     with pytest.raises(InputError) as caught:
         load_config(Outer, path)
     text = str(caught.value)
-    for part in ("stepz", "did you mean steps", "on is 1, expected true or false", "inner.kind is 'c'", "inner.rate is 'fast'"):
+    for part in ("stepz", "did you mean steps", "enabled is 1, expected true or false", "inner.kind is 'c'", "inner.rate is 'fast'"):
         assert part in text
 
 
@@ -69,6 +71,7 @@ def test_resolved_config_reads_back_as_itself(tmp_path):
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_fits_its_script(path):
     name = path.stem
-    schema = TrainHRConfig if "hr" in name else InferenceConfig if "inference" in name else TrainBaseConfig
+    schema = (TrainHRConfig if "hr" in name else InferenceConfig if "inference" in name
+              else EvaluateConfig if name == "evaluate" else TrainSyncConfig if "syncnet" in name else TrainBaseConfig)
     assert to_yaml(load_config(schema, path))
     assert "preset" not in (yaml.safe_load(path.read_text()).get("model") or {}) or load_config(schema, path).model.preset

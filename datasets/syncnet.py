@@ -1,0 +1,169 @@
+"""Samples of the sync expert, the windows of a whole clip, and the offset between its sound and its picture.
+
+A window is five consecutive lower faces at 25 fps and the sound that belongs to them, both named by their first frame.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.augment import AugmentConfig, augment_faces
+from datasets.clips import FPS, load_clips
+from datasets.frames import BASE_SIZE, FrameStore
+from errors import InputError
+from media.audio import audio_windows, sync_window
+from metrics.sync import MAX_SHIFT, shift_means
+from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
+
+LOWER_FROM = BASE_SIZE // 2
+"""First row of the crop that the expert sees."""
+_BATCH = 32
+
+
+@dataclass
+class SyncDataConfig:
+    """`data` section of the sync config."""
+
+    path: str = "data"
+    min_face_px: float = 0.0
+    windows: int = 4
+    """Windows of one clip in a sample, each out of sync with the others' sounds."""
+    sounds: int = 12
+    """Further sounds of that clip in a sample (contrastive loss only); a sound costs far less than a face."""
+    apart: int = 3
+    """Frames from which on two windows of a clip count as out of sync."""
+    cache: Literal["auto", "memory", "disk"] = "auto"
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.windows < 2:
+            raise InputError(f"windows is {self.windows}, expected 2 or more: one of them gives the other its wrong sound")
+        if self.apart < 1:
+            raise InputError(f"apart is {self.apart}, expected 1 or more frames")
+        if self.sounds < 0:
+            raise InputError(f"sounds is {self.sounds}, expected 0 or more")
+
+
+@dataclass
+class SyncAugmentConfig:
+    """`augment` section of the sync config; each change is the same for the five faces of a window, and 0 switches it off."""
+
+    flip: float = 0.5
+    """Probability of a mirror image."""
+    colour: float = 0.15
+    """Largest relative change of brightness, contrast and each colour channel."""
+    jitter: int = 3
+    """Largest move of the crop, px of 128, across and down."""
+
+
+class SyncDataset(Dataset):
+    """Sample k depends on (seed, k) alone: windows of one clip.
+
+    An item holds frames (W, 15, 64, 128) uint8, frame after frame; audio (W + S, ...) float32, whose first W belong to the
+    frames; starts (W + S,), the sounds' first frames; clip (), its number.
+    """
+
+    def __init__(self, data: SyncDataConfig, augment: SyncAugmentConfig, split: str, expert: SyncConfig, seed: int):
+        self.config, self.augment, self.expert, self.seed = data, augment, expert, seed
+        shortest = SYNC_FRAMES + (data.windows - 1) * data.apart
+        clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
+        if not clips:
+            raise InputError(f"{data.path}: no clip of split {split!r} has the {shortest} frames that data.windows = {data.windows} "
+                             f"windows {data.apart} frames apart need")
+        self.store = FrameStore(clips, data.cache)
+        self.features = [clip.features(expert.audio) for clip in clips]
+        self._counts = [clip.info.frames - SYNC_FRAMES + 1 for clip in clips]
+        self._ends = np.cumsum(self._counts)
+
+    def __len__(self) -> int:
+        """Distinct windows; samples are drawn from them at random, without end."""
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        clip = int(np.searchsorted(self._ends, rng.integers(len(self)), side="right"))
+        starts = self._apart(self._counts[clip], rng)
+        heard = np.concatenate([starts, rng.integers(self._counts[clip], size=self.config.sounds)])
+        frames = np.stack([self._window(clip, start, rng) for start in starts])
+        return {"frames": torch.from_numpy(frames), "starts": torch.from_numpy(heard), "clip": torch.tensor(clip),
+                "audio": torch.from_numpy(sound_windows(self.features[clip], heard, self.expert))}
+
+    def _apart(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Starts of the sample's windows among `count`, in order, every two at least `apart` frames from each other."""
+        number, spare = self.config.windows, self.config.apart - 1
+        chosen = rng.choice(count - (number - 1) * spare, number, replace=False)
+        return np.sort(chosen) + spare * np.arange(number)
+
+    def _window(self, clip: int, start: int, rng: np.random.Generator) -> np.ndarray:
+        """(15, 64, 128) uint8."""
+        down, across = rng.integers(-self.augment.jitter, self.augment.jitter + 1, 2)
+        rows = np.clip(np.arange(LOWER_FROM, BASE_SIZE) + down, 0, BASE_SIZE - 1)
+        columns = np.clip(np.arange(BASE_SIZE) + across, 0, BASE_SIZE - 1)
+        faces = self.store.get(clip, np.arange(start, start + SYNC_FRAMES))[:, rows][:, :, columns]
+        change = AugmentConfig(flip=self.augment.flip, colour=self.augment.colour, silence=0)
+        faces = augment_faces(faces, change, rng)[0]
+        return faces.transpose(0, 3, 1, 2).reshape(3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
+
+
+def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
+    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
+
+    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
+    """
+    if expert.audio == "mel":
+        return np.stack([sync_window(features, int(start)) for start in starts])
+    return audio_windows(features, (starts + SYNC_FRAMES // 2).tolist(), Fraction(FPS), expert.audio, expert.audio_window)
+
+
+@torch.inference_mode()
+def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
+                 every: int = 1) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Unit vectors of every `every`th face window and of all sounds, up to MAX_SHIFT beyond both ends, by first frame.
+
+    faces (n, 128, 128, 3) uint8 RGB at 25 fps; features: the sound's, of the expert's kind, beginning with the first face.
+    """
+    device = next(expert.parameters()).device
+    last = len(faces) - SYNC_FRAMES
+    starts = np.arange(0, last + 1, every)
+    ordered = faces[..., ::-1] if expert.channel_order == "bgr" else faces
+    lower = torch.from_numpy(np.ascontiguousarray(ordered[:, LOWER_FROM:].transpose(0, 3, 1, 2)))
+    windows = [lower[starts[k:k + _BATCH, None] + np.arange(SYNC_FRAMES)].flatten(1, 2) for k in range(0, len(starts), _BATCH)]
+    seen = [_unit_vectors(expert.face, window.to(device).float() / 255) for window in windows]
+    heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
+    sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
+    listened = [_unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
+    return (dict(zip(starts.tolist(), np.concatenate(seen), strict=True)),
+            dict(zip(heard.tolist(), np.concatenate(listened), strict=True)))
+
+
+def _unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
+    return nn.functional.normalize(encoder(inputs).flatten(1)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class SyncEstimate:
+    """How a clip's sound lies to its picture.
+
+    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over the
+    shifts searched. means: mean cosine by shift.
+    """
+
+    offset: int
+    confidence: float
+    means: dict[int, float]
+
+
+def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
+    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best on average.
+
+    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame i + offset.
+    """
+    means = shift_means(faces, sounds, lambda face, heard: float(face @ heard))
+    best = max(means, key=means.__getitem__)
+    return SyncEstimate(best, means[best] - float(np.median(list(means.values()))), means)

@@ -1,0 +1,176 @@
+"""Scores of several clips, each beside the lines that say what its numbers mean.
+
+Lines of a clip: every generated video; `re-encoded`, the real video through our own writer (what a perfect method would
+read); `copy-input`, the same pictures judged as if another sound had driven them; `chance`, the first generated video
+against other real lips.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from face.landmark_net import LandmarkNet
+from media.audio import has_audio, read_audio
+from metrics import landmark
+from metrics.jobs import Job
+from metrics.measure import Measured, measure
+from metrics.pairs import FaceClip, Match, NoFace, Progress, Shown, View, find_face, look, match, reencode
+from metrics.scorers import ClipContext, Scorer
+
+REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
+PASSES = 4
+"""How often a clip's frames are gone through: tracked, re-encoded, looked at, measured (for the progress bar)."""
+_MAX_OTHERS = 12
+
+
+@dataclass
+class ClipResult:
+    """Rows by line of one clip (`lines`), and the lip gaps over time they come from: gap (frames,) is the real one."""
+
+    job: Job
+    fps: float
+    gap: np.ndarray
+    measured: dict[str, Measured]
+    extras: dict[str, Measured] = field(default_factory=dict)
+    """What was driven otherwise: `muted`, `swapped`."""
+    lines: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Generated videos that could not be scored, and why."""
+
+
+def evaluate_clip(
+    job: Job,
+    scorers: Sequence[Scorer],
+    net: LandmarkNet,
+    folder: Path,
+    crf: float,
+    extract: Callable[[np.ndarray, str], np.ndarray],
+    progress: Progress | None = None,
+) -> ClipResult:
+    """Measure one clip; `complete` then fills its lines. folder: for the re-encoded video. extract: sound features.
+
+    Raises NoFace, and InputError for files that cannot be read.
+    """
+    real = find_face(job.real, progress)
+    views = {**job.generated, REENCODED: reencode(job.real, folder / "reencoded.mp4", crf, progress)}
+    notes, problems = [f"real: {note}" for note in real.reader.notes], []
+    pairs = _paired(real, views, problems)
+    if progress is not None:
+        progress(len(real.times))
+    contexts = {
+        name: ClipContext(name, real.times + found.lag / real.fps, _sound(job, views[name]), extract)
+        for name, (_, found) in pairs.items()
+    }
+    gap, measured = measure(real, pairs, scorers, contexts, net, progress)
+    known = np.isfinite(gap)
+    if not known.any():
+        raise NoFace(f"no face seen in the crops of {job.real.path}")
+    if not known.all():
+        notes.append(f"real: no face in {int((~known).sum())} of {len(known)} frames, left out")
+    for name in [name for name, found in measured.items() if not np.isfinite(found.gap).any()]:
+        problems.append(f"{job.name}: {name}: no face seen in {views[name].path}")
+        del measured[name]
+    views = {name: view for name, view in (("muted", job.muted), ("swapped", job.swapped)) if view is not None}
+    extras = measure(real, _paired(real, views, problems), (), {}, net)[1] if views else {}
+    for name, found in measured.items():
+        notes += [f"{name}: {note}" for note in found.notes if name != REENCODED]
+    return ClipResult(job, real.fps, gap, measured, extras, notes=notes, problems=problems)
+
+
+def _paired(real: FaceClip, views: Mapping[str, View], problems: list[str]) -> dict[str, tuple[Shown, Match]]:
+    """Every view with its frames' partners; one whose face has to be found and cannot be becomes a problem."""
+    pairs = {}
+    for name, view in views.items():
+        shown = look(view)
+        try:
+            pairs[name] = shown, match(real, shown)
+        except NoFace as error:
+            problems.append(f"{name}: {error}")
+    return pairs
+
+
+def _sound(job: Job, view: View) -> Callable[[], np.ndarray] | None:
+    for path in (job.audio, view.path, job.real.path):
+        if path is not None and has_audio(path):
+            return lambda path=path: read_audio(path)
+    return None
+
+
+def complete(results: Sequence[ClipResult]) -> None:
+    """Fill the lines of all clips: rows that need other clips' lips can be told only now."""
+    by_name = {result.job.name: result for result in results}
+    for result in results:
+        others, basis = _other_lips(result, results)
+        result.notes.append(f"chance lips: {basis}")
+        driver = by_name.get(result.job.driver)
+        for name, found in result.measured.items():
+            result.lines[name] = {**found.values, **_lip_rows(found, result.gap, result.fps, others)}
+        generated = [name for name in result.lines if name != REENCODED]
+        copied = result.measured.get(REENCODED)
+        if copied is not None:
+            leak = {"leak": copied.values["articulation"]}
+            result.lines[COPY] = {**copied.values, **_against(copied, others, result.fps), **leak}
+            if driver is not None:
+                result.lines[COPY]["swap_r"] = _swap_r(copied, driver, result.fps)
+        if not generated:
+            continue
+        first = generated[0]
+        result.lines[CHANCE] = _against(result.measured[first], others, result.fps)
+        if "muted" in result.extras:
+            result.lines[first]["leak"] = landmark.articulation(result.extras["muted"].gap, result.gap)
+        if "swapped" in result.extras and driver is not None:
+            result.lines[first]["swap_r"] = _swap_r(result.extras["swapped"], driver, result.fps)
+
+
+def _lip_rows(found: Measured, real: np.ndarray, fps: float, others: Sequence[np.ndarray]) -> dict[str, float]:
+    rows = {}
+    series = _fast_pairs(*found.file_time(real), fps)
+    for name, (generated, wanted) in series.items():
+        rows[f"{name}_r"] = landmark.correlation(generated, wanted)
+        rows[f"{name}_r_best"], rows[f"{name}_lag"] = landmark.best_lag(generated, wanted)
+    chance = _against(found, others, fps)
+    return {**rows, **{f"{name}_r_chance": chance[f"{name}_r_best"] for name in series}}
+
+
+def _against(found: Measured, others: Iterable[np.ndarray], fps: float) -> dict[str, float]:
+    """Lip rows against other lips: means over them."""
+    rows: dict[str, list[float]] = {}
+    for other in others:
+        for name, (generated, wanted) in _fast_pairs(found.gap, other, fps).items():
+            rows.setdefault(f"{name}_r", []).append(landmark.correlation_at(generated, wanted, 0))
+            rows.setdefault(f"{name}_r_best", []).append(landmark.best_lag(generated, wanted)[0])
+    return {name: float(np.mean(values)) for name, values in rows.items()}
+
+
+def _fast_pairs(generated: np.ndarray, real: np.ndarray, fps: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Both series as they are, and their fast parts."""
+    return {"lip": (generated, real), "fast": (landmark.fast_part(generated, fps), landmark.fast_part(real, fps))}
+
+
+def _swap_r(found: Measured, driver: ClipResult, fps: float) -> float:
+    return landmark.correlation_at(found.file_time(found.gap)[0], _at_rate(driver, fps), 0)
+
+
+def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list[np.ndarray], str]:
+    """Real lip gaps that have nothing to do with this clip, and what they are."""
+    rest = [other for other in results if other is not result]
+    same = [other for other in rest if result.job.person and other.job.person == result.job.person]
+    chosen = same or rest
+    if not chosen:
+        return landmark.chance_series(
+            result.gap, result.fps
+        ), "the clip's own, moved by 2 s and more (no other clip given)"
+    chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
+    basis = f"{len(chosen)} other clips" + (f" of {result.job.person}" if same else ", of other or unknown persons")
+    return [_at_rate(other, result.fps) for other in chosen], basis
+
+
+def _at_rate(other: ClipResult, fps: float) -> np.ndarray:
+    """Another clip's real gap (frames,), resampled to `fps`."""
+    if abs(other.fps / fps - 1) < 0.001:
+        return other.gap
+    times = np.arange(len(other.gap)) / other.fps
+    return np.interp(np.arange(0, times[-1], 1 / fps), times, other.gap)

@@ -1,0 +1,78 @@
+"""Picture scores on parts of a face crop, where the real face's landmarks say what is where."""
+
+import cv2
+import numpy as np
+
+from face.topology import CONTOUR
+from metrics.landmark import eye_distance
+
+Rect = tuple[int, int, int, int]
+
+MOUTH_BOX_POINTS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314, 91, 321)
+MOUTH_BOX = np.array([0.75, 0.55])
+"""Half width and half height of the mouth box in eye distances."""
+LOWER_ROW = 64
+"""First row of the lower face in px of 128."""
+PSNR_CEILING = 100.0
+"""Equal pictures count as this many dB, so that a mean over frames stays finite."""
+_SSIM_WINDOW = 7
+_K1, _K2 = 0.01, 0.03
+
+
+def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
+    """(x0, y0, x1, y1) px, ends excluded, in a crop of `size`, from landmarks (frames, 478, 2) in px of 128.
+
+    Clipped to the crop, but never smaller than the SSIM window.
+    """
+    factor = size / 128
+    centre = (landmarks[:, list(MOUTH_BOX_POINTS)].mean(1) + 0.5) * factor
+    half = MOUTH_BOX * eye_distance(landmarks)[:, None] * factor
+    low = np.clip(np.rint(centre - half), 0, size - _SSIM_WINDOW).astype(int)
+    high = np.clip(np.rint(centre + half).astype(int), low + _SSIM_WINDOW, size)
+    return [tuple(map(int, (*first, *last))) for first, last in zip(low, high, strict=True)]
+
+
+def lower_face(landmarks: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) bool: rows from LOWER_ROW on inside the contour of one face, landmarks (478, 2) in px of 128."""
+    factor = size / 128
+    points = (landmarks[list(CONTOUR)] + 0.5) * factor - 0.5
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1)
+    mask[: round(LOWER_ROW * factor)] = 0
+    return mask.astype(bool)
+
+
+def psnr(generated: np.ndarray, real: np.ndarray) -> float:
+    """Peak signal to noise ratio in dB of uint8 values in two arrays of one shape; inf where they are equal."""
+    error = np.mean((generated.astype(np.float64) - real) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
+
+
+def ssim_map(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004) round every pixel of (H, W, 3) uint8, mean of the channels: (H, W).
+
+    Window 7x7, even weights, sample covariance, as scikit-image has by default. 3 px at the rim see a mirrored edge.
+    """
+    x, y = generated.astype(np.float64), real.astype(np.float64)
+    count = _SSIM_WINDOW**2
+    mean_x, mean_y, xx, yy, xy = (cv2.blur(values, (_SSIM_WINDOW,) * 2) for values in (x, y, x * x, y * y, x * y))
+    spread_x, spread_y, together = (
+        count / (count - 1) * values for values in (xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y)
+    )
+    c1, c2 = (_K1 * 255) ** 2, (_K2 * 255) ** 2
+    similarity = (
+        (2 * mean_x * mean_y + c1) * (2 * together + c2) / ((mean_x**2 + mean_y**2 + c1) * (spread_x + spread_y + c2))
+    )
+    return similarity.mean(2)
+
+
+def box_mean(values: np.ndarray, box: Rect) -> float:
+    """Mean of a similarity map over a box, less the rim whose windows would leave it (as on the box cut out)."""
+    x0, y0, x1, y1 = box
+    rim = _SSIM_WINDOW // 2
+    return float(values[y0 + rim : y1 - rim, x0 + rim : x1 - rim].mean())
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Variance of the Laplacian of the luma of (H, W, 3) uint8."""
+    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())

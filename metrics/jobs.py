@@ -1,0 +1,144 @@
+"""What is to be scored: finished videos by name, by list, or side by side in one file."""
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from errors import InputError
+from media.video import VideoReader
+from metrics.pairs import View
+
+OURS = "generated"
+"""Line of the one method there is."""
+SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One clip to score.
+
+    generated: views by line. audio: sound that drove them, None to take each file's own or else the real one's. person:
+    "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. muted: the same face, driven
+    by silence. swapped: driven by the sound of the job called `driver`.
+    """
+
+    name: str
+    real: View
+    generated: Mapping[str, View]
+    audio: Path | None = None
+    person: str = ""
+    offset_s: float | None = None
+    muted: View | None = None
+    swapped: View | None = None
+    driver: str | None = None
+
+
+def matched(
+    videos: list[Path], real: Path, generated: list[str], audio: Path | None, must: bool
+) -> tuple[list[Job], list[str]]:
+    """Jobs of the real `videos` (below the folder `real`, or that file), and what is missing.
+
+    generated: `[NAME=]PATH`, each a file or a folder with files of the same name, suffix aside; audio: likewise. must:
+    leave out a video without any generated one. Raises InputError where nothing matches.
+    """
+    methods = dict(
+        _named(entry, f"{OURS} {k + 1}" if len(generated) > 1 else OURS) for k, entry in enumerate(generated)
+    )
+    if len(methods) < len(generated):
+        raise InputError(
+            "found --generated names that repeat; give every method a name of its own, --generated NAME=PATH"
+        )
+    jobs, missing = [], []
+    for path in videos:
+        views = {}
+        for name, place in methods.items():
+            found = _partner(path, real, Path(place), is_sound=False)
+            if found is None:
+                missing.append(f"{path}: no video of that name in {place}")
+            else:
+                views[name] = View(found)
+        sound = None if audio is None else _partner(path, real, audio, is_sound=True)
+        if audio is not None and sound is None:
+            missing.append(f"{path}: no sound of that name in {audio}")
+        if views or not must:
+            jobs.append(Job(job_name(path, real), View(path), views, sound))
+    if not jobs:
+        raise InputError(
+            f"found no video in {', '.join(methods.values())} named like one in {real}; name them alike, or use --list"
+        )
+    return jobs, missing
+
+
+def job_name(path: Path, root: Path) -> str:
+    """A file's path below `root` without its suffix, in one word; its own name where `root` is no folder above it."""
+    below = path.relative_to(root) if root.is_dir() else Path(path.name)
+    return "_".join(below.with_suffix("").parts)
+
+
+def _partner(path: Path, root: Path, place: Path, is_sound: bool) -> Path | None:
+    """The file that belongs to `path` in another folder; or `place` itself where both are files."""
+    if not place.is_dir():
+        if not place.is_file():
+            raise InputError(f"found no file or folder {place}; check the path")
+        if root.is_dir():
+            raise InputError(f"found a folder {root} and a file {place}; expected two files or two folders")
+        return place
+    folder = place / (path.parent.relative_to(root) if root.is_dir() else "")
+    found = sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
+    sounds = [file for file in found if file.suffix.lower() in SOUND_SUFFIXES]
+    return next(iter([*sounds, *found] if is_sound else [file for file in found if file not in sounds]), None)
+
+
+def _named(entry: str, default: str) -> tuple[str, str]:
+    name, equals, place = entry.partition("=")
+    return (name, place) if equals and not Path(entry).exists() else (default, entry)
+
+
+def listed(path: Path) -> list[Job]:
+    """Jobs of a file of tab-separated lines real, generated [, sound]; relative paths begin at its folder."""
+    if not path.is_file():
+        raise InputError(f"--list {path}: no such file")
+    jobs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = [part.strip() for part in line.split("\t")]
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not 2 <= len(fields) <= 3:
+            raise InputError(
+                f"--list {path}, line {number}: found {len(fields)} fields, expected real, generated and maybe sound, "
+                "with tabs between"
+            )
+        real, generated, *sound = ((path.parent / part) for part in fields)
+        jobs.append(Job(real.stem, View(real), {OURS: View(generated)}, sound[0] if sound else None))
+    if not jobs:
+        raise InputError(
+            f"--list {path}: no pair in it; expected lines of real, generated and maybe sound, with tabs between"
+        )
+    names = [job.name for job in jobs]
+    return [
+        replace(job, name=f"{job.name} ({k + 1})") if names.count(job.name) > 1 else job for k, job in enumerate(jobs)
+    ]
+
+
+def columns(path: Path, text: str) -> Job:
+    """The job of a side-by-side video: `text` = `[NAME=]x,y,w,h;...` px, the real one first."""
+    views = {}
+    width, height = VideoReader(path).size
+    for number, entry in enumerate(text.split(";"), 1):
+        name, numbers = _named(entry.strip(), "real" if number == 1 else f"column {number}")
+        try:
+            x, y, w, h = (int(value) for value in numbers.split(","))
+        except ValueError as error:
+            raise InputError(
+                f"--columns: found {entry!r}, expected x,y,w,h in px, with ; between rectangles"
+            ) from error
+        if not (0 <= x < x + w <= width and 0 <= y < y + h <= height and min(w, h) >= 16):
+            raise InputError(
+                f"--columns: {entry!r} leaves the {width}x{height} picture of {path}, or is smaller than 16 px"
+            )
+        if name in views:
+            raise InputError(f"--columns: name {name!r} repeats; give every rectangle its own")
+        views[name] = View(path, (x, y, x + w, y + h))
+    (_, real), *others = views.items()
+    return Job(path.stem, real, dict(others))

@@ -1,0 +1,151 @@
+"""Rows to read: what each is called, means and spreads over clips, Markdown, JSON and CSV."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.evaluation import ClipResult
+
+ROWS: dict[str, tuple[str, int]] = {
+    "lip_r": ("lip r, lag 0", 3),
+    "lip_r_best": ("lip r, best lag", 3),
+    "lip_lag": ("that lag (frames, + late)", 1),
+    "lip_r_chance": ("lip r, best lag, by chance", 3),
+    "fast_r": ("fast lip r, lag 0", 3),
+    "fast_r_best": ("fast lip r, best lag", 3),
+    "fast_lag": ("that lag (frames, + late)", 1),
+    "fast_r_chance": ("fast lip r, best lag, by chance", 3),
+    "articulation": ("articulation (1 is right)", 3),
+    "leak": ("leak (0 is right)", 3),
+    "swap_r": ("swap r", 3),
+    "lmd": ("LMD (px of 128)", 3),
+    "mouth_psnr": ("PSNR mouth (dB)", 2),
+    "face_psnr": ("PSNR lower face (dB)", 2),
+    "mouth_ssim": ("SSIM mouth", 3),
+    "face_ssim": ("SSIM lower face", 3),
+    "mouth_stlpips": ("ST-LPIPS mouth (lower is better)", 3),
+    "face_stlpips": ("ST-LPIPS lower face", 3),
+    "mouth_lpips": ("LPIPS mouth (lower is better)", 3),
+    "face_lpips": ("LPIPS lower face", 3),
+    "jitter": ("jitter (1 is right)", 3),
+    "sharpness": ("sharpness (1 is right)", 3),
+    "identity": ("identity (cosine)", 3),
+    "sync_confidence": ("sync, our expert: confidence", 3),
+    "sync_offset": ("sync, our expert: offset (frames, + sound late)", 1),
+    "lse_c": ("LSE-C (SyncNet v2)", 2),
+    "lse_d": ("LSE-D (SyncNet v2)", 2),
+    "lse_offset": ("SyncNet v2 offset (frames, + sound late)", 1),
+    "fid": ("FID (crops)", 2),
+    "frames": ("frames scored", 0),
+}
+"""Row name: label and decimals, in the order shown."""
+
+Summary = dict[str, dict[str, dict[str, float]]]
+
+
+def summarise(results: Sequence[ClipResult]) -> Summary:
+    """line -> row -> mean, sd and n over the clips that have it. sd is NaN for one clip."""
+    summary: Summary = {}
+    for line in _lines(results):
+        for row in ROWS:
+            values = [result.lines[line][row] for result in results if row in result.lines.get(line, {})]
+            values = [value for value in values if np.isfinite(value)]
+            if values:
+                spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+                summary.setdefault(line, {})[row] = {"mean": float(np.mean(values)), "sd": spread, "n": len(values)}
+    return summary
+
+
+def _lines(results: Sequence[ClipResult]) -> list[str]:
+    return list(dict.fromkeys(line for result in results for line in result.lines))
+
+
+def markdown(summary: Summary) -> str:
+    """Rows down, lines across; mean, and +- its spread over clips where there are several."""
+    header = ["", *summary]
+    body = [
+        [label, *(cell(summary[line].get(row), digits) for line in summary)]
+        for row, (label, digits) in ROWS.items()
+        if any(row in values for values in summary.values())
+    ]
+    return _table(header, body)
+
+
+def markdown_clips(
+    results: Sequence[ClipResult],
+    rows: Sequence[str] = ("lip_r", "fast_r", "fast_r_best", "fast_lag", "articulation", "mouth_psnr", "jitter"),
+) -> str:
+    """One line per clip and generated video, with a few rows and the clip's known sound offset."""
+    header = [
+        "clip",
+        "video",
+        "sound offset (ms)",
+        *(f"lag, {row.removesuffix('_lag')}" if row.endswith("_lag") else ROWS[row][0] for row in rows),
+    ]
+    body = []
+    for result in results:
+        offset = "unknown" if result.job.offset_s is None else f"{1000 * result.job.offset_s:+.0f}"
+        for line, values in result.lines.items():
+            if line in result.measured:
+                cells = [f"{values[row]:.{ROWS[row][1]}f}" if row in values else "" for row in rows]
+                body.append([result.job.name, line, offset, *cells])
+    return _table(header, body)
+
+
+def cell(entry: dict[str, float] | None, digits: int) -> str:
+    """An entry of a summary as text: mean, and +- its spread over several clips."""
+    if entry is None:
+        return "–"
+    spread = f" ± {entry['sd']:.{digits}f}" if entry["n"] > 1 else ""
+    return f"{entry['mean']:.{digits}f}{spread}"
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header))]
+    lines = [header, ["-" * max(width, 3) for width in widths], *body]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in lines
+    )
+
+
+def write_json(path: Path, results: Sequence[ClipResult], summary: Summary, details: dict[str, Any]) -> None:
+    """Everything: details (settings, skipped clips, notes), the summary, and each clip's rows. NaN becomes null."""
+    clips = [
+        {
+            "clip": result.job.name,
+            "person": result.job.person,
+            "fps": result.fps,
+            "sound_offset_s": result.job.offset_s,
+            "notes": result.notes,
+            "lines": result.lines,
+        }
+        for result in results
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_finite({**details, "summary": summary, "clips": clips}), indent=1), encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_csv(path: Path, results: Sequence[ClipResult]) -> None:
+    """One line per clip and line, one column per row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["clip", "person", "line", "sound_offset_s", *ROWS])
+        for result in results:
+            for line, values in result.lines.items():
+                offset = "" if result.job.offset_s is None else result.job.offset_s
+                writer.writerow(
+                    [result.job.name, result.job.person, line, offset, *(values.get(row, "") for row in ROWS)]
+                )

@@ -1,0 +1,253 @@
+"""Scorers that run a network: equal to their references, and lower where something is wrong."""
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from parity import weights
+
+from errors import InputError
+from face.topology import CONTOUR
+from losses.perceptual import load_perceptual
+from metrics.fid import FidScorer
+from metrics.identity import IdentityScorer, aligned
+from metrics.perceptual import PerceptualScorer, load_lpips
+from metrics.scorers import Batch, ClipContext
+from metrics.select import ScorerFiles, make_scorers
+from metrics.sync import MAX_SHIFT, ExpertScorer, SyncNetScorer, mfcc, shift_means
+from models.checkpoint import load_network
+from models.syncnet import SyncConfig, SyncExpert
+
+GOLDEN_MFCC = [
+    20.9099,
+    8.1372,
+    -19.1452,
+    17.0022,
+    -19.9517,
+    -64.6003,
+    -12.1638,
+    2.6123,
+    -31.5065,
+    10.7531,
+    42.737,
+    0.9266,
+    0.6416,
+]
+
+
+@pytest.fixture(scope="module")
+def crops() -> np.ndarray:
+    """(6, 256, 256, 3): a face in six places."""
+    picture = skimage.data.astronaut()
+    return np.stack([picture[k : k + 256, 90 + k : 346 + k] for k in range(0, 24, 4)])
+
+
+def landmarks(count: int) -> np.ndarray:
+    """(count, 478, 2) px of 128: one plausible mouth, eyes and contour."""
+    points = np.full((count, 478, 2), 64.0)
+    points[:, [33, 133]], points[:, [263, 362]], points[:, 4] = (48, 48), (80, 48), (64, 64)
+    points[:, 61], points[:, 291] = (52, 84), (76, 84)
+    points[:, [0, 13, 14, 17, 37, 267, 84, 314, 91, 321]] = (64, 84)
+    angles = np.linspace(np.pi, 0, len(CONTOUR))
+    points[:, list(CONTOUR)] = 64 + 50 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    return points
+
+
+def batch(real: np.ndarray, generated: np.ndarray, first: int = 0) -> Batch:
+    points = landmarks(len(real))
+    return Batch(np.arange(first, first + len(real)), real, generated, points, points)
+
+
+def run(scorer, real: np.ndarray, generated: np.ndarray, context: ClipContext | None = None) -> dict[str, float]:
+    score = scorer.start(context or ClipContext("generated", np.arange(len(real)) / 25))
+    for start in range(0, len(real), 4):
+        score.add(batch(real[start : start + 4], generated[start : start + 4], start))
+    return score.result()
+
+
+def test_lpips_equals_the_package_with_the_same_weights(tmp_path, crops):
+    lpips = pytest.importorskip("lpips")
+    torch.manual_seed(0)
+    reference = lpips.LPIPS(net="alex", pnet_rand=True, pretrained=False, verbose=False).eval()
+    for parameter in reference.parameters():
+        parameter.data = parameter.data.abs() * 1.7 if parameter.shape[0] == 1 else parameter.data * 1.7
+    torch.save(reference.state_dict(), tmp_path / "lpips.pth")
+    ours = load_lpips(tmp_path / "lpips.pth")
+    pairs = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+    for size in (31, 70, 256):
+        x, y = pairs[:3, :, :size, :size], pairs[3:, :, :size, :size]
+        with torch.inference_mode():
+            wanted = reference(2 * x - 1, 2 * y - 1).flatten()
+            assert ours(x, y).numpy() == pytest.approx(wanted.numpy(), rel=1e-5)
+        assert wanted.min() > 0
+
+
+def test_lpips_refuses_other_weights(tmp_path):
+    torch.save({"net.slice1.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "half.pth")
+    with pytest.raises(InputError, match="keys do not fit"):
+        load_lpips(tmp_path / "half.pth")
+
+
+def test_stlpips_grows_with_blur_and_only_inside_the_face(crops):
+    scorer = PerceptualScorer("stlpips", load_perceptual("stlpips"))
+    scores = [
+        run(scorer, crops, np.stack([cv2.GaussianBlur(crop, (0, 0), sigma) for crop in crops])) for sigma in (0.7, 2, 4)
+    ]
+    for row in ("mouth_stlpips", "face_stlpips"):
+        assert 0 < scores[0][row] < scores[1][row] < scores[2][row]
+    outside = crops.copy()
+    outside[:, :120] = 0
+    assert run(scorer, crops, outside) == {
+        "mouth_stlpips": pytest.approx(0, abs=1e-6),
+        "face_stlpips": pytest.approx(0, abs=1e-6),
+    }
+
+
+def test_perceptual_step_skips_frames(crops):
+    seen = []
+
+    class Network(torch.nn.Module):
+        def forward(self, output, target):
+            seen.append(output.shape)
+            return (output - target).abs().mean()[None]
+
+    run(PerceptualScorer("any", Network(), step=3), crops, crops)
+    assert len(seen) == 4  # frames 0 and 3, mouth and face
+
+
+def test_mfcc_equals_python_speech_features():
+    """Golden: python_speech_features 0.6, mfcc(wave * 32768, 16000)[4]."""
+    seconds = np.arange(1600) / 16000
+    coefficients = mfcc(0.3 * np.sin(2 * np.pi * 440 * seconds) + 0.1 * np.sin(2 * np.pi * 2500 * seconds))
+    assert coefficients.shape == (9, 13)
+    assert coefficients[4] == pytest.approx(GOLDEN_MFCC, abs=2e-3)
+    assert np.isfinite(mfcc(np.zeros(100))).all()
+
+
+def test_shift_means_find_the_shift_and_its_sign():
+    rng = np.random.default_rng(0)
+    sounds = {k: rng.normal(size=8) for k in range(-20, 80)}
+    faces = {k: sounds[k + 3] for k in range(60)}
+    distances = shift_means(faces, sounds, lambda face, heard: float(np.linalg.norm(face - heard)))
+    assert min(distances, key=distances.__getitem__) == 3 and distances[3] == 0
+    assert set(distances) == set(range(-MAX_SHIFT, MAX_SHIFT + 1))
+    assert set(shift_means(faces, {k: sounds[k] for k in range(60)}, np.dot)) == set(range(-MAX_SHIFT, MAX_SHIFT + 1))
+    assert 3 not in shift_means(faces, {k: sounds[k] for k in range(20)}, np.dot)
+
+
+class Bright(torch.nn.Module):
+    """A stand-in expert: a face is the brightness of its five frames, a sound is the loudness of its five frames."""
+
+    channel_order = "rgb"
+
+    def __init__(self):
+        super().__init__()
+        self.config = SyncConfig()
+        self.face, self.audio = self._face, self._audio
+
+    @staticmethod
+    def _vector(levels: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
+
+    def _face(self, frames: torch.Tensor) -> torch.Tensor:
+        return self._vector(frames.reshape(len(frames), 5, -1).mean(-1))
+
+    def _audio(self, mel: torch.Tensor) -> torch.Tensor:
+        middles = [int(3.2 * k + 1.6) for k in range(5)]
+        return self._vector(mel[:, 0, 0, middles])
+
+
+def bright_clip(frames: int, fps: float, late: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops of random brightness, a mel whose loudness is the same `late` frames of 1/25 s later, and times."""
+    rng = np.random.default_rng(3)
+    levels = np.convolve(rng.uniform(0, 1, 600), np.ones(3) / 3, "same")
+    mel = np.zeros((1000, 80), np.float32)
+    mel[:] = levels[np.clip((np.arange(1000) * 25 / 80 - late).astype(int), 0, 599), None]
+    times = np.arange(frames) / fps
+    shown = levels[np.round(times * 25).astype(int)]
+    crops = np.repeat((shown * 255).astype(np.uint8), 256 * 256 * 3).reshape(frames, 256, 256, 3)
+    return crops, mel, times
+
+
+@pytest.mark.parametrize("fps, late", [(25, 4), (25, -2), (50, 4)])
+def test_expert_finds_the_offset_of_the_sound_at_any_rate(fps, late):
+    crops, mel, times = bright_clip(4 * fps, fps, late)
+    context = ClipContext("generated", times, lambda: np.zeros(1), lambda wave, kind: mel)
+    rows = run(ExpertScorer(Bright()), crops, crops, context)
+    assert rows["sync_offset"] == late and rows["sync_confidence"] > 0.05
+    shuffled = mel.reshape(50, 20, 80)[np.random.default_rng(0).permutation(50)].reshape(mel.shape)
+    worse = run(
+        ExpertScorer(Bright()),
+        crops,
+        crops,
+        ClipContext("generated", times, lambda: np.zeros(1), lambda wave, kind: shuffled),
+    )
+    assert worse["sync_confidence"] < rows["sync_confidence"] / 2
+
+
+@pytest.mark.parametrize("audio", ["mel", "whisper"])
+def test_real_experts_of_both_kinds_score(crops, audio):
+    network = SyncExpert(SyncConfig(preset="light", audio=audio))
+    features = np.random.default_rng(0).normal(size=(400, 80 if audio == "mel" else 384)).astype(np.float32)
+    context = ClipContext("generated", np.arange(6) / 25, lambda: np.zeros(1), lambda wave, kind: features)
+    rows = run(ExpertScorer(network), crops, crops, context)
+    assert set(rows) == {"sync_confidence", "sync_offset"} and 0 <= rows["sync_confidence"] <= 1
+    assert run(ExpertScorer(network), crops, crops) == {}  # no sound, no rows
+
+
+def test_syncnet_v2_reads_published_weights_and_equals_golden(tmp_path, crops):
+    golden = np.load(weights.__file__.replace("weights.py", "golden.npz"))
+    state = {key: torch.from_numpy(value) for key, value in weights.state_dict("syncnet_v2").items()}
+    torch.save(state, tmp_path / "syncnet_v2.model")
+    network = load_network(tmp_path / "syncnet_v2.model")
+    with torch.inference_mode():
+        heard = network.embed_audio(torch.from_numpy(weights.example("v2_mfcc", (2, 1, 13, 20), -20, 20))).numpy()
+        seen = network.embed_lips(torch.from_numpy(weights.example("v2_frames", (2, 3, 5, 224, 224), 0, 255))).numpy()
+    for name, value in (("syncnet_v2_audio", heard), ("syncnet_v2_lip", seen)):
+        assert np.abs(value - golden[name]).max() < 1e-3 * np.abs(golden[name]).max()
+    wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    rows = run(SyncNetScorer(network), crops, crops, ClipContext("generated", np.arange(6) / 25, lambda: wave))
+    assert rows["lse_d"] > 0 and rows["lse_c"] >= 0 and abs(rows["lse_offset"]) <= MAX_SHIFT
+
+
+def test_identity_of_a_face_with_itself_and_with_another(shared, crops):
+    pytest.importorskip("onnxruntime")
+    scorer = IdentityScorer(shared / "weights" / "face_recognition_sface_2021dec_int8bq.onnx")
+    assert run(scorer, crops, crops)["identity"] == pytest.approx(1, abs=1e-5)
+    noise = np.random.default_rng(0).integers(0, 255, crops.shape, np.uint8)
+    assert run(scorer, crops, noise)["identity"] < 0.5
+
+
+def test_alignment_puts_the_eyes_where_the_network_wants_them():
+    picture = np.zeros((256, 256, 3), np.uint8)
+    points = landmarks(1)[0]
+    for x, y in ((48, 48), (80, 48)):
+        cv2.circle(picture, (round(2 * x + 0.5), round(2 * y + 0.5)), 5, (255, 255, 255), -1)
+    grey = aligned(picture, points)[..., 0].astype(float)
+    rows, columns = np.nonzero(grey > 128)
+    assert rows.mean() == pytest.approx(51.6, abs=2.5)
+    assert columns[columns < 56].mean() == pytest.approx(38.3, abs=2.5) and columns[
+        columns > 56
+    ].mean() == pytest.approx(73.5, abs=2.5)
+
+
+def test_fid_refuses_few_frames_and_says_why(monkeypatch, crops):
+    monkeypatch.setattr("metrics.fid.OnnxNetwork", lambda path: lambda images: images.mean((1, 2)))
+    scorer = FidScorer("any.onnx")
+    assert run(scorer, crops, crops) == {}
+    values, notes = scorer.pooled()
+    assert values == {} and "6 frames" in notes[0] and "2000" in notes[0]
+    monkeypatch.setattr("metrics.fid.MIN_FRAMES", 6)
+    assert scorer.pooled()[0]["generated"] == pytest.approx(0, abs=1e-3)
+
+
+def test_scorers_without_weights_are_named_once(tmp_path):
+    scorers, notes = make_scorers(ScorerFiles(), step=5)
+    assert len(scorers) == 2 and len(notes) == 2
+    assert all(
+        option in notes[0]
+        for option in ("--sync-weights", "--syncnet-weights", "--lpips-weights", "--identity-weights")
+    )
+    with pytest.raises(InputError, match="no file"):
+        make_scorers(ScorerFiles(identity=tmp_path / "absent.onnx"), 5)

@@ -1,0 +1,296 @@
+"""The sync expert: which lips and which sound belong together.
+
+    python train_syncnet.py --config configs/syncnet.yaml [--set data.path=DATA] [--set run.name=mine]
+    python train_syncnet.py --score runs/syncnet/best.safetensors --set data.path=DATA --set validation.clips=0
+
+The same command again resumes. Writes runs/<name>/best.safetensors, the weights to use.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.base import batches
+from datasets.clips import load_clips
+from datasets.frames import FrameStore
+from datasets.syncnet import (
+    SyncAugmentConfig,
+    SyncDataConfig,
+    SyncDataset,
+    SyncEstimate,
+    clip_vectors,
+    estimate_offset,
+)
+from engine.config import load_config, to_yaml
+from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
+from engine.precision import PrecisionName, training_precision
+from engine.progress import Progress
+from engine.runlog import RunLog
+from engine.state import RunState
+from errors import InputError, run_cli
+from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
+from metrics.sync import MAX_SHIFT
+from models.checkpoint import load_network, read_metadata, save_network
+from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
+
+AT_CHANCE = 0.02
+"""A loss within this share of chance, or an accuracy within this of 1/2, counts as chance."""
+MAX_SCALE = 100.0
+"""Bound of one over the learned temperature (Radford et al., arXiv 2103.00020, section 2.5)."""
+
+
+@dataclass
+class SyncLossConfig:
+    """`loss` section: what makes the expert tell right sounds from wrong ones."""
+
+    kind: Literal["contrastive", "bce"] = "contrastive"
+    """contrastive: each window picks its sound among all of the batch; bce: the published loss on one right and one wrong."""
+    temperature: float = 0.07
+    """Of the contrastive loss; where it is learned, its first value."""
+    learn_temperature: bool = True
+    warn_after: int = 500
+    """Steps at chance after which the run says so."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise InputError(f"temperature is {self.temperature}, expected more than 0")
+
+
+@dataclass
+class SyncValidationConfig:
+    split: str = "val"
+    clips: int = 24
+    """Spread over the split; 0 takes all."""
+    every: int = 2
+    """Every how many frames a window is looked at."""
+
+
+@dataclass
+class TrainSyncConfig:
+    """Everything a run of the expert is made of. `run.batch` counts samples, each `data.windows` windows of one clip."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    model: SyncConfig = field(default_factory=SyncConfig)
+    data: SyncDataConfig = field(default_factory=SyncDataConfig)
+    augment: SyncAugmentConfig = field(default_factory=SyncAugmentConfig)
+    loss: SyncLossConfig = field(default_factory=SyncLossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    validation: SyncValidationConfig = field(default_factory=SyncValidationConfig)
+    precision: PrecisionName = "auto"
+
+    def __post_init__(self) -> None:
+        if self.loss.kind == "bce":
+            self.data.sounds = 0
+
+
+class SyncTrainer(nn.Module):
+    """The expert, the temperature, and the loss of a batch."""
+
+    def __init__(self, config: TrainSyncConfig):
+        super().__init__()
+        self.loss, self.windows, self.apart = config.loss, config.data.windows, config.data.apart
+        self.network = SyncExpert(config.model)
+        learned = config.loss.learn_temperature and config.loss.kind == "contrastive"
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.loss.temperature)), requires_grad=learned)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Batch of SyncDataset items, (C, ...) each -> (loss, terms by name).
+
+        Beside the loss: accuracy, the share of a window's own sound against the same clip's other times; chance, the loss of
+        an expert that knows nothing.
+        """
+        frames = batch["frames"].flatten(0, 1).float() / 255
+        count = self.windows
+        audio, starts = (torch.cat([batch[name][:, :count].flatten(0, 1), batch[name][:, count:].flatten(0, 1)])
+                         for name in ("audio", "starts"))
+        sounds, faces = self.network(audio, frames)
+        with torch.autocast(faces.device.type, enabled=False):
+            cosines = faces.float() @ sounds.float().T
+        clips = batch["clip"].repeat_interleave(count)
+        sound_clips = torch.cat([clips, batch["clip"].repeat_interleave(batch["starts"].shape[1] - count)])
+        hard = out_of_sync(clips, starts[:len(clips)], sound_clips, starts, self.apart)
+        own = cosines.diagonal()
+        if self.loss.kind == "contrastive":
+            allowed = candidates(clips, sound_clips, hard)
+            scale = self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+            loss, chance = contrastive(cosines, allowed, scale), contrastive_chance(allowed)
+        else:
+            # The wrong sound of a window is that of the next window of its clip.
+            wrong = torch.arange(len(clips), device=clips.device).view(-1, count).roll(-1, 1).flatten()
+            loss, chance = cosine_bce(own, cosines.gather(1, wrong[:, None])[:, 0]), own.new_tensor(math.log(2))
+        return loss, {self.loss.kind: loss, "accuracy": ranked_right(cosines, own, hard).detach(), "chance": chance}
+
+
+class SyncValidator:
+    """Scores an expert on whole clips: what preprocessing and evaluation will ask of it."""
+
+    def __init__(self, data: SyncDataConfig, validation: SyncValidationConfig, audio: str):
+        shortest = SYNC_FRAMES + data.apart
+        clips = [clip for clip in load_clips(data.path, validation.split) if clip.info.frames >= shortest]
+        if not clips:
+            raise InputError(f"{data.path}: no clip of split {validation.split!r} has {shortest} frames or more")
+        count = min(validation.clips or len(clips), len(clips))
+        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, count)]
+        self.store, self.apart, self.every = FrameStore(chosen, data.cache), data.apart, validation.every
+        self.features = [clip.features(audio) for clip in chosen]
+
+    def __call__(self, network: SyncExpert) -> tuple[dict[str, float], dict[str, SyncEstimate]]:
+        """Scores, and the estimate of every clip by its id.
+
+        ranked: share of the pairs (window, shift of `apart` to MAX_SHIFT frames within its clip) whose own sound beats the
+        shifted one; clip_ranked: the same for means over a clip's windows. found: share of the clips whose offset is 0 or
+        +-1; distance: mean |offset| in frames. confidence: mean of the estimates'.
+        """
+        network.eval()
+        ranked, pairs, clip_ranked, estimates = [], [], [], {}
+        for number, clip in enumerate(self.store.clips):
+            faces = self.store.get(number, np.arange(clip.info.frames))
+            vectors = clip_vectors(network, faces, self.features[number], self.every)
+            estimate = estimates[clip.info.id] = estimate_offset(*vectors)
+            share, count = self._ranked(*vectors, clip.info.frames - SYNC_FRAMES)
+            ranked.append(share)
+            pairs.append(count)
+            clip_ranked += [estimate.means[0] > mean for shift, mean in estimate.means.items() if abs(shift) >= self.apart]
+        offsets = np.abs([estimate.offset for estimate in estimates.values()])
+        confidence = np.mean([estimate.confidence for estimate in estimates.values()])
+        scores = {"ranked": np.average(ranked, weights=pairs), "clip_ranked": np.mean(clip_ranked),
+                  "found": np.mean(offsets <= 1), "distance": np.mean(offsets), "confidence": confidence}
+        return {name: float(value) for name, value in scores.items()}, estimates
+
+    def _ranked(self, faces: dict[int, np.ndarray], sounds: dict[int, np.ndarray], last: int) -> tuple[float, int]:
+        """Share of a clip's pairs ranked right, and how many there are; sounds from beyond its ends take no part."""
+        starts, heard = torch.tensor(list(faces)), torch.arange(last + 1)
+        cosines = torch.from_numpy(np.stack(list(faces.values())) @ np.stack([sounds[k] for k in range(last + 1)]).T)
+        distance = (starts[:, None] - heard[None]).abs()
+        rivals = (distance >= self.apart) & (distance <= MAX_SHIFT)
+        return ranked_right(cosines, cosines.gather(1, starts[:, None])[:, 0], rivals).item(), int(rivals.sum())
+
+
+class ChanceWatch:
+    """Says in plain words that a training gets nowhere: looks every `every` steps, speaks after `patience` steps at chance."""
+
+    def __init__(self, every: int, patience: int):
+        self.every, self.patience = every, patience
+        self._sums: list[Tensor] = []
+        self._stuck = {"loss": 0, "accuracy": 0}
+
+    def add(self, done: int, loss: Tensor, terms: dict[str, Tensor]) -> str | None:
+        """Take in one step; returns the warning when there is one to give."""
+        self._sums.append(torch.stack([loss.detach(), terms["chance"], terms["accuracy"]]))
+        if done % self.every:
+            return None
+        loss_mean, chance, accuracy = torch.stack(self._sums).mean(0).tolist()
+        steps, self._sums = len(self._sums), []
+        at_chance = {"loss": loss_mean >= (1 - AT_CHANCE) * chance, "accuracy": accuracy < 0.5 + AT_CHANCE}
+        self._stuck = {name: self._stuck[name] + steps if stuck else 0 for name, stuck in at_chance.items()}
+        if max(self._stuck.values()) < self.patience:
+            return None
+        name = max(self._stuck, key=self._stuck.__getitem__)
+        since = self._stuck[name]
+        self._stuck = dict.fromkeys(self._stuck, 0)
+        if name == "loss":
+            return (f"for {since} steps the loss has sat at {loss_mean:.3f}, and guessing gives {chance:.3f}: the expert has learned "
+                    "nothing. Most often the clips' sound is early or late (extract them with --offsets); otherwise try another "
+                    "optim.lr, more run.batch, or loss.kind=contrastive")
+        return (f"for {since} steps only {accuracy:.0%} of a clip's own times were ranked right, and guessing gives 50%: at best the "
+                "expert tells clips apart, not lips from other lips. Most often the clips' sound is early or late (extract them "
+                "with --offsets), or they hold little speech")
+
+
+def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
+    """Run or resume the training of `config`; returns the path of the weights to use."""
+    device = pick_device(config.run.device)
+    torch.manual_seed(config.run.seed)
+    trainer = SyncTrainer(config).to(device)
+    dataset = SyncDataset(config.data, config.augment, "train", config.model, config.run.seed)
+    validator = SyncValidator(config.data, config.validation, config.model.audio)
+    folder = Path(config.run.folder) / config.run.name
+    log = RunLog(folder, config)
+    if init is not None:
+        trainer.network.load_state_dict(load_expert(init, config.model).state_dict())
+    parameters = [parameter for parameter in trainer.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(parameters, config.optim)
+    ema = Ema(trainer.network, config.optim.ema)
+    state = RunState(folder / "checkpoints", config.run.keep, trainer=trainer, optimizer=optimizer, ema=ema)
+    first = state.resume()
+    sample = next(iter(batches(dataset, config.run.batch, 0, 1, 0)))
+    precision = training_precision(config.precision, trainer, sample, device)
+    print(f"{folder}: {len(dataset)} windows, {precision} on {device}, from step {first}", flush=True)
+    best = folder / "best.safetensors"
+    progress = Progress(log, config.run.log_every, config.run.batch * config.data.windows * SYNC_FRAMES, device)
+    watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
+    loader = batches(dataset, config.run.batch, first, config.run.steps, config.data.workers)
+    trainer.train()
+    for step, batch in progress.batches(loader, first):
+        with precision.autocast(device):
+            loss, values = trainer(batch)
+        lr = learning_rate(step, config.run.steps, config.optim)
+        apply_step(loss, values, step, optimizer, parameters, lr, config.optim.clip)
+        ema.update(trainer.network)
+        done = step + 1
+        progress.log(done, loss, values, lr)
+        if warning := watch.add(done, loss, values):
+            print(f"{done:7d}  WARNING: {warning}", flush=True)
+        if done % config.run.validate_every == 0 or done == config.run.steps:
+            validate(trainer, ema, validator, device, log, done, best, config)
+            progress.restart(done)
+        if done % config.run.checkpoint_every == 0 or done == config.run.steps:
+            state.save(done)
+    log.close()
+    return best
+
+
+def validate(trainer: SyncTrainer, ema: Ema, validator: SyncValidator, device: torch.device, log: RunLog, step: int,
+             best: Path, config: TrainSyncConfig) -> None:
+    """Score the averaged weights, log and print every clip's offset, and keep them if they rank best so far."""
+    network = SyncExpert(config.model).to(device)
+    network.load_state_dict(ema.average)
+    scores, estimates = validator(network)
+    log.scalars(step, scores, "val")
+    log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
+    print(f"{step:7d}  val  {described(scores, estimates)}", flush=True)
+    if not best.is_file() or scores["ranked"] >= float(read_metadata(best)["ranked"]):
+        details = {name: f"{value:.4f}" for name, value in scores.items()}
+        save_network(best, network, {"step": str(step), **details, "training": to_yaml(config)})
+    trainer.train()
+
+
+def described(scores: dict[str, float], estimates: dict[str, SyncEstimate]) -> str:
+    """The scores, then every clip's offset in frames (positive: the sound is late)."""
+    offsets = "  ".join(f"{name} {estimate.offset:+d}" for name, estimate in estimates.items())
+    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + f"\n         offsets  {offsets}"
+
+
+def load_expert(path: Path, config: SyncConfig | None = None) -> SyncExpert:
+    """An expert from a checkpoint. Raises InputError for another network, or one of another shape than `config`."""
+    network = load_network(path)
+    if not isinstance(network, SyncExpert):
+        raise InputError(f"{path} holds a {type(network).__name__}, expected a sync expert")
+    if config is not None and network.config != config:
+        raise InputError(f"{path} holds an expert of the shape {network.config}, expected {config}; set model to its values")
+    return network
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/syncnet.yaml", metavar="YAML")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value, e.g. run.steps=100")
+    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
+    parser.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these weights on the validation clips")
+    args = parser.parse_args()
+    config = load_config(TrainSyncConfig, args.config, args.set)
+    if args.score is None:
+        print(f"weights to use: {train(config, args.init)}")
+        return
+    expert = load_expert(args.score).to(pick_device(config.run.device))
+    print(described(*SyncValidator(config.data, config.validation, expert.config.audio)(expert)))
+
+
+if __name__ == "__main__":
+    run_cli(main)
