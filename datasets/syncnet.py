@@ -52,7 +52,7 @@ class SyncDataConfig:
 
 @dataclass
 class SyncAugmentConfig:
-    """`augment` section of the sync config; each change is the same for the five faces of a window, and 0 switches it off."""
+    """`augment` section of the sync config; each change is the same for all faces of a sample, and 0 switches it off."""
 
     flip: float = 0.5
     """Probability of a mirror image."""
@@ -90,7 +90,7 @@ class SyncDataset(Dataset):
         clip = int(np.searchsorted(self._ends, rng.integers(len(self)), side="right"))
         starts = self._apart(self._counts[clip], rng)
         heard = np.concatenate([starts, rng.integers(self._counts[clip], size=self.config.sounds)])
-        frames = np.stack([self._window(clip, start, rng) for start in starts])
+        frames = self._frames(clip, starts, rng)
         return {"frames": torch.from_numpy(frames), "starts": torch.from_numpy(heard), "clip": torch.tensor(clip),
                 "audio": torch.from_numpy(sound_windows(self.features[clip], heard, self.expert))}
 
@@ -100,15 +100,16 @@ class SyncDataset(Dataset):
         chosen = rng.choice(count - (number - 1) * spare, number, replace=False)
         return np.sort(chosen) + spare * np.arange(number)
 
-    def _window(self, clip: int, start: int, rng: np.random.Generator) -> np.ndarray:
-        """(15, 64, 128) uint8."""
+    def _frames(self, clip: int, starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(W, 15, 64, 128) uint8, all changed alike, so that within a clip only what moves tells the windows apart."""
         down, across = rng.integers(-self.augment.jitter, self.augment.jitter + 1, 2)
         rows = np.clip(np.arange(LOWER_FROM, BASE_SIZE) + down, 0, BASE_SIZE - 1)
         columns = np.clip(np.arange(BASE_SIZE) + across, 0, BASE_SIZE - 1)
-        faces = self.store.get(clip, np.arange(start, start + SYNC_FRAMES))[:, rows][:, :, columns]
+        indices = (starts[:, None] + np.arange(SYNC_FRAMES)).flatten()
+        faces = self.store.get(clip, indices)[:, rows][:, :, columns]
         change = AugmentConfig(flip=self.augment.flip, colour=self.augment.colour, silence=0)
         faces = augment_faces(faces, change, rng)[0]
-        return faces.transpose(0, 3, 1, 2).reshape(3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
+        return faces.transpose(0, 3, 1, 2).reshape(len(starts), 3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
 
 
 def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
