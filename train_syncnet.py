@@ -50,7 +50,7 @@ class SyncLossConfig:
     """`loss` section: what makes the expert tell right sounds from wrong ones."""
 
     kind: Literal["contrastive", "bce"] = "contrastive"
-    """contrastive: each window picks its sound among all of the batch; bce: the published loss on one right and one wrong."""
+    """contrastive: each window picks its sound among the batch's; bce, as published: on one right and one wrong."""
     temperature: float = 0.07
     """Of the contrastive loss; where it is learned, its first value."""
     learn_temperature: bool = True
@@ -73,7 +73,7 @@ class SyncValidationConfig:
 
 @dataclass
 class TrainSyncConfig:
-    """Everything a run of the expert is made of. `run.batch` counts samples, each `data.windows` windows of one clip."""
+    """Everything a run of the expert is made of. `run.batch` counts samples: `data.windows` windows of one clip."""
 
     run: RunConfig = field(default_factory=RunConfig)
     model: SyncConfig = field(default_factory=SyncConfig)
@@ -102,8 +102,8 @@ class SyncTrainer(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of SyncDataset items, (C, ...) each -> (loss, terms by name).
 
-        Beside the loss: accuracy, the share of a window's own sound against the same clip's other times; chance, the loss of
-        an expert that knows nothing.
+        Beside the loss: accuracy, the share of pairs in which a window's own sound beats another time of its clip;
+        chance, the loss of an expert that knows nothing.
         """
         frames = batch["frames"].flatten(0, 1).float() / 255
         count = self.windows
@@ -143,9 +143,9 @@ class SyncValidator:
     def __call__(self, network: SyncExpert) -> tuple[dict[str, float], dict[str, SyncEstimate]]:
         """Scores, and the estimate of every clip by its id.
 
-        ranked: share of the pairs (window, shift of `apart` to MAX_SHIFT frames within its clip) whose own sound beats the
-        shifted one; clip_ranked: the same for means over a clip's windows. found: share of the clips whose offset is 0 or
-        +-1; distance: mean |offset| in frames. confidence: mean of the estimates'.
+        ranked: share of the pairs (window, shift of `apart` to MAX_SHIFT frames within its clip) whose own sound beats
+        the shifted one; clip_ranked: the same for means over a clip's windows. found: share of the clips whose offset
+        is 0 or +-1; distance: mean |offset| in frames. confidence: mean of the estimates'.
         """
         network.eval()
         ranked, pairs, clip_ranked, estimates = [], [], [], {}
@@ -156,7 +156,8 @@ class SyncValidator:
             share, count = self._ranked(*vectors, clip.info.frames - SYNC_FRAMES)
             ranked.append(share)
             pairs.append(count)
-            clip_ranked += [estimate.means[0] > mean for shift, mean in estimate.means.items() if abs(shift) >= self.apart]
+            shifted = [mean for shift, mean in estimate.means.items() if abs(shift) >= self.apart]
+            clip_ranked += [estimate.means[0] > mean for mean in shifted]
         offsets = np.abs([estimate.offset for estimate in estimates.values()])
         confidence = np.mean([estimate.confidence for estimate in estimates.values()])
         scores = {"ranked": np.average(ranked, weights=pairs), "clip_ranked": np.mean(clip_ranked),
@@ -173,7 +174,7 @@ class SyncValidator:
 
 
 class ChanceWatch:
-    """Says in plain words that a training gets nowhere: looks every `every` steps, speaks after `patience` steps at chance."""
+    """Says in plain words that a training gets nowhere: looks every `every` steps, speaks after `patience` of them."""
 
     def __init__(self, every: int, patience: int):
         self.every, self.patience = every, patience
@@ -195,12 +196,12 @@ class ChanceWatch:
         since = self._stuck[name]
         self._stuck = dict.fromkeys(self._stuck, 0)
         if name == "loss":
-            return (f"for {since} steps the loss has sat at {loss_mean:.3f}, and guessing gives {chance:.3f}: the expert has learned "
-                    "nothing. Most often the clips' sound is early or late (extract them with --offsets); otherwise try another "
-                    "optim.lr, more run.batch, or loss.kind=contrastive")
-        return (f"for {since} steps only {accuracy:.0%} of a clip's own times were ranked right, and guessing gives 50%: at best the "
-                "expert tells clips apart, not lips from other lips. Most often the clips' sound is early or late (extract them "
-                "with --offsets), or they hold little speech")
+            return (f"for {since} steps the loss has sat at {loss_mean:.3f}, and guessing gives {chance:.3f}: the expert "
+                    "has learned nothing. Most often the clips' sound is early or late (extract them with --offsets); else "
+                    "try a lower optim.lr, more run.batch and data.windows, or loss.kind=contrastive")
+        return (f"for {since} steps only {accuracy:.0%} of a clip's own times were ranked right, and guessing gives 50%: "
+                "at best the expert tells clips apart, not lips. Most often the clips' sound is early or late (extract "
+                "them with --offsets), or they hold little speech")
 
 
 def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
@@ -273,16 +274,18 @@ def load_expert(path: Path, config: SyncConfig | None = None) -> SyncExpert:
     if not isinstance(network, SyncExpert):
         raise InputError(f"{path} holds a {type(network).__name__}, expected a sync expert")
     if config is not None and network.config != config:
-        raise InputError(f"{path} holds an expert of the shape {network.config}, expected {config}; set model to its values")
+        raise InputError(f"{path} holds an expert of the shape {network.config}, expected {config}; "
+                         "set model to its values")
     return network
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/syncnet.yaml", metavar="YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value, e.g. run.steps=100")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                        help="override a value, e.g. run.steps=100")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
-    parser.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these weights on the validation clips")
+    parser.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these on the validation clips")
     args = parser.parse_args()
     config = load_config(TrainSyncConfig, args.config, args.set)
     if args.score is None:

@@ -32,7 +32,7 @@ class SyncDataConfig:
 
     path: str = "data"
     min_face_px: float = 0.0
-    windows: int = 4
+    windows: int = 6
     """Windows of one clip in a sample, each out of sync with the others' sounds."""
     sounds: int = 12
     """Further sounds of that clip in a sample (contrastive loss only); a sound costs far less than a face."""
@@ -43,7 +43,7 @@ class SyncDataConfig:
 
     def __post_init__(self) -> None:
         if self.windows < 2:
-            raise InputError(f"windows is {self.windows}, expected 2 or more: one of them gives the other its wrong sound")
+            raise InputError(f"windows is {self.windows}, expected 2 or more: each gives another its wrong sound")
         if self.apart < 1:
             raise InputError(f"apart is {self.apart}, expected 1 or more frames")
         if self.sounds < 0:
@@ -52,21 +52,18 @@ class SyncDataConfig:
 
 @dataclass
 class SyncAugmentConfig:
-    """`augment` section of the sync config; each change is the same for all faces of a sample, and 0 switches it off."""
+    """`augment` section of the sync config; each change is the same for all faces of a sample, 0 switches it off."""
 
     flip: float = 0.5
     """Probability of a mirror image."""
     colour: float = 0.15
     """Largest relative change of brightness, contrast and each colour channel."""
-    jitter: int = 3
-    """Largest move of the crop, px of 128, across and down."""
-
 
 class SyncDataset(Dataset):
     """Sample k depends on (seed, k) alone: windows of one clip.
 
-    An item holds frames (W, 15, 64, 128) uint8, frame after frame; audio (W + S, ...) float32, whose first W belong to the
-    frames; starts (W + S,), the sounds' first frames; clip (), its number.
+    An item holds frames (W, 15, 64, 128) uint8, frame after frame; audio (W + S, ...) float32, whose first W belong to
+    the frames; starts (W + S,), the sounds' first frames; clip (), its number.
     """
 
     def __init__(self, data: SyncDataConfig, augment: SyncAugmentConfig, split: str, expert: SyncConfig, seed: int):
@@ -74,8 +71,8 @@ class SyncDataset(Dataset):
         shortest = SYNC_FRAMES + (data.windows - 1) * data.apart
         clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
         if not clips:
-            raise InputError(f"{data.path}: no clip of split {split!r} has the {shortest} frames that data.windows = {data.windows} "
-                             f"windows {data.apart} frames apart need")
+            raise InputError(f"{data.path}: no clip of split {split!r} has the {shortest} frames that "
+                             f"data.windows = {data.windows} windows {data.apart} frames apart need")
         self.store = FrameStore(clips, data.cache)
         self.features = [clip.features(expert.audio) for clip in clips]
         self._counts = [clip.info.frames - SYNC_FRAMES + 1 for clip in clips]
@@ -102,11 +99,8 @@ class SyncDataset(Dataset):
 
     def _frames(self, clip: int, starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(W, 15, 64, 128) uint8, all changed alike, so that within a clip only what moves tells the windows apart."""
-        down, across = rng.integers(-self.augment.jitter, self.augment.jitter + 1, 2)
-        rows = np.clip(np.arange(LOWER_FROM, BASE_SIZE) + down, 0, BASE_SIZE - 1)
-        columns = np.clip(np.arange(BASE_SIZE) + across, 0, BASE_SIZE - 1)
         indices = (starts[:, None] + np.arange(SYNC_FRAMES)).flatten()
-        faces = self.store.get(clip, indices)[:, rows][:, :, columns]
+        faces = self.store.get(clip, indices)[:, LOWER_FROM:]
         change = AugmentConfig(flip=self.augment.flip, colour=self.augment.colour, silence=0)
         faces = augment_faces(faces, change, rng)[0]
         return faces.transpose(0, 3, 1, 2).reshape(len(starts), 3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
@@ -119,23 +113,24 @@ def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) 
     """
     if expert.audio == "mel":
         return np.stack([sync_window(features, int(start)) for start in starts])
-    return audio_windows(features, (starts + SYNC_FRAMES // 2).tolist(), Fraction(FPS), expert.audio, expert.audio_window)
+    middle = (starts + SYNC_FRAMES // 2).tolist()
+    return audio_windows(features, middle, Fraction(FPS), expert.audio, expert.audio_window)
 
 
 @torch.inference_mode()
 def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
                  every: int = 1) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Unit vectors of every `every`th face window and of all sounds, up to MAX_SHIFT beyond both ends, by first frame.
+    """Unit vectors of every `every`th face window and of all sounds up to MAX_SHIFT beyond both ends, by first frame.
 
-    faces (n, 128, 128, 3) uint8 RGB at 25 fps; features: the sound's, of the expert's kind, beginning with the first face.
+    faces (n, 128, 128, 3) uint8 RGB at 25 fps; features: the sound's, of the expert's kind, from the first face on.
     """
     device = next(expert.parameters()).device
     last = len(faces) - SYNC_FRAMES
     starts = np.arange(0, last + 1, every)
     ordered = faces[..., ::-1] if expert.channel_order == "bgr" else faces
     lower = torch.from_numpy(np.ascontiguousarray(ordered[:, LOWER_FROM:].transpose(0, 3, 1, 2)))
-    windows = [lower[starts[k:k + _BATCH, None] + np.arange(SYNC_FRAMES)].flatten(1, 2) for k in range(0, len(starts), _BATCH)]
-    seen = [_unit_vectors(expert.face, window.to(device).float() / 255) for window in windows]
+    indices = torch.from_numpy(starts[:, None] + np.arange(SYNC_FRAMES)).split(_BATCH)
+    seen = [_unit_vectors(expert.face, lower[part].flatten(1, 2).to(device).float() / 255) for part in indices]
     heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
     sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
     listened = [_unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
@@ -151,8 +146,8 @@ def _unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
 class SyncEstimate:
     """How a clip's sound lies to its picture.
 
-    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over the
-    shifts searched. means: mean cosine by shift.
+    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over
+    the shifts searched. means: mean cosine by shift.
     """
 
     offset: int
@@ -161,9 +156,10 @@ class SyncEstimate:
 
 
 def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
-    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best on average.
+    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best.
 
-    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame i + offset.
+    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame
+    i + offset.
     """
     means = shift_means(faces, sounds, lambda face, heard: float(face @ heard))
     best = max(means, key=means.__getitem__)

@@ -1,4 +1,4 @@
-"""Losses of the sync expert on cosines of its vectors. Sound i belongs to face i; further sounds have no face of their own."""
+"""Losses of the sync expert on cosines of its vectors. Sound i belongs to face i; further sounds have no face."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ _EPSILON = 1e-6
 
 
 def out_of_sync(clips: Tensor, starts: Tensor, sound_clips: Tensor, sound_starts: Tensor, apart: int) -> Tensor:
-    """Which sounds (M,) are of the same clip as a face (B,) but at least `apart` frames away: (B, M) bool, the hard negatives."""
+    """The hard negatives, (B, M) bool: sounds (M,) of the same clip as a face (B,), at least `apart` frames away."""
     same = clips[:, None] == sound_clips[None]
     return same & ((starts[:, None] - sound_starts[None]).abs() >= apart)
 
@@ -25,8 +25,8 @@ def candidates(clips: Tensor, sound_clips: Tensor, hard: Tensor) -> Tensor:
 def contrastive(cosines: Tensor, allowed: Tensor, scale: Tensor | float) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al., arXiv 1807.03748; with a scale as in CLIP, arXiv 2103.00020).
 
-    cosines, allowed (B, M >= B): each face picks its sound among all the allowed ones, and each of the first B sounds its
-    face. scale: one over the temperature. Chance is `contrastive_chance(allowed)`.
+    cosines, allowed (B, M >= B): each face picks its sound among all the allowed ones, and each of the first B sounds
+    its face. scale: one over the temperature. Chance is `contrastive_chance(allowed)`.
     """
     logits = (cosines * scale).masked_fill(~allowed, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
@@ -34,12 +34,12 @@ def contrastive(cosines: Tensor, allowed: Tensor, scale: Tensor | float) -> Tens
 
 
 def contrastive_chance(allowed: Tensor) -> Tensor:
-    """What `contrastive` is when all cosines are alike: the mean log of how many there are to choose from, ln B without masks."""
+    """`contrastive` when all cosines are alike: the mean log of how many there are to choose from."""
     return (allowed.sum(1).log().mean() + allowed[:, :len(allowed)].sum(0).log().mean()) / 2
 
 
 def cosine_bce(in_sync: Tensor, shifted: Tensor) -> Tensor:
-    """Wav2Lip's loss (arXiv 2008.10010, eq. 1): the cosine, in 0..1, is the probability that face and sound belong together.
+    """Wav2Lip's loss (arXiv 2008.10010): the cosine, in 0..1, is the probability that face and sound belong together.
 
     in_sync, shifted: cosines (N,) of pairs that do and that do not. Chance is ln 2.
     """
@@ -48,6 +48,6 @@ def cosine_bce(in_sync: Tensor, shifted: Tensor) -> Tensor:
 
 
 def ranked_right(cosines: Tensor, own: Tensor, rivals: Tensor) -> Tensor:
-    """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half, so that chance is 1/2."""
+    """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half: chance is 1/2."""
     ahead = (own[:, None] > cosines).float() + (own[:, None] == cosines).float() / 2
     return ahead[rivals].mean()

@@ -74,7 +74,10 @@ class SyncExpert(nn.Module):
             _mel_encoder(config.width, config.audio_residuals, config.embedding)
             if config.audio == "mel"
             else nn.Sequential(
-                WhisperWindowEncoder(config.audio_window, config.audio_width, config.embedding), nn.ReLU()
+                WhisperWindowEncoder(config.audio_window, config.audio_width, config.embedding),
+                # Without it, noisy data makes the encoder give every sound the same vector, for good.
+                nn.BatchNorm1d(config.embedding),
+                nn.ReLU(),
             )
         )
 

@@ -1,4 +1,4 @@
-"""The sync expert's training: losses by hand, samples, the offset estimate, runs that resume exactly and say when they are stuck."""
+"""The sync expert's training: losses by hand, samples, the offset estimate, exact resume, warnings when it is stuck."""
 
 import json
 import math
@@ -38,7 +38,7 @@ from train_syncnet import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-PLAIN = SyncAugmentConfig(flip=0, colour=0, jitter=0)
+PLAIN = SyncAugmentConfig(flip=0, colour=0)
 
 
 def tiny(data: Path, folder: Path, *overrides: str) -> TrainSyncConfig:
@@ -66,7 +66,7 @@ def test_who_counts_as_out_of_sync_by_hand():
     hard = out_of_sync(clips, starts, sound_clips, sound_starts, 3)
     assert hard.tolist() == [[False, True, False, False], [True, False, False, True], [False] * 4]
     # The sound two frames away from the first face is neither right nor wrong for it.
-    assert candidates(clips, sound_clips, hard).tolist() == [[True, True, True, False], [True, True, True, True], [True] * 4]
+    assert candidates(clips, sound_clips, hard).tolist() == [[True, True, True, False], [True] * 4, [True] * 4]
 
 
 def test_contrastive_loss_by_hand():
@@ -99,7 +99,7 @@ def test_ranking_by_hand():
     assert ranked_right(cosines, torch.tensor([0.9, 0.5]), rivals).item() == pytest.approx((1 + 0.5 + 0 + 1) / 4)
 
 
-@pytest.mark.parametrize("overrides", [[], ["loss.kind=bce", "model.audio=mel"]], ids=["contrastive-whisper", "bce-mel"])
+@pytest.mark.parametrize("overrides", [[], ["loss.kind=bce", "model.audio=mel"]], ids=["contrastive", "bce-mel"])
 def test_gradient_reaches_every_trainable_parameter(overrides):
     torch.manual_seed(0)
     config = tiny(Path("unused"), Path("unused"), *overrides)
@@ -150,14 +150,14 @@ def test_samples_depend_on_their_number_alone_and_fit_together(data_set, audio):
     def make(augment: SyncAugmentConfig) -> SyncDataset:
         return SyncDataset(SyncDataConfig(str(data_set), windows=4, sounds=5, apart=4), augment, "train", expert, 7)
 
+    clip = load_clips(data_set, "train")[0]
     first, second = make(SyncAugmentConfig()), make(SyncAugmentConfig())
     for index in (3, 0, 11):
         a, b = first[index], second[index]
         assert all(torch.equal(a[name], b[name]) for name in a)
-        assert (np.diff(np.sort(a["starts"][:4])) >= 4).all() and a["starts"].max() <= load_clips(data_set, "train")[0].info.frames - 5
+        assert (np.diff(a["starts"][:4]) >= 4).all() and a["starts"].max() <= clip.info.frames - 5
     item = make(PLAIN)[0]
     assert item["frames"].shape == (4, 15, 64, 128) and item["frames"].dtype == torch.uint8 and len(item["audio"]) == 9
-    clip = load_clips(data_set, "train")[0]
     start = int(item["starts"][2])
     faces = clip.faces(range(start, start + 5))[:, 64:]
     assert torch.equal(item["frames"][2].view(5, 3, 64, 128), torch.from_numpy(faces).permute(0, 3, 1, 2))
@@ -165,19 +165,16 @@ def test_samples_depend_on_their_number_alone_and_fit_together(data_set, audio):
     assert np.array_equal(item["audio"][2], alone)
 
 
-def test_augmentation_is_the_same_for_the_faces_of_a_window(data_set):
+def test_augmentation_is_the_same_for_all_faces_of_a_sample(data_set):
     def make(augment: SyncAugmentConfig) -> torch.Tensor:
         return SyncDataset(SyncDataConfig(str(data_set), windows=2), augment, "train", SyncConfig(), 0)[0]["frames"]
 
-    plain, mirrored = make(PLAIN), make(SyncAugmentConfig(flip=1, colour=0, jitter=0))
+    plain, mirrored, coloured = make(PLAIN), make(SyncAugmentConfig(1, 0)), make(SyncAugmentConfig(0, 0.3))
     assert torch.equal(plain.flip(-1), mirrored)
-    moved = make(SyncAugmentConfig(flip=0, colour=0, jitter=3)).view(-1, 15, 64, 128)
-    for window, shifted in zip(plain, moved, strict=True):
-        places = [(down, across) for down in range(-3, 1) for across in range(-3, 4)
-                  if torch.equal(shifted[:, 3:60, 3:125], window[:, 3 + down:60 + down, 3 + across:125 + across])]
-        below = [(down, across) for down in range(1, 4) for across in range(-3, 4)
-                 if torch.equal(shifted[:, 3:60, 3:125], window[:, 3 + down:60 + down, 3 + across:125 + across])]
-        assert len(places + below) == 1
+    before, after = (frames.view(10, 3, -1).transpose(0, 1).flatten(1) for frames in (plain, coloured))
+    for channel, changed in zip(before, after, strict=True):  # one table a channel: equal pixels stay equal
+        pairs = torch.unique(torch.stack([channel, changed]), dim=1)
+        assert not torch.equal(channel, changed) and pairs.shape[1] == len(torch.unique(channel))
 
 
 class Loud(torch.nn.Module):
@@ -241,7 +238,8 @@ def test_estimate_agrees_with_evaluation(audio):
     faces = rng.integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
     features = rng.normal(size=(200, 80 if audio == "mel" else 384)).astype(np.float32)
     ours = estimate_offset(*clip_vectors(expert, faces, features))
-    context = ClipContext("generated", np.arange(20) / 25, lambda: np.zeros(16000, np.float32), lambda wave, kind: features)
+    silence = np.zeros(16000, np.float32)
+    context = ClipContext("generated", np.arange(20) / 25, lambda: silence, lambda wave, kind: features)
     score = ExpertScorer(expert).start(context)
     score.add(Batch(np.arange(20), faces, faces, np.zeros((20, 478, 2)), np.zeros((20, 478, 2))))
     theirs = score.result()
@@ -271,14 +269,15 @@ def test_a_run_leaves_weights_and_metrics(data_set, tmp_path, capsys):
     assert {"ranked", "found", "step", "training"} <= set(read_metadata(best))
     lines = [json.loads(line) for line in (tmp_path / "syncnet_tiny" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [1, 2]
-    assert {"train/contrastive", "train/accuracy", "train/chance", "train/waiting", "train/frames_per_s"} <= set(lines[0])
+    logged = {"contrastive", "accuracy", "chance", "waiting", "frames_per_s"}
+    assert {f"train/{name}" for name in logged} <= set(lines[0])
     name = load_clips(data_set, "val")[0].info.id
     assert {"val/ranked", "val/clip_ranked", "val/found"} <= set(lines[-2]) and f"val_offset/{name}" in lines[-1]
     assert f"offsets  {name} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("overrides", [["loss.kind=bce", "model.audio=mel"], ["optim.ema=0", "loss.learn_temperature=false"]],
-                         ids=["bce-mel", "no-average"])
+@pytest.mark.parametrize("overrides", [["loss.kind=bce", "model.audio=mel"],
+                                       ["optim.ema=0", "loss.learn_temperature=false"]], ids=["bce-mel", "no-average"])
 def test_other_ways_to_train_run_too(data_set, tmp_path, overrides):
     config = tiny(data_set, tmp_path, "run.steps=2", *overrides)
     best = train(config)
@@ -341,5 +340,5 @@ def test_samples_collate_into_what_the_trainer_takes(data_set):
     config = tiny(data_set, Path("unused"), "data.windows=3")
     dataset = SyncDataset(config.data, config.augment, "train", config.model, 0)
     loss, terms = SyncTrainer(config)(default_collate([dataset[0], dataset[1]]))
-    # Two samples of the only clip: all windows closer than `apart` frames to each other are left out, so chance is lower.
+    # Two samples of the only clip: windows closer than `apart` frames to each other take no part, so chance is lower.
     assert torch.isfinite(loss) and terms["chance"] < (math.log(12) + math.log(6)) / 2 + 1e-6
