@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from engine.config import load_config
+from engine.config import add_config_arguments, load_config
 from engine.pipeline import InferenceConfig, LipSync, lip_sync
 from engine.sound import sound_features
 from errors import InputError, run_cli
@@ -104,10 +104,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     output.add_argument("--csv", metavar="FILE", type=Path)
     output.add_argument("--report", metavar="DIR", type=Path, help="an HTML page with the table, plots and frames")
     parser.add_argument("--device", help="auto, cpu or cuda (generation)")
-    parser.add_argument("--config", default=str(ROOT / "configs" / "evaluate.yaml"), metavar="YAML")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the config"
-    )
+    add_config_arguments(parser, ROOT / "configs" / "evaluate.yaml")
     return parser.parse_args(arguments)
 
 

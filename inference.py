@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from engine.config import load_config
+from engine.config import add_config_arguments, load_config
 from engine.pipeline import InferenceConfig, lip_sync
 from errors import InputError, run_cli
 
@@ -31,8 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     stage2.add_argument("--base-only", action="store_true", help="paste the 128 px face of stage 1")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")
-    parser.add_argument("--config", default=str(ROOT / "configs" / "inference.yaml"), metavar="YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of the config")
+    add_config_arguments(parser, ROOT / "configs" / "inference.yaml")
     parser.add_argument("--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)")
     return parser.parse_args()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datasets.augment import AugmentConfig
 from datasets.base import BaseDataset, DataConfig, batches
-from engine.config import load_config, to_yaml
+from engine.config import add_config_arguments, load_config, to_yaml
 from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
 from engine.precision import PrecisionName, training_precision
 from engine.progress import Progress
@@ -178,8 +178,7 @@ def validate(trainer: BaseTrainer, ema: Ema, validator: LipValidator, device: to
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/base.yaml", metavar="YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value, e.g. run.steps=100")
+    add_config_arguments(parser, "configs/base.yaml")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights instead of teaching the ear")
     args = parser.parse_args()
     best = train(load_config(TrainBaseConfig, args.config, args.set), args.init)

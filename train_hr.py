@@ -17,8 +17,9 @@ from torch.utils.data import default_collate
 
 from datasets.augment import AugmentConfig
 from datasets.base import batches
+from datasets.clips import locate
 from datasets.hr import HRDataConfig, HRDataset
-from engine.config import load_config, to_yaml
+from engine.config import add_config_arguments, load_config, to_yaml
 from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
 from engine.precision import PrecisionName, training_precision
 from engine.progress import Progress
@@ -148,11 +149,9 @@ def validation_batch(config: TrainHRConfig, size: int, device: torch.device) -> 
     """Fixed frames spread over the validation clips, each with its clip's most closed mouth as reference."""
     dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed)
     positions = np.linspace(0, len(dataset) - 1, config.validation.frames).astype(int)
-    ends = np.cumsum([clip.info.frames for clip in dataset.clips])
     items = []
     for position in positions:
-        clip = int(np.searchsorted(ends, position, side="right"))
-        frame = int(position - (ends[clip - 1] if clip else 0))
+        clip, frame = locate(dataset.ends, int(position))
         items.append(dataset.sample(clip, frame, int(dataset.gaps[clip].argmin())))
     return {name: value.to(device) for name, value in default_collate(items).items()}
 
@@ -189,8 +188,7 @@ def strip(network: HRDecoder, shown: dict[str, Tensor], count: int = 6) -> np.nd
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/hr_256.yaml", metavar="YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value, e.g. run.steps=100")
+    add_config_arguments(parser, "configs/hr_256.yaml")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
     args = parser.parse_args()
     best = train(load_config(TrainHRConfig, args.config, args.set), args.init)

@@ -23,11 +23,9 @@ from datasets.syncnet import (
     SyncAugmentConfig,
     SyncDataConfig,
     SyncDataset,
-    SyncEstimate,
     clip_vectors,
-    estimate_offset,
 )
-from engine.config import load_config, to_yaml
+from engine.config import add_config_arguments, load_config, to_yaml
 from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
 from engine.precision import PrecisionName, training_precision
 from engine.progress import Progress
@@ -35,7 +33,7 @@ from engine.runlog import RunLog
 from engine.state import RunState
 from errors import InputError, run_cli
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
-from metrics.sync import MAX_SHIFT
+from metrics.sync import MAX_SHIFT, SyncEstimate, estimate_offset
 from models.checkpoint import load_network, read_metadata, save_network
 from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
 
@@ -281,9 +279,7 @@ def load_expert(path: Path, config: SyncConfig | None = None) -> SyncExpert:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/syncnet.yaml", metavar="YAML")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                        help="override a value, e.g. run.steps=100")
+    add_config_arguments(parser, "configs/syncnet.yaml")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
     parser.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these on the validation clips")
     args = parser.parse_args()

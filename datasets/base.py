@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.augment import AugmentConfig, augment_faces
-from datasets.clips import FPS, load_clips
+from datasets.clips import FPS, load_clips, locate
 from datasets.frames import FrameStore
 from errors import InputError
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
@@ -64,14 +64,12 @@ class BaseDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        position = int(rng.integers(len(self)))
-        clip = int(np.searchsorted(self._windows, position, side="right"))
-        start = position - (int(self._windows[clip - 1]) if clip else 0)
+        clip, start = locate(self._windows, int(rng.integers(len(self))))
         frames = np.arange(start, start + self.config.window)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, self.gaps[clip].argmin())
-        references = self._references(clip, frames, rng)
+        references = choose_references(self.config.reference, self.gaps[clip], frames, self.references, rng)
         faces = self.store.get(clip, np.concatenate([frames, references]))
         faces, flipped = augment_faces(faces, self.augment, rng)
         points, boxes = self.ear_points[clip][frames], self.lip_boxes[clip][frames]
@@ -86,26 +84,29 @@ class BaseDataset(Dataset):
                 "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
                 "lip_box": torch.from_numpy(boxes), "ear_points": torch.from_numpy(np.ascontiguousarray(points))}
 
-    def _references(self, clip: int, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        count = len(self.gaps[clip])
-        if self.config.reference == "closed":
-            return np.argsort(self.gaps[clip])[:self.references]
-        choices = np.arange(count)
-        if self.config.reference == "far":
-            distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))
-            far = choices[distance >= min(FAR_FRAMES, count // 3)]
-            choices = far if len(far) else choices
-        return rng.choice(choices, self.references)
-
     def ear_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio windows and ear points of `size` random frames, without pictures."""
         audio, points = [], []
         for _ in range(size):
-            clip = int(np.searchsorted(self._windows, rng.integers(len(self)), side="right"))
+            clip, _ = locate(self._windows, int(rng.integers(len(self))))
             frame = rng.integers(len(self.gaps[clip]), size=1)
             audio.append(audio_windows(self.features[clip], frame, Fraction(FPS), self.audio)[0])
             points.append(self.ear_points[clip][frame[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
+
+
+def choose_references(policy: Literal["random", "far", "closed"], gaps: np.ndarray, frames: np.ndarray, count: int,
+                      rng: np.random.Generator) -> np.ndarray:
+    """`count` reference frames for the window `frames` of a clip whose lips open by gaps (n,): the most closed mouths,
+    any frames, or frames at least FAR_FRAMES away (a third of a short clip)."""
+    if policy == "closed":
+        return np.argsort(gaps)[:count]
+    choices = np.arange(len(gaps))
+    if policy == "far":
+        distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))
+        far = choices[distance >= min(FAR_FRAMES, len(gaps) // 3)]
+        choices = far if len(far) else choices
+    return rng.choice(choices, count)
 
 
 def lip_boxes(landmarks: np.ndarray) -> np.ndarray:

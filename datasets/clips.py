@@ -112,6 +112,12 @@ def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Cli
     return clips
 
 
+def locate(ends: np.ndarray, position: int) -> tuple[int, int]:
+    """(clip, index within it) of a position in clips laid end to end; ends: where each stops."""
+    clip = int(np.searchsorted(ends, position, side="right"))
+    return clip, int(position - (ends[clip - 1] if clip else 0))
+
+
 def write_archive(path: Path, images: Iterable[np.ndarray]) -> int:
     """Write RGB images as a stored zip of JPEGs (quality 95, 4:4:4), complete or not at all; returns their number."""
     count = 0

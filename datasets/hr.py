@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig, augment_faces
-from datasets.base import FAR_FRAMES, lip_boxes
-from datasets.clips import load_clips
+from datasets.base import choose_references, lip_boxes
+from datasets.clips import load_clips, locate
 from errors import InputError
 from face.sketch import draw_sketch, smooth_landmarks
 
@@ -40,17 +40,16 @@ class HRDataset(Dataset):
         self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
         self.gaps = [clip.landmarks[:, 14, 1] - clip.landmarks[:, 13, 1] for clip in self.clips]
-        self._ends = np.cumsum([clip.info.frames for clip in self.clips])
+        self.ends = np.cumsum([clip.info.frames for clip in self.clips])
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self.ends[-1])
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        position = int(rng.integers(len(self)))
-        clip = int(np.searchsorted(self._ends, position, side="right"))
-        frame = position - (int(self._ends[clip - 1]) if clip else 0)
-        return self.sample(clip, frame, self._reference(clip, frame, rng), rng)
+        clip, frame = locate(self.ends, int(rng.integers(len(self))))
+        reference, = choose_references(self.config.reference, self.gaps[clip], np.array([frame]), 1, rng)
+        return self.sample(clip, frame, int(reference), rng)
 
     def sample(self, clip: int, frame: int, reference: int, rng: np.random.Generator | None = None) -> dict[str, torch.Tensor]:
         """The item of one frame; without `rng` nothing is changed (validation)."""
@@ -66,14 +65,6 @@ class HRDataset(Dataset):
                 sketch, box = sketch[:, ::-1], np.float32([127 - box[2], box[1], 127 - box[0], box[3]])
         return {"base": _chw(base), "sketch": torch.from_numpy(np.ascontiguousarray(sketch))[None],
                 "face": _chw(faces[0]), "reference": _chw(faces[1]), "lip_box": torch.from_numpy(box)}
-
-    def _reference(self, clip: int, frame: int, rng: np.random.Generator) -> int:
-        if self.config.reference == "closed":
-            return int(self.gaps[clip].argmin())
-        choices = np.arange(len(self.gaps[clip]))
-        if self.config.reference == "far":
-            choices = choices[np.abs(choices - frame) >= min(FAR_FRAMES, len(choices) // 3)]
-        return int(rng.choice(choices))
 
 
 def _chw(image: np.ndarray) -> torch.Tensor:

@@ -3,22 +3,18 @@
 A window is five consecutive lower faces at 25 fps and the sound that belongs to them, both named by their first frame.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig, augment_faces
-from datasets.clips import FPS, load_clips
+from datasets.clips import load_clips, locate
 from datasets.frames import BASE_SIZE, FrameStore
 from errors import InputError
-from media.audio import audio_windows, sync_window
-from metrics.sync import MAX_SHIFT, shift_means
+from metrics.sync import MAX_SHIFT, sound_windows, unit_vectors
 from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
 
 LOWER_FROM = BASE_SIZE // 2
@@ -84,7 +80,7 @@ class SyncDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        clip = int(np.searchsorted(self._ends, rng.integers(len(self)), side="right"))
+        clip, _ = locate(self._ends, int(rng.integers(len(self))))
         starts = self._apart(self._counts[clip], rng)
         heard = np.concatenate([starts, rng.integers(self._counts[clip], size=self.config.sounds)])
         frames = self._frames(clip, starts, rng)
@@ -106,17 +102,6 @@ class SyncDataset(Dataset):
         return faces.transpose(0, 3, 1, 2).reshape(len(starts), 3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
 
 
-def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
-    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
-
-    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
-    """
-    if expert.audio == "mel":
-        return np.stack([sync_window(features, int(start)) for start in starts])
-    middle = (starts + SYNC_FRAMES // 2).tolist()
-    return audio_windows(features, middle, Fraction(FPS), expert.audio, expert.audio_window)
-
-
 @torch.inference_mode()
 def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
                  every: int = 1) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
@@ -130,37 +115,9 @@ def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
     ordered = faces[..., ::-1] if expert.channel_order == "bgr" else faces
     lower = torch.from_numpy(np.ascontiguousarray(ordered[:, LOWER_FROM:].transpose(0, 3, 1, 2)))
     indices = torch.from_numpy(starts[:, None] + np.arange(SYNC_FRAMES)).split(_BATCH)
-    seen = [_unit_vectors(expert.face, lower[part].flatten(1, 2).to(device).float() / 255) for part in indices]
+    seen = [unit_vectors(expert.face, lower[part].flatten(1, 2).to(device).float() / 255) for part in indices]
     heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
     sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
-    listened = [_unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
+    listened = [unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
     return (dict(zip(starts.tolist(), np.concatenate(seen), strict=True)),
             dict(zip(heard.tolist(), np.concatenate(listened), strict=True)))
-
-
-def _unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
-    return nn.functional.normalize(encoder(inputs).flatten(1)).cpu().numpy()
-
-
-@dataclass(frozen=True)
-class SyncEstimate:
-    """How a clip's sound lies to its picture.
-
-    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over
-    the shifts searched. means: mean cosine by shift.
-    """
-
-    offset: int
-    confidence: float
-    means: dict[int, float]
-
-
-def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
-    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best.
-
-    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame
-    i + offset.
-    """
-    means = shift_means(faces, sounds, lambda face, heard: float(face @ heard))
-    best = max(means, key=means.__getitem__)
-    return SyncEstimate(best, means[best] - float(np.median(list(means.values()))), means)

@@ -1,5 +1,6 @@
 """YAML files to typed dataclasses: `inherit: other.yaml`, `--set a.b=c`, every mistake in one message."""
 
+import argparse
 import dataclasses
 import difflib
 import types
@@ -12,6 +13,12 @@ import yaml
 from errors import InputError
 
 Config = TypeVar("Config")
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, default: str | Path) -> None:
+    """`--config YAML` and `--set KEY=VALUE` (repeatable), as every script has them."""
+    parser.add_argument("--config", default=str(default), metavar="YAML")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value, e.g. run.steps=100")
 
 
 def load_config(schema: type[Config], path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:

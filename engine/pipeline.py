@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from engine.chunks import chunks
 from engine.loop import pick_device
+from engine.pictures import from_network, to_network
 from engine.precision import PrecisionName, choose_precision
 from engine.sound import sound_features
 from engine.timeline import gaps, median_step, shown_frames
@@ -157,9 +159,9 @@ class LipSync:
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
-        based = (item for chunk in _chunks(items, self.config.batch)
+        based = (item for chunk in chunks(items, self.config.batch)
                  for item in self._paint_base(chunk, features, half, reference))
-        for chunk in _chunks(_smoothed(based), self.config.batch):
+        for chunk in chunks(_smoothed(based), self.config.batch):
             for item in self._finish(chunk, reference):
                 self.report.frames += 1
                 yield item.frame, item.shown
@@ -218,10 +220,10 @@ class LipSync:
         return chunk
 
     def _base(self, windows: torch.Tensor, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        references = self._tensor(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
+        references = to_network(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
         with self.base_precision.autocast(self.device):
-            output = self.base(windows.to(self.device), face_input(self._tensor(faces, self.base), references))
-        return self._image(output, self.base)
+            output = self.base(windows.to(self.device), face_input(to_network(faces, self.base), references))
+        return from_network(output, self.base)
 
     def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
         """Stage 2 and paste-back."""
@@ -243,12 +245,12 @@ class LipSync:
 
     def _hr(self, base: np.ndarray, sketches: np.ndarray, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
         lines = torch.from_numpy(sketches).to(self.device)[:, None].float().div(255).expand(-1, 3, -1, -1)
-        inputs = [self._tensor(base, self.hr).float() / 255, lines]
+        inputs = [to_network(base, self.hr).float() / 255, lines]
         if self.hr.config.reference:
-            shown = self._tensor(reference[None], self.hr)[None].expand(len(base), 1, -1, -1, -1)
-            inputs.append(face_input(self._tensor(faces, self.hr), shown))
+            shown = to_network(reference[None], self.hr)[None].expand(len(base), 1, -1, -1, -1)
+            inputs.append(face_input(to_network(faces, self.hr), shown))
         with self.hr_precision.autocast(self.device):
-            return self._image(self.hr(*inputs), self.hr)
+            return from_network(self.hr(*inputs), self.hr)
 
     def _choose_precision(self, features: np.ndarray, reference: np.ndarray) -> None:
         window = audio_window_at(features, Fraction(0), self.base.config.audio)
@@ -271,17 +273,6 @@ class LipSync:
             if self.hr is not None:
                 self.hr_precision = choose_precision(self.config.precision, self.hr, try_hr, f"infer {self.config.batch}")
 
-    def _tensor(self, images: np.ndarray, network: torch.nn.Module) -> torch.Tensor:
-        """(n, S, S, 3) RGB uint8 -> (n, 3, S, S) uint8 in the network's channel order."""
-        ordered = images[..., ::-1] if network.channel_order == "bgr" else images
-        return torch.from_numpy(np.ascontiguousarray(ordered.transpose(0, 3, 1, 2))).to(self.device)
-
-    @staticmethod
-    def _image(output: torch.Tensor, network: torch.nn.Module) -> np.ndarray:
-        """(n, 3, S, S) 0..1 in the network's channel order -> (n, S, S, 3) RGB uint8."""
-        images = (output.float().clamp(0, 1) * 255).round().byte().cpu().numpy().transpose(0, 2, 3, 1)
-        return images[..., ::-1] if network.channel_order == "bgr" else images
-
 
 def lip_sync(face: str | Path, audio: str | Path, output: str | Path, config: InferenceConfig | None = None,
              engine: LipSync | None = None) -> Report:
@@ -297,12 +288,6 @@ def lip_sync(face: str | Path, audio: str | Path, output: str | Path, config: In
                 writer.write(frame, shown)
     engine.report.notes += writer.notes
     return engine.report
-
-
-def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
 
 
 def _smoothed(items: Iterable[_Item]) -> Iterator[_Item]:

@@ -10,6 +10,7 @@ from torch import nn
 from datasets.base import lip_boxes
 from datasets.clips import FPS, load_clips
 from datasets.frames import FrameStore
+from engine.pictures import from_network, to_network
 from face.landmark_net import LandmarkNet
 from media.audio import audio_windows
 from metrics.landmark import articulation, best_lag, correlation, fast_part, lip_gap
@@ -52,14 +53,13 @@ class LipValidator:
 def generate(network: nn.Module, audio: np.ndarray, faces: np.ndarray, references: np.ndarray, device: torch.device) -> np.ndarray:
     """Stage-1 faces (n, 128, 128, 3) uint8 for audio windows (n, ...), source faces and references (R, 128, 128, 3) uint8."""
     network.eval()
-    pictures = torch.from_numpy(np.ascontiguousarray(references.transpose(0, 3, 1, 2))).to(device)
+    pictures = to_network(references, network)
     outputs = []
     for start in range(0, len(faces), BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(faces[start:start + BATCH].transpose(0, 3, 1, 2))).to(device)
+        batch = to_network(faces[start:start + BATCH], network)
         sound = torch.from_numpy(np.asarray(audio[start:start + BATCH], np.float32)).to(device)
         shown = pictures[None].expand(len(batch), *pictures.shape)
-        output = network(sound, face_input(batch, shown))
-        outputs.append((output.float().clamp(0, 1) * 255).round().byte().cpu().numpy().transpose(0, 2, 3, 1))
+        outputs.append(from_network(network(sound, face_input(batch, shown)), network))
     return np.concatenate(outputs)
 
 

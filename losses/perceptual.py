@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import InputError
-from models.checkpoint import read_metadata
+from models.checkpoint import check_fit, read_metadata
 
 STLPIPS_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "stlpips_alex.safetensors"
 _CHANNELS = 64, 192, 384, 256, 256
@@ -27,7 +27,7 @@ def load_perceptual(kind: str, weights: str | Path | None = None) -> nn.Module:
     read_metadata(path)  # complains about missing and broken files
     state = load_file(path)
     network = STLPIPS()
-    _check_fit(path, network, state)
+    check_fit(path, network, state)
     network.load_state_dict(state)
     return network
 
@@ -157,19 +157,3 @@ class Head(nn.Module):
 def _numbered(first: int, *layers: nn.Module) -> nn.Sequential:
     """Layers in order, whose names count from `first`."""
     return nn.Sequential(OrderedDict((str(first + index), layer) for index, layer in enumerate(layers)))
-
-
-def _check_fit(path: Path, network: nn.Module, state: dict[str, Tensor]) -> None:
-    wanted = network.state_dict()
-    problems = {
-        "missing": wanted.keys() - state.keys(),
-        "unexpected": state.keys() - wanted.keys(),
-        "of another shape": {key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape},
-    }
-    found = "; ".join(
-        f"{len(keys)} {name}: {', '.join(sorted(keys)[:3])}{' ...' if len(keys) > 3 else ''}"
-        for name, keys in problems.items()
-        if keys
-    )
-    if found:
-        raise InputError(f"{path} is not for {type(network).__name__}, its keys do not fit: {found}; give another file")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from errors import InputError
 from metrics.image import lower_face, mouth_boxes
 from metrics.scorers import Batch, ClipContext
-from models.checkpoint import _read as read_state
+from models.checkpoint import read_state
 
 LOWER_SIZE = 128
 """px of the crop whose lower face is compared; the mouth box keeps the pixels it has."""

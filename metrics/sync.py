@@ -4,7 +4,8 @@ Both look at 25 frames a second, whatever the video has: its nearest frame to ev
 frames, positive where the sound is late.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from media.audio import SAMPLE_RATE, SYNC_FPS, audio_windows, sync_window
 from metrics.pairs import nearest_frames
 from metrics.scorers import Batch, ClipContext
-from models.syncnet import SYNC_FRAMES, SyncExpert, SyncNetV2
+from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert, SyncNetV2
 
 MAX_SHIFT = 15
 """25 fps frames searched each way, as SyncNet's own evaluation does."""
@@ -86,34 +87,62 @@ class _ExpertScore:
             return {}
         starts = np.arange(-MAX_SHIFT, max(self._windows.vectors) + MAX_SHIFT + 1)
         sounds = dict(zip(starts.tolist(), self._sounds(starts), strict=True))
-        cosines = shift_means(self._windows.vectors, sounds, lambda face, heard: float(face @ heard))
-        best = max(cosines, key=cosines.__getitem__)
-        return {"sync_confidence": cosines[best] - float(np.median(list(cosines.values()))), "sync_offset": float(best)}
+        estimate = estimate_offset(self._windows.vectors, sounds)
+        return {"sync_confidence": estimate.confidence, "sync_offset": float(estimate.offset)}
 
     @torch.inference_mode()
     def _embed(self, windows: np.ndarray) -> np.ndarray:
         """(n, 5, 64, 128, 3) uint8 to (n, embedding)."""
         ordered = windows[..., ::-1] if self._expert.channel_order == "bgr" else windows
         stacked = np.ascontiguousarray(ordered.transpose(0, 1, 4, 2, 3)).reshape(len(windows), -1, 64, 128)
-        return _unit_vectors(self._expert.face, torch.from_numpy(stacked).float() / 255)
+        return unit_vectors(self._expert.face, torch.from_numpy(stacked).float() / 255)
 
     @torch.inference_mode()
     def _sounds(self, starts: np.ndarray) -> np.ndarray:
         """Vectors (n, embedding) of the sound that belongs to five frames from each start."""
         config = self._expert.config
-        features = self._context.features(config.audio)
-        if config.audio == "mel":
-            cut = np.stack([sync_window(features, int(start)) for start in starts])
-        else:  # centred on the middle one of the five frames
-            middle = (starts + SYNC_FRAMES // 2).tolist()
-            cut = audio_windows(features, middle, SYNC_FPS, config.audio, config.audio_window)
-        return np.concatenate(
-            [_unit_vectors(self._expert.audio, torch.from_numpy(cut[k : k + 64])) for k in range(0, len(cut), 64)]
-        )
+        cut = torch.from_numpy(sound_windows(self._context.features(config.audio), starts, config))
+        return np.concatenate([unit_vectors(self._expert.audio, part) for part in cut.split(64)])
 
 
-def _unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
-    return nn.functional.normalize(encoder(inputs).flatten(1)).numpy()
+def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
+    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
+
+    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
+    """
+    if expert.audio == "mel":
+        return np.stack([sync_window(features, int(start)) for start in starts])
+    middle = (starts + SYNC_FRAMES // 2).tolist()
+    return audio_windows(features, middle, SYNC_FPS, expert.audio, expert.audio_window)
+
+
+def unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
+    """The encoder's embeddings (n, embedding) scaled to unit length."""
+    return nn.functional.normalize(encoder(inputs).flatten(1)).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class SyncEstimate:
+    """How a clip's sound lies to its picture.
+
+    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over
+    the shifts searched. means: mean cosine by shift.
+    """
+
+    offset: int
+    confidence: float
+    means: dict[int, float]
+
+
+def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
+    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best.
+
+    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame
+    i + offset.
+    """
+    means = shift_means(faces, sounds, lambda face, heard: float(face @ heard))
+    best = max(means, key=means.__getitem__)
+    return SyncEstimate(best, means[best] - float(np.median(list(means.values()))), means)
 
 
 class SyncNetScorer:
@@ -178,7 +207,7 @@ class _SyncNetScore:
 
 
 def shift_means(
-    faces: dict[int, np.ndarray], sounds: dict[int, np.ndarray], compare: Callable[[np.ndarray, np.ndarray], float]
+    faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray], compare: Callable[[np.ndarray, np.ndarray], float]
 ) -> dict[int, float]:
     """Mean of compare(face vector, sound vector) over the windows, by shift (25 fps frames, positive: sound late).
 

@@ -87,7 +87,7 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Mod
     InputError for a missing or broken file, an unknown network, or keys and shapes that do not fit.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    state, metadata = read_state(path)
     if "network" in metadata:
         network = _from_metadata(path, metadata)
     else:
@@ -98,7 +98,7 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Mod
                 "HyperLips, sync expert or SyncNet v2 checkpoint"
             )
         network, state = published
-    _check_fit(path, network, state)
+    check_fit(path, network, state)
     network.load_state_dict(state)
     return network.to(device).eval()
 
@@ -116,7 +116,8 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one."""
     _existing(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
 
@@ -170,7 +171,8 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     return network
 
 
-def _check_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def check_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raises InputError naming the keys and shapes in which a state dict differs from the network's."""
     wanted = network.state_dict()
     problems = []
     for label, keys in (("missing", wanted.keys() - state.keys()), ("unexpected", state.keys() - wanted.keys())):

@@ -24,6 +24,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.clips import FPS, ClipInfo, merge_index, publish_clip, write_archive
+from engine.chunks import chunks
 from engine.sound import sound_features
 from errors import InputError, run_cli
 from face.crop import crop, fit_transforms
@@ -149,34 +150,26 @@ def _write_faces(path: Path, reader: VideoReader, piece: Piece, size: int) -> tu
     """Write the crops; returns landmarks (frames, 478, 2) in px of the 128 crop and visible (frames,)."""
     landmarks, presence = [], []
 
-    def crops() -> Iterator[np.ndarray]:
-        wanted = iter(zip(piece.frames, piece.transforms, strict=True))
-        index, transform = next(wanted)
-        for frame in reader:
-            while frame.index == index:
-                yield crop(frame.rgb(), transform, size)
-                index, transform = next(wanted, (-1, None))
-            if index < 0:
-                return
-
     def measured() -> Iterator[np.ndarray]:
-        batch: list[np.ndarray] = []
-        for image in crops():
-            batch.append(image)
-            if len(batch) == LANDMARK_BATCH:
-                measure(batch)
-                batch = []
-            yield image
-        if batch:
-            measure(batch)
-
-    def measure(batch: list[np.ndarray]) -> None:
-        points, logit = _landmark_net().landmarks(np.stack(batch))
-        landmarks.append((points + 0.5) * (128 / size) - 0.5)
-        presence.append(logit)
+        for batch in chunks(_crops(reader, piece, size), LANDMARK_BATCH):
+            points, logit = _landmark_net().landmarks(np.stack(batch))
+            landmarks.append((points + 0.5) * (128 / size) - 0.5)
+            presence.append(logit)
+            yield from batch
 
     write_archive(path, measured())
     return np.concatenate(landmarks).astype(np.float32), np.concatenate(presence) > MIN_PRESENCE
+
+
+def _crops(reader: VideoReader, piece: Piece, size: int) -> Iterator[np.ndarray]:
+    wanted = iter(zip(piece.frames, piece.transforms, strict=True))
+    index, transform = next(wanted)
+    for frame in reader:
+        while frame.index == index:
+            yield crop(frame.rgb(), transform, size)
+            index, transform = next(wanted, (-1, None))
+        if index < 0:
+            return
 
 
 def _write_sound(folder: Path, wave: np.ndarray, piece: Piece, offset: Fraction) -> None:

@@ -16,14 +16,12 @@ from datasets.syncnet import (
     SyncDataConfig,
     SyncDataset,
     clip_vectors,
-    estimate_offset,
-    sound_windows,
 )
 from engine.config import load_config
 from errors import InputError
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.scorers import Batch, ClipContext
-from metrics.sync import ExpertScorer
+from metrics.sync import ExpertScorer, estimate_offset, sound_windows
 from models.checkpoint import load_network, read_metadata, save_network
 from models.hr_decoder import HRDecoder
 from models.syncnet import SyncConfig, SyncExpert
