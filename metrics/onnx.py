@@ -12,12 +12,12 @@ class OnnxNetwork:
 
     def __init__(self, path: Path):
         """Raises InputError where the file or onnxruntime is missing, or it is another kind of network."""
+        if not path.is_file():
+            raise InputError(f"found no file {path}, expected an ONNX network; check the path")
         try:
             import onnxruntime
         except ImportError as error:
             raise InputError(f"{path} needs onnxruntime, which is not installed; pip install onnxruntime") from error
-        if not path.is_file():
-            raise InputError(f"found no file {path}, expected an ONNX network; check the path")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
