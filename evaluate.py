@@ -7,7 +7,8 @@
 
 Files of two folders are matched by name.
 
-Exit code 1: some clip could not be scored (no face in it); 2: wrong input.
+Exit code 1: some clip or generated video could not be scored (no face in it, or unreadable), the others were; 2: wrong
+input, and nothing was scored.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from metrics.pairs import NoFace, View, reencode
 from metrics.report import write_report
 from metrics.scorers import Scorer
 from metrics.select import ScorerFiles, make_scorers
-from metrics.table import markdown, markdown_clips, summarise, write_csv, write_json
+from metrics.table import Summary, markdown, markdown_clips, summarise, write_csv, write_json
 from preprocess.sources import Persons, Source, find_sources, offset_of, read_offsets
 
 ROOT = Path(__file__).resolve().parent
@@ -45,10 +46,8 @@ _CUT_CRF = 4
 
 @dataclass
 class EvaluateConfig:
-    """What may vary beside file names."""
+    """What may vary beside file names. The real video is re-encoded at inference.crf, as generated ones are."""
 
-    crf: float = 18
-    """Of the re-encoded real video, and of generated ones."""
     perceptual_step: int = 5
     """LPIPS, ST-LPIPS and identity look at every so manieth frame."""
     person: str = "none"
@@ -62,47 +61,29 @@ class EvaluateConfig:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_argument_group("what is scored")
-    what.add_argument("--real", metavar="PATH", type=Path, help="the real video, or a folder of them")
-    what.add_argument(
-        "--generated",
-        metavar="[NAME=]PATH",
-        action="append",
-        default=[],
-        help="the generated one, or a folder; again for another method",
-    )
-    what.add_argument("--audio", metavar="PATH", type=Path, help="sound that drove it, or a folder (default: its own)")
-    what.add_argument("--list", metavar="FILE", type=Path, help="tab-separated lines: real, generated, and maybe sound")
-    what.add_argument(
-        "--columns", metavar="X,Y,W,H;...", help="rectangles of a side-by-side file, [NAME=]x,y,w,h, the real one first"
-    )
-    what.add_argument(
-        "--clips", metavar="DIR", type=Path, help="real clips to generate from (a video file, or a folder)"
-    )
-    what.add_argument(
-        "--base", metavar="CKPT", help="stage-1 weights to generate with (also with --real: adds our line)"
-    )
-    what.add_argument("--hr", metavar="CKPT", help="stage-2 weights (without: the face of stage 1 is pasted)")
-    what.add_argument(
-        "--offsets", metavar="FILE", type=Path, help="known sound offsets: tab-separated file, offset_ms [, set]"
-    )
-    what.add_argument("--keep", metavar="DIR", type=Path, help="keep generated videos here")
-    scorers = parser.add_argument_group("weights of further scorers")
-    scorers.add_argument("--sync-weights", metavar="FILE", type=Path, help="our sync expert")
-    scorers.add_argument(
-        "--syncnet-weights", metavar="FILE", type=Path, help="SyncNet v2 in its published layout: LSE-C, LSE-D"
-    )
-    scorers.add_argument("--lpips-weights", metavar="FILE", type=Path, help="state dict of lpips.LPIPS(net='alex')")
-    scorers.add_argument(
-        "--identity-weights", metavar="FILE", type=Path, help="ONNX face network, 112 px RGB (needs onnxruntime)"
-    )
-    scorers.add_argument(
-        "--fid-weights", metavar="FILE", type=Path, help="ONNX feature network, 299 px RGB (needs onnxruntime)"
-    )
-    output = parser.add_argument_group("output")
-    output.add_argument("--json", metavar="FILE", type=Path)
-    output.add_argument("--csv", metavar="FILE", type=Path)
-    output.add_argument("--report", metavar="DIR", type=Path, help="an HTML page with the table, plots and frames")
+    what = parser.add_argument_group("what is scored").add_argument
+    what("--real", metavar="PATH", type=Path, help="the real video, or a folder of them")
+    what("--generated", metavar="[NAME=]PATH", action="append", default=[],
+         help="the generated one, or a folder; again for another method")
+    what("--audio", metavar="PATH", type=Path, help="sound that drove it, or a folder (default: its own)")
+    what("--list", metavar="FILE", type=Path, help="tab-separated lines: real, generated, and maybe sound")
+    what("--columns", metavar="X,Y,W,H;...", help="rectangles of a side-by-side file, [NAME=]x,y,w,h, the real one first")
+    what("--clips", metavar="DIR", type=Path, help="real clips to generate from (a video file, or a folder)")
+    what("--base", metavar="CKPT", help="stage-1 weights to generate with (also with --real: adds our line)")
+    what("--hr", metavar="CKPT", help="stage-2 weights (without: the face of stage 1 is pasted)")
+    what("--offsets", metavar="FILE", type=Path, help="known sound offsets: tab-separated file, offset_ms [, set]")
+    what("--keep", metavar="DIR", type=Path, help="keep generated videos here")
+    weights = parser.add_argument_group("weights of further scorers").add_argument
+    weights("--sync-weights", metavar="FILE", type=Path, help="our sync expert")
+    weights("--syncnet-weights", metavar="FILE", type=Path, help="SyncNet v2 in its published layout: LSE-C, LSE-D")
+    weights("--lpips-weights", metavar="FILE", type=Path, help="state dict of lpips.LPIPS(net='alex')")
+    weights("--identity-weights", metavar="FILE", type=Path,
+            help="ONNX face network, 112 px RGB in 0..255 (needs onnxruntime)")
+    weights("--fid-weights", metavar="FILE", type=Path, help="ONNX feature network, 299 px RGB in 0..255 (likewise)")
+    output = parser.add_argument_group("output").add_argument
+    output("--json", metavar="FILE", type=Path, help="everything")
+    output("--csv", metavar="FILE", type=Path, help="a line for each clip and video")
+    output("--report", metavar="DIR", type=Path, help="a page with the table, plots and faces side by side")
     parser.add_argument("--device", help="auto, cpu or cuda (generation)")
     add_config_arguments(parser, ROOT / "configs" / "evaluate.yaml")
     return parser.parse_args(arguments)
@@ -111,8 +92,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def configure(args: argparse.Namespace) -> EvaluateConfig:
     config = load_config(EvaluateConfig, args.config, args.set)
     config.inference.base = args.base or config.inference.base
-    config.inference.hr = args.hr
-    config.inference.crf = round(config.crf)
+    config.inference.hr = args.hr or config.inference.hr
     config.inference.device = args.device or config.inference.device
     return config
 
@@ -225,42 +205,55 @@ def _heard(job: Job) -> np.ndarray:
 def score(
     jobs: list[Job], scorers: list[Scorer], config: EvaluateConfig, folder: Path
 ) -> tuple[list[ClipResult], list[str]]:
-    """Results of the clips that can be scored, and why other clips or generated videos cannot."""
-    net, results, skipped = LandmarkNet(), [], []
-    total = PASSES * sum(VideoReader(job.real.path).frame_count for job in jobs)
-    with tqdm(total=total, desc="score", unit="frame", disable=None) as bar:
+    """Results of the clips that can be scored, and why other clips or generated videos cannot.
+
+    Raises InputError where nothing can be scored because files cannot be read.
+    """
+    net, results, skipped, unreadable = LandmarkNet(), [], [], None
+    with tqdm(total=PASSES * sum(map(_frames, jobs)), desc="score", unit="frame", disable=None) as bar:
         for job in jobs:
             bar.set_postfix_str(job.name)
             try:
-                results.append(evaluate_clip(job, scorers, net, folder, config.crf, sound_features, bar.update))
-            except NoFace as error:
+                found = evaluate_clip(job, scorers, net, folder, config.inference.crf, sound_features, bar.update)
+            except (NoFace, InputError) as error:
                 skipped.append(f"{job.name}: {error}")
+                unreadable = error if isinstance(error, InputError) else unreadable
+            else:
+                results.append(found)
+                skipped += [f"{job.name}: {problem}" for problem in found.problems]
+    if unreadable is not None and not results:
+        raise unreadable
     complete(results)
-    return results, skipped + [problem for result in results for problem in result.problems]
+    return results, skipped
 
 
-def tell(results: list[ClipResult], problems: list[str], details: dict[str, Any], args: argparse.Namespace) -> None:
-    """Table on the terminal, notes on stderr, files where asked for."""
-    summary = summarise(results)
-    for line, value in details.pop("fid").items():
-        summary[line]["fid"] = {"mean": value, "sd": float("nan"), "n": 1}
+def _frames(job: Job) -> int:
+    """Of the real clip; 0 where it cannot be read, which is told when its turn comes."""
+    try:
+        return VideoReader(job.real.path).frame_count
+    except InputError:
+        return 0
+
+
+def tell(results: list[ClipResult], summary: Summary, details: dict[str, Any], args: argparse.Namespace) -> None:
+    """Table on the terminal, notes on stderr, files where asked for. details: `config`, `notes`, `skipped`."""
     for note in details["notes"]:
         print(f"note: {note}", file=sys.stderr)
     for result in results:
         for note in result.notes:
             print(f"note: {result.job.name}: {note}", file=sys.stderr)
-    for problem in problems:
+    for problem in details["skipped"]:
         print(f"skipped: {problem}", file=sys.stderr)
     if results:
         print(markdown(summary))
         print()
         print(markdown_clips(results))
     if args.json is not None:
-        write_json(args.json, results, summary, {**details, "skipped": problems})
+        write_json(args.json, results, summary, details)
     if args.csv is not None:
         write_csv(args.csv, results)
     if args.report is not None and results:
-        print(f"report: {write_report(args.report, results, summary, [*details['notes'], *problems])}", file=sys.stderr)
+        print(f"report: {write_report(args.report, results, summary, details)}", file=sys.stderr)
 
 
 def main() -> None:
@@ -279,13 +272,16 @@ def main() -> None:
             jobs, failed = generate(jobs, config, place, only_own=args.clips is None)
             problems += failed
         results, skipped = score(jobs, scorers, config, Path(temporary))
-        details = {"notes": notes, "config": asdict(config), "fid": {}}
+        summary = summarise(results)
         for scorer in scorers:
             if isinstance(scorer, FidScorer):
-                details["fid"], refusals = scorer.pooled()
+                values, refusals = scorer.pooled()
                 notes += refusals
-        tell(results, problems + skipped, details, args)
-    if problems or skipped:
+                for line, value in values.items():
+                    summary[line]["fid"] = {"mean": value, "sd": float("nan"), "n": 1}
+        problems += skipped
+        tell(results, summary, {"config": asdict(config), "notes": notes, "skipped": problems}, args)
+    if problems:
         sys.exit(1)
 
 

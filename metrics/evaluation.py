@@ -2,7 +2,7 @@
 
 Lines of a clip: every generated video; `re-encoded`, the real video through our own writer (what a perfect method would
 read); `copy-input`, the same pictures judged as if another sound had driven them; `chance`, the first generated video
-against other real lips.
+against other real lips. Other lips are other clips'; the other sound is the clip's own, turned round by half.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import InputError
 from face.landmark_net import LandmarkNet
-from media.audio import has_audio, read_audio
+from media.audio import SYNC_FPS, has_audio, read_audio
 from metrics import landmark
 from metrics.jobs import Job
 from metrics.measure import Measured, measure
@@ -23,15 +24,22 @@ REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
 PASSES = 4
 """How often a clip's frames are gone through: tracked, re-encoded, looked at, measured (for the progress bar)."""
 _MAX_OTHERS = 12
+_SYNC_ROWS = "sync_", "lse_"
+_SURE = 1.5
+"""A sync network's offset is believed if its confidence is at least so many times that of another sound."""
 
 
 @dataclass
 class ClipResult:
-    """Rows by line of one clip (`lines`), and the lip gaps over time they come from: gap (frames,) is the real one."""
+    """Rows by line of one clip (`lines`), and the lip gaps over time they come from.
+
+    gap (frames,), transforms (frames, 2, 3): of the real clip, NaN where no face is known.
+    """
 
     job: Job
     fps: float
     gap: np.ndarray
+    transforms: np.ndarray
     measured: dict[str, Measured]
     extras: dict[str, Measured] = field(default_factory=dict)
     """What was driven otherwise: `muted`, `swapped`."""
@@ -39,6 +47,20 @@ class ClipResult:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """Generated videos that could not be scored, and why."""
+
+    def sound_offset(self) -> tuple[float, str] | None:
+        """s by which the real clip's sound is late, and who says so: the table of known offsets, or a sync network."""
+        if self.job.offset_s is not None:
+            return self.job.offset_s, "known"
+        rows = self.measured[REENCODED].values if REENCODED in self.measured else {}
+        for row, sure, who in (
+            ("sync_offset", "sync_confidence", "by our expert"),
+            ("lse_offset", "lse_c", "by SyncNet v2"),
+        ):
+            if row in rows:
+                doubt = rows[sure] < _SURE * rows[f"{sure}_chance"]
+                return rows[row] / SYNC_FPS, who + (", no surer than by chance" if doubt else "")
+        return None
 
 
 def evaluate_clip(
@@ -61,7 +83,7 @@ def evaluate_clip(
     if progress is not None:
         progress(len(real.times))
     contexts = {
-        name: ClipContext(name, real.times + found.lag / real.fps, _sound(job, views[name]), extract)
+        name: ClipContext(name, real.times + found.lag / real.fps, _sound(job, name), extract)
         for name, (_, found) in pairs.items()
     }
     gap, measured = measure(real, pairs, scorers, contexts, net, progress)
@@ -71,29 +93,32 @@ def evaluate_clip(
     if not known.all():
         notes.append(f"real: no face in {int((~known).sum())} of {len(known)} frames, left out")
     for name in [name for name, found in measured.items() if not np.isfinite(found.gap).any()]:
-        problems.append(f"{job.name}: {name}: no face seen in {views[name].path}")
+        problems.append(f"{name}: no face seen in {views[name].path}")
         del measured[name]
     views = {name: view for name, view in (("muted", job.muted), ("swapped", job.swapped)) if view is not None}
     extras = measure(real, _paired(real, views, problems), (), {}, net)[1] if views else {}
     for name, found in measured.items():
         notes += [f"{name}: {note}" for note in found.notes if name != REENCODED]
-    return ClipResult(job, real.fps, gap, measured, extras, notes=notes, problems=problems)
+    return ClipResult(job, real.fps, gap, real.transforms, measured, extras, notes=notes, problems=problems)
 
 
 def _paired(real: FaceClip, views: Mapping[str, View], problems: list[str]) -> dict[str, tuple[Shown, Match]]:
-    """Every view with its frames' partners; one whose face has to be found and cannot be becomes a problem."""
+    """Every view with its frames' partners; one that cannot be read, or shows no face that is needed, is a problem."""
     pairs = {}
     for name, view in views.items():
-        shown = look(view)
         try:
+            shown = look(view)
             pairs[name] = shown, match(real, shown)
-        except NoFace as error:
+        except (NoFace, InputError) as error:
             problems.append(f"{name}: {error}")
     return pairs
 
 
-def _sound(job: Job, view: View) -> Callable[[], np.ndarray] | None:
-    for path in (job.audio, view.path, job.real.path):
+def _sound(job: Job, line: str) -> Callable[[], np.ndarray] | None:
+    """Reads the sound that the lips of a line should follow: the real ones' their own, whatever drove the others."""
+    generated = job.generated.get(line)
+    real = job.real.path
+    for path in (real, job.audio) if generated is None else (job.audio, generated.path, real):
         if path is not None and has_audio(path):
             return lambda path=path: read_audio(path)
     return None
@@ -112,13 +137,14 @@ def complete(results: Sequence[ClipResult]) -> None:
         copied = result.measured.get(REENCODED)
         if copied is not None:
             leak = {"leak": copied.values["articulation"]}
-            result.lines[COPY] = {**copied.values, **_against(copied, others, result.fps), **leak}
+            kept = {row: value for row, value in copied.values.items() if not row.startswith(_SYNC_ROWS)}
+            result.lines[COPY] = {**kept, **_by_chance(copied, others, result.fps), **leak}
             if driver is not None:
                 result.lines[COPY]["swap_r"] = _swap_r(copied, driver, result.fps)
         if not generated:
             continue
         first = generated[0]
-        result.lines[CHANCE] = _against(result.measured[first], others, result.fps)
+        result.lines[CHANCE] = _by_chance(result.measured[first], others, result.fps)
         if "muted" in result.extras:
             result.lines[first]["leak"] = landmark.articulation(result.extras["muted"].gap, result.gap)
         if "swapped" in result.extras and driver is not None:
@@ -145,26 +171,36 @@ def _against(found: Measured, others: Iterable[np.ndarray], fps: float) -> dict[
     return {name: float(np.mean(values)) for name, values in rows.items()}
 
 
+def _by_chance(found: Measured, others: Iterable[np.ndarray], fps: float) -> dict[str, float]:
+    """Lip rows against other lips, and sync rows under another sound (an offset means nothing there)."""
+    sync = {
+        row.removesuffix("_chance"): value
+        for row, value in found.values.items()
+        if row.startswith(_SYNC_ROWS) and row.endswith("_chance")
+    }
+    return {**_against(found, others, fps), **sync}
+
+
 def _fast_pairs(generated: np.ndarray, real: np.ndarray, fps: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Both series as they are, and their fast parts."""
     return {"lip": (generated, real), "fast": (landmark.fast_part(generated, fps), landmark.fast_part(real, fps))}
 
 
 def _swap_r(found: Measured, driver: ClipResult, fps: float) -> float:
-    return landmark.correlation_at(found.file_time(found.gap)[0], _at_rate(driver, fps), 0)
+    return landmark.correlation_at(*found.file_time(_at_rate(driver, fps)), 0)
 
 
 def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list[np.ndarray], str]:
     """Real lip gaps that have nothing to do with this clip, and what they are."""
-    rest = [other for other in results if other is not result]
+    rest = [other for other in results if other.job.real != result.job.real]
     same = [other for other in rest if result.job.person and other.job.person == result.job.person]
     chosen = same or rest
     if not chosen:
-        return landmark.chance_series(
-            result.gap, result.fps
-        ), "the clip's own, moved by 2 s and more (no other clip given)"
+        basis = "the clip's own, moved by 2 s and more (no other clip given)"
+        return landmark.chance_series(result.gap, result.fps), basis
     chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
-    basis = f"{len(chosen)} other clips" + (f" of {result.job.person}" if same else ", of other or unknown persons")
+    count = f"{len(chosen)} other clip{'s' if len(chosen) > 1 else ''}"
+    basis = f"{count} of {result.job.person}" if same else f"{count}, of other or unknown persons"
     return [_at_rate(other, result.fps) for other in chosen], basis
 
 

@@ -26,16 +26,15 @@ class FidScorer:
         return _FidScore(self.network, *self._moments.setdefault(context.line, (_Moments(), _Moments())))
 
     def pooled(self) -> tuple[dict[str, float], list[str]]:
-        """FID by line, and why lines have none."""
-        values, notes = {}, []
-        for line, (generated, real) in self._moments.items():
-            if generated.count < MIN_FRAMES:
-                notes.append(
-                    f"{line}: no FID from {generated.count} frames; below {MIN_FRAMES} it measures the number of frames"
-                )
-            else:
-                values[line] = frechet(*generated.result(), *real.result())
-        return values, notes
+        """FID by line, and a note on the lines that have none."""
+        few = {line: own.count for line, (own, _) in self._moments.items() if own.count < MIN_FRAMES}
+        values = {
+            line: frechet(*generated.result(), *real.result())
+            for line, (generated, real) in self._moments.items()
+            if line not in few
+        }
+        counts = ", ".join(f"{line} {count} frames" for line, count in few.items())
+        return values, [f"no FID: {counts}; below {MIN_FRAMES} it measures the number of frames"] if few else []
 
 
 class _FidScore:

@@ -18,7 +18,7 @@ _TEMPLATE = np.array(
 class IdentityScorer:
     """Row identity: mean cosine of the vectors of generated and real faces, over every `step`-th frame.
 
-    The network takes (N, 3, 112, 112) RGB in 0..255, aligned by five points (SFace; many ArcFace exports).
+    The network takes (N, 3, 112, 112) RGB in 0..255, aligned by five points, as SFace does.
     """
 
     def __init__(self, path: Path, step: int = 1):

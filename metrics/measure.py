@@ -26,16 +26,15 @@ class Measured:
     """What was found in one generated video. gap (real frames,): inner-lip gap, NaN where unknown; values: rows."""
 
     gap: np.ndarray
-    lag: int
+    match: Match
     values: dict[str, float]
     notes: list[str] = field(default_factory=list)
 
     def file_time(self, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The gap as the file shows it (without the alignment of whole pictures), and the part of a real series
-        (real frames,) that is shown at the same time."""
-        if self.lag >= 0:
-            return self.gap[: len(self.gap) - self.lag], real[self.lag : len(self.gap)]
-        return self.gap[-self.lag :], real[: len(self.gap) + self.lag]
+        (frames,) from the file's beginning on that is shown at the same time."""
+        count, lag = len(self.gap), self.match.lag
+        return self.gap[max(-lag, 0) : count - max(lag, 0)], real[max(lag, 0) : count - max(-lag, 0)]
 
 
 def measure(
@@ -110,18 +109,8 @@ class _Walker:
             self._frame = next(self._frames, None)
             if self._frame is None:
                 raise ValueError(f"{self._view.path} has fewer frames than at its first reading")
-        if self._match.own is not None:
-            transform = self._match.own[wanted]
-            return self._view.face(self._frame, transform, SIZE) if np.isfinite(transform).all() else None
-        return self._view.face(self._frame, _scaled(transform, self._match.scale), SIZE)
-
-
-def _scaled(transform: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    """The transform for a picture that is `scale` (x, y) times as large."""
-    moved = transform.copy()
-    moved[:, :2] /= scale
-    moved[:, 2] += moved[:, :2] @ np.full(2, 0.5) - transform[:, :2] @ np.full(2, 0.5)
-    return moved
+        transform = self._match.transform(index, transform)
+        return self._view.face(self._frame, transform, SIZE) if np.isfinite(transform).all() else None
 
 
 def _landmarks(net: LandmarkNet, crops: list[np.ndarray], points: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -148,7 +137,7 @@ def _summary(points: np.ndarray, real_points: np.ndarray, scores: list[ClipScore
         notes += _framing(points[seen], real_points[seen])
     for score in scores:
         values.update(score.result())
-    return Measured(gap, found.lag, values, notes)
+    return Measured(gap, found, values, notes)
 
 
 def _framing(points: np.ndarray, real_points: np.ndarray) -> list[str]:

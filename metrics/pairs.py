@@ -102,6 +102,15 @@ class Match:
     notes: list[str]
     own: np.ndarray | None = None
 
+    def transform(self, index: int, real: np.ndarray) -> np.ndarray:
+        """Transform of the generated frame that belongs to frame `index`, whose own is `real` (2, 3); may be NaN."""
+        if self.own is not None:
+            return self.own[self.frames[index]]
+        moved = real.copy()
+        moved[:, :2] /= self.scale
+        moved[:, 2] += moved[:, :2] @ np.full(2, 0.5) - real[:, :2] @ np.full(2, 0.5)
+        return moved
+
 
 def look(view: View, progress: Progress | None = None) -> Shown:
     """Read a view once."""
@@ -154,7 +163,9 @@ def match(real: FaceClip, generated: Shown, follow: Callable[[View], FaceClip] =
     elif scale != (1, 1):
         notes.append(f"another size ({other_width}x{other_height}, real {width}x{height}): scaled")
     if abs(generated.fps / real.fps - 1) > 0.001:
-        notes.append(f"another rate ({generated.fps:.5g} fps, real {real.fps:.5g}): paired by nearest time")
+        notes.append(
+            f"another rate ({generated.fps:.5g} fps, real {real.fps:.5g}): paired by nearest time, jitter means little"
+        )
     lag = 0 if own is not None else picture_lag(real, generated)
     if lag:
         notes.append(

@@ -1,47 +1,64 @@
-"""A report as one HTML page: the table, lip gaps over time as SVG, and strips of frames; nothing to fetch."""
+"""A report as one folder: a page with the table, lip gaps over time and strips of faces; nothing to fetch."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from media.video import VideoReader
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult
-from metrics.pairs import View, nearest_frames
-from metrics.table import ROWS, Summary, cell
+from metrics.pairs import View
+from metrics.plot import REAL, plot_gaps
+from metrics.table import GROUPS, Summary, cell, offset_text
 
 STRIP = 8
-"""Frames shown of each clip."""
-_STRIP_HEIGHT = 144
-_COLOURS = ("#c8371b", "#1b7fc8", "#2e9949", "#9a4ec2", "#c28b1b", "#7a7a7a")
-_PLOT = 900, 180
-_STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}
-th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #888}
-.key{color:#666}img,svg{max-width:100%;height:auto;display:block}h2{margin-top:2em}
-.swatch{display:inline-block;width:1.4em;height:.35em;vertical-align:middle;margin:0 .4em 0 1em}"""
+"""Faces shown of each video."""
+_FACE = 160
+"""px"""
+_COLOURS = ("#d1401f", "#1b7fc8", "#2e9949", "#9a4ec2", "#b87d10", "#0f8f8f")
+_REFERENCES = {
+    REENCODED: "the real video through our own writer: what a perfect method would read",
+    COPY: "the same pictures, judged as if another sound had driven them",
+    CHANCE: "the first generated video against other real lips and another sound",
+}
+_STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;max-width:1240px;padding:0 1em;color:#222}
+h1{margin:0}h2{margin:2em 0 .2em;border-top:2px solid #bbb;padding-top:.6em}
+.key{color:#666;font-weight:normal}.key p,p.key{margin:.2em 0}
+.bad{background:#fdecea;border-left:4px solid #c8371b;padding:.4em 1em}
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:.8em 0}
+th,td{padding:.18em .8em;text-align:right;border-bottom:1px solid #e4e4e4;white-space:nowrap}
+td{font-variant-numeric:tabular-nums}thead th{border-bottom:2px solid #888}
+th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}
+tr.group th{background:#f3f5f7;padding-top:.5em}.reference{color:#777}
+.rows{display:grid;grid-template-columns:9.5em 1fr;gap:3px 8px;align-items:center;margin:.6em 0}
+.rows img,.rows svg{width:100%;height:auto;display:block}
+.name{font-weight:600;line-height:1.25;overflow-wrap:anywhere}.name small{font-weight:normal;color:#666;display:block}
+.times{display:flex;justify-content:space-around;color:#666;font-size:12px}
+svg text{font-size:11px;fill:#666}svg .line{stroke:#e2e2e2}svg .mark{stroke:#bbb;stroke-dasharray:2 3}
+details{margin:.5em 0}summary{cursor:pointer;color:#1b5f98}"""
 
 
-def write_report(folder: Path, results: Sequence[ClipResult], summary: Summary, notes: Sequence[str]) -> Path:
-    """Write index.html and its pictures into `folder`; the videos must still be there. Returns the page."""
+def write_report(folder: Path, results: Sequence[ClipResult], summary: Summary, details: Mapping[str, Any]) -> Path:
+    """Write index.html and its pictures into `folder`; the videos must still be there. Returns the page.
+
+    details: `notes` and `skipped`, lines of text that concern all clips.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = ["<h1>Evaluation</h1>", _summary_table(summary), _key(), _notes(notes)]
-    for number, result in enumerate(results):
-        picture = folder / f"strip_{number}.jpg"
-        names = _write_strip(picture, result)
-        parts += [
-            f"<h2>{html.escape(result.job.name)}</h2>",
-            _clip_table(result),
-            _legend(result),
-            _plot(result),
-            f"<p class=key>From above: {html.escape(', '.join(names))}; {STRIP} frames spread over the clip.</p>",
-            f'<img src="{picture.name}" alt="frames of {html.escape(result.job.name, quote=True)}">',
-            _notes(result.notes),
-        ]
+    spread = ", mean ± standard deviation over clips" if len(results) > 1 else ""
+    skipped = _list(details["skipped"])
+    parts = [
+        f"<h1>Evaluation</h1><p class=key>{len(results)} clip{'s' * (len(results) > 1)} scored{spread}.</p>",
+        f"<div class=bad>Not scored:{skipped}</div>" if skipped else "",
+        _table(summary),
+        "<div class=key>",
+        *(f"<p><b>{line}</b>: {meaning}.</p>" for line, meaning in _REFERENCES.items() if line in summary),
+        _list(details["notes"]) + "</div>",
+        *(_clip(folder, number, result, alone=len(results) == 1) for number, result in enumerate(results)),
+    ]
     page = folder / "index.html"
     page.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
@@ -51,116 +68,88 @@ def write_report(folder: Path, results: Sequence[ClipResult], summary: Summary, 
     return page
 
 
-def _summary_table(summary: Summary) -> str:
-    head = "".join(f"<th>{html.escape(line)}</th>" for line in summary)
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>" if lines else ""
+
+
+def _table(summary: Summary) -> str:
+    kinds = {line: " class=reference" if line in _REFERENCES else "" for line in summary}
+    head = "".join(f"<th{kind}>{html.escape(line)}</th>" for line, kind in kinds.items())
     rows = []
-    for row, (label, digits) in ROWS.items():
-        entries = [summary[line].get(row) for line in summary]
-        if any(entries):
-            cells = "".join(f"<td>{cell(entry, digits)}</td>" for entry in entries)
-            rows.append(f"<tr><td>{html.escape(label)}</td>{cells}</tr>")
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    for group, (meaning, entries) in GROUPS.items():
+        present = {row: entry for row, entry in entries.items() if any(row in values for values in summary.values())}
+        if present:
+            title = f"{group} <span class=key>{html.escape(meaning)}</span>"
+            rows.append(f"<tr class=group><th colspan={len(summary) + 1}>{title}</th></tr>")
+        for row, (label, digits) in present.items():
+            cells = (f"<td{kind}>{cell(summary[line].get(row), digits)}</td>" for line, kind in kinds.items())
+            rows.append(f"<tr><td>{html.escape(label)}</td>{''.join(cells)}</tr>")
+    head = f"<thead><tr><th></th>{head}</tr></thead>"
+    return f"<div class=wide><table>{head}<tbody>{''.join(rows)}</tbody></table></div>"
 
 
-def _key() -> str:
+def _clip(folder: Path, number: int, result: ClipResult, alone: bool) -> str:
+    generated = {line: result.measured[line] for line in result.job.generated if line in result.measured}
+    shown = _telling_frames(result.gap)
+    gaps = np.concatenate([result.gap, *(found.gap for found in generated.values())])
+    top = max(float(np.nanmax(gaps)), 0.05) * 1.05
+    real = [(j, result.transforms[j]) for j in shown]
+    plots, strips = [], [_named("real", _strip(folder / f"strip_{number}.jpg", result.job.real, real))]
+    for k, (line, found) in enumerate(generated.items()):
+        colour = _COLOURS[k % len(_COLOURS)]
+        plot = plot_gaps(result.gap, found.gap, found.match.lag, result.fps, top, colour, shown)
+        plots.append(_named(line, plot, _agreement(result.lines[line]), colour))
+        faces = [(int(found.match.frames[j]), found.match.transform(j, result.transforms[j])) for j in shown]
+        path = folder / f"strip_{number}_{k + 1}.jpg"
+        strips.append(_named(line, _strip(path, result.job.generated[line], faces), (), colour))
+    times = "".join(f"<span>{j / result.fps:.2f} s</span>" for j in shown)
+    strips.append(f"<span></span><div class=times>{times}</div>")
+    rows = {
+        line: {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in values.items()}
+        for line, values in result.lines.items()
+    }
     return (
-        f"<p class=key>{REENCODED}: the real video through our own writer, what a perfect method would read. "
-        f"{COPY}: the same pictures, lips judged as if another sound had driven them. "
-        f"{CHANCE}: the first generated video against other real lips. Mean ± standard deviation over clips.</p>"
+        f"<h2>{html.escape(result.job.name)}</h2><p class=key>{len(result.gap) / result.fps:.2f} s at {result.fps:.5g} "
+        f"frames/s. The real clip's sound is late by: {offset_text(result)}.</p>"
+        "<p>Inner-lip gap over the distance of the eyes: <b>real in black</b>, generated in colour, as the files show "
+        f"them. Dashed: the times of the faces below.</p><div class=rows>{''.join(plots)}</div>"
+        "<p>By turns the widest open and the most closed real mouth of each part of the clip, and what each generated "
+        f"video shows for that frame.</p><div class=rows>{''.join(strips)}</div>"
+        + ("" if alone else f"<details><summary>All rows of this clip</summary>{_table(rows)}</details>")
+        + f"<div class=key>{_list(result.notes)}</div>"
     )
 
 
-def _notes(notes: Sequence[str]) -> str:
-    return f"<ul class=key>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+def _telling_frames(gap: np.ndarray) -> list[int]:
+    """One frame of each of STRIP parts of the clip: widest open, most closed, widest open, ..."""
+    frames = []
+    for k, part in enumerate(np.array_split(np.arange(len(gap)), STRIP)):
+        known = part[np.isfinite(gap[part])]
+        if len(known):
+            frames.append(int(known[np.argmin(gap[known]) if k % 2 else np.argmax(gap[known])]))
+    return frames
 
 
-def _clip_table(result: ClipResult) -> str:
-    offset = "unknown" if result.job.offset_s is None else f"{1000 * result.job.offset_s:+.0f} ms"
-    return f"<p class=key>Known sound offset: {offset}.</p>" + _summary_table(
-        {
-            line: {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in values.items()}
-            for line, values in result.lines.items()
-        }
-    )
-
-
-def _series(result: ClipResult) -> dict[str, np.ndarray]:
-    generated = {line: result.measured[line].gap for line in result.job.generated if line in result.measured}
-    return {"real": result.gap, **generated}
-
-
-def _legend(result: ClipResult) -> str:
-    colours = ["#111", *_COLOURS]
+def _agreement(rows: Mapping[str, float]) -> tuple[str, ...]:
     return (
-        "<p>Lip gap (of the eye distance) over time in s:"
-        + "".join(
-            f'<span class=swatch style="background:{colours[k % len(colours)]}"></span>{html.escape(name)}'
-            for k, name in enumerate(_series(result))
-        )
-        + "</p>"
+        f"r {rows['lip_r']:.2f}, at lag {rows['lip_lag']:.0f} {rows['lip_r_best']:.2f}",
+        f"fast {rows['fast_r']:.2f}, at {rows['fast_lag']:.0f} {rows['fast_r_best']:.2f}",
     )
 
 
-def _plot(result: ClipResult) -> str:
-    width, height = _PLOT
-    series = _series(result)
-    known = np.concatenate([values[np.isfinite(values)] for values in series.values()])
-    top = max(float(known.max(initial=0)), 0.05) * 1.05
-    seconds = max(len(result.gap) / result.fps, 1e-9)
-    left, bottom = 36, 20
-    colours = ["#111", *_COLOURS]
-    lines = [_grid(seconds, top, width, height, left, bottom)]
-    for k, values in enumerate(series.values()):
-        x = left + np.arange(len(values)) / result.fps / seconds * (width - left)
-        y = (height - bottom) * (1 - values / top)
-        path, pen = [], "M"
-        for px, py in zip(x, y, strict=True):
-            if np.isfinite(py):
-                path.append(f"{pen}{px:.1f} {py:.1f}")
-            pen = "L" if np.isfinite(py) else "M"
-        lines.append(f'<path d="{"".join(path)}" fill="none" stroke="{colours[k % len(colours)]}" stroke-width="1.5"/>')
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(lines)}</svg>'
+def _named(name: str, content: str, remarks: Sequence[str] = (), colour: str = REAL) -> str:
+    small = "".join(f"<small>{html.escape(remark)}</small>" for remark in remarks)
+    return f'<div class=name style="color:{colour}">{html.escape(name)}{small}</div>{content}'
 
 
-def _grid(seconds: float, top: float, width: int, height: int, left: int, bottom: int) -> str:
-    parts = []
-    for share in (0, 0.5, 1):
-        y = (height - bottom) * (1 - share * 0.95)
-        parts.append(
-            f'<line x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-            f'<text x="2" y="{y + 4:.1f}" font-size="11" fill="#666">{share * 0.95 * top:.2f}</text>'
-        )
-    step = max(1, round(seconds / 10))
-    for second in range(0, int(seconds) + 1, step):
-        x = left + second / seconds * (width - left)
-        parts.append(f'<text x="{x:.1f}" y="{height - 5}" font-size="11" fill="#666">{second}</text>')
-    return "".join(parts)
-
-
-def _write_strip(path: Path, result: ClipResult) -> list[str]:
-    """A picture: rows real and generated, columns frames shown at the same time. Returns the rows' names."""
-    count = len(result.gap)
-    wanted = np.unique(np.linspace(0, count - 1, STRIP + 2).round().astype(int)[1:-1])
-    rows, names = [], []
-    reader = VideoReader(result.job.real.path)
-    times = np.array([float(time) for time in reader.times])
-    for name, view in {"real": result.job.real, **result.job.generated}.items():
-        other = VideoReader(view.path)
-        shown = np.array([float(time) for time in other.times])
-        numbers = nearest_frames(times[wanted], shown, float(other.fps)).clip(0)
-        rows.append(np.concatenate(_pictures(view, other, numbers), 1))
-        names.append(name)
-    width = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return names
-
-
-def _pictures(view: View, reader: VideoReader, numbers: np.ndarray) -> list[np.ndarray]:
-    pictures = {}
-    for frame in islice(reader, int(numbers.max()) + 1):
-        if frame.index in numbers:
-            image = frame.rgb(view.area(frame))
-            width = round(_STRIP_HEIGHT * image.shape[1] / image.shape[0])
-            pictures[frame.index] = cv2.resize(image, (width, _STRIP_HEIGHT), interpolation=cv2.INTER_AREA)
-    return [pictures[number] for number in numbers]
+def _strip(path: Path, view: View, faces: Sequence[tuple[int, np.ndarray]]) -> str:
+    """Write a picture of the faces (frame number, crop's transform) beside one another; white where there is none."""
+    pictures = [np.full((_FACE, _FACE, 3), 255, np.uint8) for _ in faces]
+    last = max(number for number, _ in faces)
+    for frame in islice(VideoReader(view.path), last + 1):
+        for place, (number, transform) in enumerate(faces):
+            if number == frame.index and np.isfinite(transform).all():
+                pictures[place] = view.face(frame, transform, _FACE)
+    strip = cv2.cvtColor(np.concatenate(pictures, 1), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(path), strip, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return f'<img src="{path.name}" alt="">'

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import InputError
 from losses.perceptual import load_perceptual
 from metrics.fid import FidScorer
 from metrics.identity import IdentityScorer
@@ -33,8 +32,8 @@ def make_scorers(files: ScorerFiles, step: int) -> tuple[list[Scorer], list[str]
     scorers: list[Scorer] = [PictureScorer(), PerceptualScorer("stlpips", load_perceptual("stlpips"), step)]
     absent = []
     makers = {
-        "sync": ("sync by our expert", "--sync-weights", lambda path: ExpertScorer(_network(path, SyncExpert))),
-        "syncnet": ("LSE-C and LSE-D", "--syncnet-weights", lambda path: SyncNetScorer(_network(path, SyncNetV2))),
+        "sync": ("sync by our expert", "--sync-weights", lambda path: ExpertScorer(load_network(path, kind=SyncExpert))),
+        "syncnet": ("LSE-C and LSE-D", "--syncnet-weights", lambda path: SyncNetScorer(load_network(path, kind=SyncNetV2))),
         "lpips": ("LPIPS", "--lpips-weights", lambda path: PerceptualScorer("lpips", load_lpips(path), step)),
         "identity": ("identity", "--identity-weights", lambda path: IdentityScorer(path, step)),
         "fid": ("FID", "--fid-weights", FidScorer),
@@ -49,13 +48,6 @@ def make_scorers(files: ScorerFiles, step: int) -> tuple[list[Scorer], list[str]
     if step > 1:
         notes.append(f"ST-LPIPS, LPIPS and identity look at every {_ordinal(step)} frame")
     return scorers, notes
-
-
-def _network(path: Path, kind: type):
-    network = load_network(path)
-    if not isinstance(network, kind):
-        raise InputError(f"{path} holds a {type(network).__name__}, expected a {kind.__name__}; pass another file")
-    return network
 
 
 def _ordinal(number: int) -> str:

@@ -63,7 +63,10 @@ class _Windows:
 
 
 class ExpertScorer:
-    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset."""
+    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset.
+
+    sync_confidence_chance is the same for a sound that belongs to other lips: the clip's own, turned round by half.
+    """
 
     def __init__(self, expert: SyncExpert):
         self.expert = expert.eval()
@@ -87,8 +90,14 @@ class _ExpertScore:
             return {}
         starts = np.arange(-MAX_SHIFT, max(self._windows.vectors) + MAX_SHIFT + 1)
         sounds = dict(zip(starts.tolist(), self._sounds(starts), strict=True))
-        estimate = estimate_offset(self._windows.vectors, sounds)
-        return {"sync_confidence": estimate.confidence, "sync_offset": float(estimate.offset)}
+        own, other = (
+            estimate_offset(self._windows.vectors, heard) for heard in (sounds, turned(sounds, self._windows.vectors))
+        )
+        return {
+            "sync_confidence": own.confidence,
+            "sync_offset": float(own.offset),
+            "sync_confidence_chance": other.confidence,
+        }
 
     @torch.inference_mode()
     def _embed(self, windows: np.ndarray) -> np.ndarray:
@@ -148,7 +157,8 @@ def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.nda
 class SyncNetScorer:
     """Rows lse_d (least mean distance over +-15 shifts), lse_c (median less least) and lse_offset, by SyncNet v2.
 
-    Its faces here are the project's stabilised crops at 224 px, not its own detector's boxes: compare only such rows.
+    lse_c_chance and lse_d_chance: for the clip's own sound turned round by half, which belongs to other lips. Its faces
+    here are the project's stabilised crops at 224 px, not its own detector's boxes: compare only such rows.
     """
 
     def __init__(self, network: SyncNetV2):
@@ -180,17 +190,18 @@ class _SyncNetScore:
         if not starts:
             return {}
         sounds = dict(zip(starts, self._sounds(coefficients, starts, step), strict=True))
-        distances = shift_means(
-            self._windows.vectors, sounds, lambda face, heard: float(np.linalg.norm(face - heard + 1e-6))
-        )
-        if not distances:
-            return {}
-        best = min(distances, key=distances.__getitem__)
-        return {
-            "lse_d": distances[best],
-            "lse_c": float(np.median(list(distances.values()))) - distances[best],
-            "lse_offset": float(best),
-        }
+        rows = {}
+        for ending, heard in (("", sounds), ("_chance", turned(sounds, self._windows.vectors))):
+            distances = shift_means(
+                self._windows.vectors, heard, lambda face, sound: float(np.linalg.norm(face - sound + 1e-6))
+            )
+            if not distances:
+                return {}
+            best = min(distances, key=distances.__getitem__)
+            rows[f"lse_d{ending}"] = distances[best]
+            rows[f"lse_c{ending}"] = float(np.median(list(distances.values()))) - distances[best]
+            rows.setdefault("lse_offset", float(best))
+        return rows
 
     @torch.inference_mode()
     def _embed(self, windows: np.ndarray) -> np.ndarray:
@@ -219,6 +230,13 @@ def shift_means(
         if values and len(values) >= len(faces) / 2:
             means[shift] = float(np.mean(values))
     return means
+
+
+def turned(sounds: Mapping[int, np.ndarray], faces: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """The sounds with those heard while faces are shown turned round by half: they belong to other lips then."""
+    inside = [k for k in sorted(sounds) if 0 <= k <= max(faces)]
+    half = len(inside) // 2
+    return {**sounds, **{k: sounds[other] for k, other in zip(inside, inside[half:] + inside[:half], strict=True)}}
 
 
 def mfcc(wave: np.ndarray) -> np.ndarray:

@@ -10,39 +10,79 @@ import numpy as np
 
 from metrics.evaluation import ClipResult
 
-ROWS: dict[str, tuple[str, int]] = {
-    "lip_r": ("lip r, lag 0", 3),
-    "lip_r_best": ("lip r, best lag", 3),
-    "lip_lag": ("that lag (frames, + late)", 1),
-    "lip_r_chance": ("lip r, best lag, by chance", 3),
-    "fast_r": ("fast lip r, lag 0", 3),
-    "fast_r_best": ("fast lip r, best lag", 3),
-    "fast_lag": ("that lag (frames, + late)", 1),
-    "fast_r_chance": ("fast lip r, best lag, by chance", 3),
-    "articulation": ("articulation (1 is right)", 3),
-    "leak": ("leak (0 is right)", 3),
-    "swap_r": ("swap r", 3),
-    "lmd": ("LMD (px of 128)", 3),
-    "mouth_psnr": ("PSNR mouth (dB)", 2),
-    "face_psnr": ("PSNR lower face (dB)", 2),
-    "mouth_ssim": ("SSIM mouth", 3),
-    "face_ssim": ("SSIM lower face", 3),
-    "mouth_stlpips": ("ST-LPIPS mouth (lower is better)", 3),
-    "face_stlpips": ("ST-LPIPS lower face", 3),
-    "mouth_lpips": ("LPIPS mouth (lower is better)", 3),
-    "face_lpips": ("LPIPS lower face", 3),
-    "jitter": ("jitter (1 is right)", 3),
-    "sharpness": ("sharpness (1 is right)", 3),
-    "identity": ("identity (cosine)", 3),
-    "sync_confidence": ("sync, our expert: confidence", 3),
-    "sync_offset": ("sync, our expert: offset (frames, + sound late)", 1),
-    "lse_c": ("LSE-C (SyncNet v2)", 2),
-    "lse_d": ("LSE-D (SyncNet v2)", 2),
-    "lse_offset": ("SyncNet v2 offset (frames, + sound late)", 1),
-    "fid": ("FID (crops)", 2),
-    "frames": ("frames scored", 0),
+GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
+    "Lip gap": (
+        "inner lips, over the distance of the eyes; r: over time, against the real one; fast: less its Gaussian mean (.32 s)",
+        {
+            "lip_r": ("lip r, lag 0", 3),
+            "lip_r_best": ("lip r, best lag", 3),
+            "lip_lag": ("that lag (frames, + late)", 1),
+            "lip_r_chance": ("lip r, best lag, by chance", 3),
+            "fast_r": ("fast lip r, lag 0", 3),
+            "fast_r_best": ("fast lip r, best lag", 3),
+            "fast_lag": ("that lag (frames, + late)", 1),
+            "fast_r_chance": ("fast lip r, best lag, by chance", 3),
+        },
+    ),
+    "Lip motion": (
+        "spread of the gap over the real one's; leak: without sound; swap r: against the driving clip; LMD: 40 lip points",
+        {
+            "articulation": ("articulation (1 is right)", 3),
+            "leak": ("leak (0 is right)", 3),
+            "swap_r": ("swap r", 3),
+            "lmd": ("LMD (px of 128)", 3),
+        },
+    ),
+    "Pictures": (
+        "mouth box and lower face of the stabilised crop of 256 px, mean over frames",
+        {
+            "mouth_psnr": ("PSNR mouth (dB)", 2),
+            "face_psnr": ("PSNR lower face (dB)", 2),
+            "mouth_ssim": ("SSIM mouth", 3),
+            "face_ssim": ("SSIM lower face", 3),
+            "mouth_stlpips": ("ST-LPIPS mouth (lower is better)", 3),
+            "face_stlpips": ("ST-LPIPS lower face", 3),
+            "mouth_lpips": ("LPIPS mouth (lower is better)", 3),
+            "face_lpips": ("LPIPS lower face", 3),
+        },
+    ),
+    "Steadiness, detail": (
+        "over the real one's: landmarks' second difference at rest, Laplacian's variance",
+        {
+            "jitter": ("jitter (1 is right)", 3),
+            "sharpness": ("sharpness (1 is right)", 3),
+        },
+    ),
+    "Person": (
+        "vectors of a face-recognition network",
+        {
+            "identity": ("identity (cosine)", 3),
+        },
+    ),
+    "Sync": (
+        "lips against sound, best of ±15 frames; by chance: the sound turned round by half",
+        {
+            "sync_confidence": ("sync, our expert: confidence", 3),
+            "sync_confidence_chance": ("sync, our expert: confidence by chance", 3),
+            "sync_offset": ("sync, our expert: offset (frames, + sound late)", 1),
+            "lse_c": ("LSE-C (SyncNet v2)", 2),
+            "lse_c_chance": ("LSE-C by chance", 2),
+            "lse_d": ("LSE-D (SyncNet v2)", 2),
+            "lse_d_chance": ("LSE-D by chance", 2),
+            "lse_offset": ("SyncNet v2 offset (frames, + sound late)", 1),
+        },
+    ),
+    "Whole set": (
+        "Fréchet distance over all clips; frames in which both faces were seen",
+        {
+            "fid": ("FID (crops)", 2),
+            "frames": ("frames scored", 0),
+        },
+    ),
 }
-"""Row name: label and decimals, in the order shown."""
+"""Group: how its rows are measured, and by row name its label and decimals, in the order shown."""
+
+ROWS = {row: entry for _, rows in GROUPS.values() for row, entry in rows.items()}
 
 Summary = dict[str, dict[str, dict[str, float]]]
 
@@ -79,21 +119,26 @@ def markdown_clips(
     results: Sequence[ClipResult],
     rows: Sequence[str] = ("lip_r", "fast_r", "fast_r_best", "fast_lag", "articulation", "mouth_psnr", "jitter"),
 ) -> str:
-    """One line per clip and generated video, with a few rows and the clip's known sound offset."""
+    """One line per clip and generated video, with a few rows and the offset of the real clip's sound."""
     header = [
         "clip",
         "video",
-        "sound offset (ms)",
+        "sound late by",
         *(f"lag, {row.removesuffix('_lag')}" if row.endswith("_lag") else ROWS[row][0] for row in rows),
     ]
     body = []
     for result in results:
-        offset = "unknown" if result.job.offset_s is None else f"{1000 * result.job.offset_s:+.0f}"
         for line, values in result.lines.items():
             if line in result.measured:
                 cells = [f"{values[row]:.{ROWS[row][1]}f}" if row in values else "" for row in rows]
-                body.append([result.job.name, line, offset, *cells])
+                body.append([result.job.name, line, offset_text(result), *cells])
     return _table(header, body)
+
+
+def offset_text(result: ClipResult) -> str:
+    """By how much the real clip's sound is late, and who says so."""
+    found = result.sound_offset()
+    return "unknown" if found is None else f"{1000 * found[0]:+.0f} ms, {found[1]}"
 
 
 def cell(entry: dict[str, float] | None, digits: int) -> str:
@@ -114,17 +159,20 @@ def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def write_json(path: Path, results: Sequence[ClipResult], summary: Summary, details: dict[str, Any]) -> None:
     """Everything: details (settings, skipped clips, notes), the summary, and each clip's rows. NaN becomes null."""
-    clips = [
-        {
-            "clip": result.job.name,
-            "person": result.job.person,
-            "fps": result.fps,
-            "sound_offset_s": result.job.offset_s,
-            "notes": result.notes,
-            "lines": result.lines,
-        }
-        for result in results
-    ]
+    clips = []
+    for result in results:
+        seconds, who = result.sound_offset() or (None, None)
+        clips.append(
+            {
+                "clip": result.job.name,
+                "person": result.job.person,
+                "fps": result.fps,
+                "sound_offset_s": seconds,
+                "sound_offset_from": who,
+                "notes": result.notes,
+                "lines": result.lines,
+            }
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_finite({**details, "summary": summary, "clips": clips}), indent=1), encoding="utf-8")
 
@@ -142,10 +190,9 @@ def write_csv(path: Path, results: Sequence[ClipResult]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["clip", "person", "line", "sound_offset_s", *ROWS])
+        writer.writerow(["clip", "person", "line", "sound_offset_s", "sound_offset_from", *ROWS])
         for result in results:
+            offset = result.sound_offset() or ("", "")
             for line, values in result.lines.items():
-                offset = "" if result.job.offset_s is None else result.job.offset_s
-                writer.writerow(
-                    [result.job.name, result.job.person, line, offset, *(values.get(row, "") for row in ROWS)]
-                )
+                cells = (values.get(row, "") for row in ROWS)
+                writer.writerow([result.job.name, result.job.person, line, *offset, *cells])

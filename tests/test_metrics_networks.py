@@ -15,25 +15,12 @@ from metrics.identity import IdentityScorer, aligned
 from metrics.perceptual import PerceptualScorer, load_lpips
 from metrics.scorers import Batch, ClipContext
 from metrics.select import ScorerFiles, make_scorers
-from metrics.sync import MAX_SHIFT, ExpertScorer, SyncNetScorer, mfcc, shift_means
+from metrics.sync import MAX_SHIFT, ExpertScorer, SyncNetScorer, mfcc, shift_means, turned
 from models.checkpoint import load_network
 from models.syncnet import SyncConfig, SyncExpert
 
-GOLDEN_MFCC = [
-    20.9099,
-    8.1372,
-    -19.1452,
-    17.0022,
-    -19.9517,
-    -64.6003,
-    -12.1638,
-    2.6123,
-    -31.5065,
-    10.7531,
-    42.737,
-    0.9266,
-    0.6416,
-]
+GOLDEN_MFCC = (20.9099, 8.1372, -19.1452, 17.0022, -19.9517, -64.6003, -12.1638, 2.6123, -31.5065, 10.7531, 42.737,
+               0.9266, 0.6416)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +123,12 @@ def test_shift_means_find_the_shift_and_its_sign():
     assert 3 not in shift_means(faces, {k: sounds[k] for k in range(20)}, np.dot)
 
 
+def test_turned_sounds_are_the_same_at_other_times():
+    sounds = {k: np.array([k]) for k in range(-2, 9)}
+    other = turned(sounds, {k: np.zeros(1) for k in range(7)})
+    assert [int(other[k][0]) for k in range(-2, 9)] == [-2, -1, 3, 4, 5, 6, 0, 1, 2, 7, 8]
+
+
 class Bright(torch.nn.Module):
     """A stand-in expert: a face is the brightness of its five frames, a sound is the loudness of its five frames."""
 
@@ -176,6 +169,7 @@ def test_expert_finds_the_offset_of_the_sound_at_any_rate(fps, late):
     context = ClipContext("generated", times, lambda: np.zeros(1), lambda wave, kind: mel)
     rows = run(ExpertScorer(Bright()), crops, crops, context)
     assert rows["sync_offset"] == late and rows["sync_confidence"] > 0.05
+    assert 0 < rows["sync_confidence_chance"] < rows["sync_confidence"] / 2
     shuffled = mel.reshape(50, 20, 80)[np.random.default_rng(0).permutation(50)].reshape(mel.shape)
     worse = run(
         ExpertScorer(Bright()),
@@ -192,7 +186,8 @@ def test_real_experts_of_both_kinds_score(crops, audio):
     features = np.random.default_rng(0).normal(size=(400, 80 if audio == "mel" else 384)).astype(np.float32)
     context = ClipContext("generated", np.arange(6) / 25, lambda: np.zeros(1), lambda wave, kind: features)
     rows = run(ExpertScorer(network), crops, crops, context)
-    assert set(rows) == {"sync_confidence", "sync_offset"} and 0 <= rows["sync_confidence"] <= 1
+    assert set(rows) == {"sync_confidence", "sync_confidence_chance", "sync_offset"}
+    assert 0 <= rows["sync_confidence"] <= 1
     assert run(ExpertScorer(network), crops, crops) == {}  # no sound, no rows
 
 
@@ -209,6 +204,7 @@ def test_syncnet_v2_reads_published_weights_and_equals_golden(tmp_path, crops):
     wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
     rows = run(SyncNetScorer(network), crops, crops, ClipContext("generated", np.arange(6) / 25, lambda: wave))
     assert rows["lse_d"] > 0 and rows["lse_c"] >= 0 and abs(rows["lse_offset"]) <= MAX_SHIFT
+    assert rows["lse_d_chance"] > 0 and rows["lse_c_chance"] >= 0
 
 
 def test_identity_of_a_face_with_itself_and_with_another(shared, crops):
@@ -239,7 +235,8 @@ def test_fid_refuses_few_frames_and_says_why(monkeypatch, crops):
     values, notes = scorer.pooled()
     assert values == {} and "6 frames" in notes[0] and "2000" in notes[0]
     monkeypatch.setattr("metrics.fid.MIN_FRAMES", 6)
-    assert scorer.pooled()[0]["generated"] == pytest.approx(0, abs=1e-3)
+    values, notes = scorer.pooled()
+    assert values["generated"] == pytest.approx(0, abs=1e-3) and notes == []
 
 
 def test_scorers_without_weights_are_named_once(tmp_path):
