@@ -5,32 +5,33 @@
                     faces.zip   stored zip of 000000.jpg ..., size x size crops
                     track.npz   landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,)
                     audio.flac  16 kHz mono;   mel.npy (mel frames, 80);   whisper.npy (features, 384) float16
+                    mel_1.npy, whisper_1.npy ...   of noisy variants of the sound, after preprocess.augment_sound
                     base.zip, base_track.npz   stage-1 faces and their landmarks, after preprocess.generate_base
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from datasets.archive import Archive
 from errors import InputError
+from face.crop import area_reduce
 
 FPS = 25
 """Clips are stored at 25 frames a second, where 5 frames are 16 mel frames."""
 
-_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-
 
 @dataclasses.dataclass(frozen=True)
 class ClipInfo:
-    """One line of the index. `face_px` is the width in source pixels of the 128 px crop: how much detail is real."""
+    """One line of the index. `face_px` is the width in source pixels of the 128 px crop: how much detail is real.
+    `offset_ms`: by how much the source's sound was late; the clip's is in step."""
 
     id: str
     split: str
@@ -42,6 +43,7 @@ class ClipInfo:
     seconds: float
     sha256: str
     face_px: float
+    offset_ms: float = 0.0
 
 
 class Clip:
@@ -50,23 +52,15 @@ class Clip:
     def __init__(self, folder: Path, info: ClipInfo):
         self.folder, self.info = folder, info
 
-    def faces(self, indices: Sequence[int], archive: str = "faces.zip") -> np.ndarray:
-        """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB."""
-        return np.stack([self._decode(archive, index) for index in indices])
-
-    def _decode(self, archive: str, index: int) -> np.ndarray:
-        data = np.frombuffer(self._archive(archive).read(f"{index:06d}.jpg"), np.uint8)
-        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-
-    def _archive(self, name: str) -> zipfile.ZipFile:
-        # A zip handle holds a file position, which forked workers would share: one handle a process.
-        key = (name, os.getpid())
-        if key not in self._archives:
-            self._archives[key] = zipfile.ZipFile(self.path(name))
-        return self._archives[key]
+    def faces(self, indices: Sequence[int], archive: str = "faces.zip", size: int | None = None) -> np.ndarray:
+        """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB: area means of the stored ones, as they are by default."""
+        if archive not in self._archives:
+            self._archives[archive] = Archive(self.path(archive))
+        pictures = self._archives[archive].pictures(indices)
+        return np.stack(pictures if size is None else [area_reduce(picture, size) for picture in pictures])
 
     @cached_property
-    def _archives(self) -> dict[tuple[str, int], zipfile.ZipFile]:
+    def _archives(self) -> dict[str, Archive]:
         return {}
 
     @cached_property
@@ -79,14 +73,30 @@ class Clip:
         """(frames, points, 2) float32: landmarks of the stage-1 faces, px of the 128 crop."""
         return np.load(self.path("base_track.npz"))["landmarks"]
 
-    def features(self, kind: str) -> np.ndarray:
-        """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16."""
-        return np.load(self.path(f"{kind}.npy"))
+    def features(self, kind: str, variant: int = 0) -> np.ndarray:
+        """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound itself.
+
+        Raises InputError for a file that is missing or damaged.
+        """
+        path = self.path(variant_name(kind, variant))
+        try:
+            return np.load(path)
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{path} is damaged ({error}); extract the clip again") from error
+
+    def variants(self, kind: str) -> int:
+        """How many variants of the sound there are beside it. Raises InputError where there is none."""
+        self.path(variant_name(kind, 1))
+        return next(count for count in itertools.count(1) if not (self.folder / variant_name(kind, count + 1)).is_file())
 
     def path(self, name: str) -> Path:
+        """Of one of the clip's files. Raises InputError, with what to do, where it is missing."""
         path = self.folder / name
         if not path.is_file():
-            hint = "run preprocess.generate_base" if name.startswith("base") else "extract the clip again"
+            data = self.folder.parent.parent
+            hint = (f"run python -m preprocess.generate_base --checkpoint C --data {data}" if name.startswith("base")
+                    else f"run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0" if "_" in name
+                    else "extract the clip again")
             raise InputError(f"clip {self.folder} has no {name}; {hint}")
         return path
 
@@ -101,7 +111,10 @@ def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Cli
     if not index.is_file():
         what = "no folder" if not data.is_dir() else "no index.jsonl in"
         raise InputError(f"{what} {data}: expected a data set written by python -m preprocess.extract_clips")
-    infos = [ClipInfo(**json.loads(line)) for line in index.read_text(encoding="utf-8").splitlines()]
+    try:
+        infos = [ClipInfo(**json.loads(line)) for line in index.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{index} is damaged ({error}); run python -m preprocess.extract_clips again") from error
     chosen = [info for info in infos if info.split == split and info.face_px >= min_face_px]
     if not chosen:
         raise InputError(f"{data}: none of its {len(infos)} clips is in split {split!r} with faces of {min_face_px} px or more")
@@ -118,17 +131,9 @@ def locate(ends: np.ndarray, position: int) -> tuple[int, int]:
     return clip, int(position - (ends[clip - 1] if clip else 0))
 
 
-def write_archive(path: Path, images: Iterable[np.ndarray]) -> int:
-    """Write RGB images as a stored zip of JPEGs (quality 95, 4:4:4), complete or not at all; returns their number."""
-    count = 0
-    aside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
-        for image in images:
-            data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1]
-            archive.writestr(f"{count:06d}.jpg", data.tobytes())
-            count += 1
-    os.replace(aside, path)
-    return count
+def variant_name(kind: str, variant: int) -> str:
+    """File of a feature sequence; variant 0 is the sound itself."""
+    return f"{kind}_{variant}.npy" if variant else f"{kind}.npy"
 
 
 def publish_clip(aside: Path, data: Path, info: ClipInfo) -> None:

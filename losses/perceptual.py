@@ -1,7 +1,9 @@
 """Perceptual distance of images: ST-LPIPS, whose trunk blurs before it subsamples, so that small shifts cost little."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -9,20 +11,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import InputError
+from losses.vgg import load_vgg
 from models.checkpoint import check_fit, read_metadata
 
 STLPIPS_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "stlpips_alex.safetensors"
 _CHANNELS = 64, 192, 384, 256, 256
 
 
+@dataclass
+class PerceptualConfig:
+    """`perceptual` section: the network of the perceptual terms."""
+
+    kind: Literal["stlpips", "vgg19"] = "stlpips"
+    weights: str | None = None
+    """A local file; None is the one that comes with the project (stlpips) or torchvision's hub (vgg19)."""
+
+
 def load_perceptual(kind: str, weights: str | Path | None = None) -> nn.Module:
     """A frozen distance `net(output, target)` of images (N, 3, H, W), RGB in 0..1, to (N,).
 
-    kind: "stlpips". weights: a safetensors file, half or single precision; None is the one that comes with the
-    project. Raises InputError for an unknown kind, and for a file that is missing, broken or of another network.
+    kind: "stlpips" (weights: a safetensors file, half or single precision) or "vgg19" (see losses.vgg). Raises InputError for an
+    unknown kind, and for a file that is missing, broken or of another network.
     """
+    if kind == "vgg19":
+        return load_vgg(weights)
     if kind != "stlpips":
-        raise InputError(f"found perceptual kind {kind!r}, expected stlpips; correct it")
+        raise InputError(f"found perceptual kind {kind!r}, expected stlpips or vgg19; correct it")
     path = Path(STLPIPS_WEIGHTS if weights is None else weights)
     read_metadata(path)  # complains about missing and broken files
     state = load_file(path)

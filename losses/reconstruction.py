@@ -1,7 +1,11 @@
-"""L1 terms. Images (N, 3, H, W) in 0..1."""
+"""L1 terms, and the crops that mouth terms look at. Images (N, 3, H, W) in 0..1."""
 
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
+
+LIP_CROP = 40 / 128, 56 / 128
+"""Height and width of a lip crop, in shares of the image: about the widened box of lips half open."""
 
 LOWER_ROWS_FROM = 60 / 128
 """Share of the height from which the painted half is counted; a little above the mask's edge, so that no seam grows."""
@@ -27,3 +31,11 @@ def mouth_l1(output: Tensor, target: Tensor, boxes: Tensor, mouth_weight: float)
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean |error| over the whole image."""
     return (output - target).abs().mean()
+
+
+def lip_crops(images: Tensor, boxes: Tensor) -> Tensor:
+    """The boxes (N, 4) of the real lips, px of the 128 crop, cut out of (N, 3, S, S) and brought to one size of LIP_CROP."""
+    size = images.shape[-1]
+    corners = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], 1) * (size / 128)  # whole pixels at both ends
+    height, width = (round(share * size) for share in LIP_CROP)
+    return roi_align(images, list(corners[:, None].to(images)), (height, width), sampling_ratio=1, aligned=True)

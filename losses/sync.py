@@ -47,6 +47,20 @@ def cosine_bce(in_sync: Tensor, shifted: Tensor) -> Tensor:
     return -right.clamp_min(_EPSILON).log().mean()
 
 
+def sync_loss(sounds: Tensor, faces: Tensor) -> Tensor:
+    """Mean of 1 - cosine of a frozen expert's unit vectors (N, embedding) of sounds and of generated faces; in 0..1.
+
+    Its gradient is bounded, unlike that of the published -log(cosine) (arXiv 2008.10010), which has the same minimum.
+    """
+    return (1 - (sounds * faces).sum(1)).mean()
+
+
+def lower_windows(faces: Tensor, channel_order: str) -> Tensor:
+    """What an expert sees of windows (B, 5, 3, 128, 128) in 0..1, RGB: (B, 15, 64, 128), float32, channels in its order."""
+    lower = faces[..., faces.shape[-2] // 2 :, :].float()
+    return (lower.flip(2) if channel_order == "bgr" else lower).flatten(1, 2)
+
+
 def ranked_right(cosines: Tensor, own: Tensor, rivals: Tensor) -> Tensor:
     """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half: chance is 1/2."""
     ahead = (own[:, None] > cosines).float() + (own[:, None] == cosines).float() / 2

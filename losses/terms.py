@@ -11,3 +11,8 @@ def weighted(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, fl
     values = {name: term() for name, term in terms.items() if weights[name] != 0}
     total = torch.stack([weights[name] * value.float() for name, value in values.items()]).sum()
     return total, values
+
+
+def ramp(step: int, start: int, length: int) -> float:
+    """Share of its weight that a term has at `step`: 0 before `start`, then linearly to 1 within `length` steps."""
+    return min(max((step - start + 1) / max(length, 1), 0.0), 1.0)

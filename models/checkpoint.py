@@ -80,11 +80,11 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
     return value.half() if fits else value
 
 
-def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[nn.Module] = nn.Module) -> nn.Module:
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
     `network.channel_order` says what order of colours its pictures have: published weights want bgr. Raises
-    InputError for a missing or broken file, an unknown network, or keys and shapes that do not fit.
+    InputError for a missing or broken file, an unknown network, one that is not a `kind`, or keys and shapes that do not fit.
     """
     path = Path(path)
     state, metadata = read_state(path)
@@ -98,6 +98,8 @@ def load_network(path: str | Path, device: str | torch.device = "cpu") -> nn.Mod
                 "HyperLips, sync expert or SyncNet v2 checkpoint"
             )
         network, state = published
+    if not isinstance(network, kind):
+        raise InputError(f"{path} holds a {type(network).__name__}, expected a {kind.__name__}; pass one of those")
     check_fit(path, network, state)
     network.load_state_dict(state)
     return network.to(device).eval()

@@ -63,7 +63,7 @@ class UpBlock(nn.Module):
         self.memory = None if gru == "none" else HalfGRU(outputs, gru == "recurrent")
 
     def forward(self, x: Tensor, latent: Tensor, picture: Tensor, frames: int) -> Tensor:
-        x = self.conv(torch.cat([upsample(x), latent, picture], 1))
+        x = self.conv(join(upsample(x), latent, picture))
         return x if self.memory is None else self.memory(x, frames)
 
 
@@ -84,7 +84,7 @@ class FullSizeHead(nn.Module):
         self.output = nn.Conv2d(output_channels, 3, 1)
 
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
-        return self.output(self.refine(self.block(torch.cat([upsample(x), picture], 1))))
+        return self.output(self.refine(self.block(join(upsample(x), picture))))
 
 
 class ShuffleHead(nn.Module):
@@ -144,5 +144,12 @@ class FaceDecoder(nn.Module):
 
 
 def upsample(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear."""
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    """(N, C, H, W) -> (N, C, 2H, 2W), bilinear, in the type it comes in: autocast would make it float32."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def join(first: Tensor, *others: Tensor) -> Tensor:
+    """Concatenate by channels in the type and memory layout of the first; a mixture would be copied once more by convolutions."""
+    layout = torch.channels_last if first.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    return torch.cat([first, *(other.to(first.dtype, memory_format=layout) for other in others)], 1)

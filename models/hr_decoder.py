@@ -12,6 +12,8 @@ from models.blocks import ConvNormReLU, UpConvNormReLU
 from models.presets import check_choice, check_widths, fill
 
 BASE_SIZE = 128
+MOUTH = (64.0, 92.0), (32.0, 28.0)
+"""Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it on average, .87 at most)."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {"width": 64, "residuals": 2, "head_width": 32, "reference": False, "residual": False},
@@ -37,7 +39,8 @@ class HRConfig:
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
     residual: bool | None = None
     """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew; with `reference`, to a blend of it and
-    the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted too."""
+    the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted too, but are nothing
+    round the mouth, where the reference says something else."""
 
     def __post_init__(self) -> None:
         fill(self, PRESETS)
@@ -87,6 +90,8 @@ class HRDecoder(nn.Module):
                 self.output.weight.mul_(0.1)
                 self.output.bias.zero_()
                 self.output.bias[3 * self.shuffle**2:] = -2.0
+        if self.blends:
+            self.register_buffer("lendable", outside_mouth(BASE_SIZE * config.scale), persistent=False)
 
     def forward(self, base: Tensor, sketch: Tensor, reference: Tensor | None = None) -> Tensor:
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
@@ -107,6 +112,14 @@ class HRDecoder(nn.Module):
         if self.blends:
             half = x.shape[2] // 2
             own = torch.cat([reference[:, :3, :half], reference[:, 3:, half:]], 2)
-            enlarged = torch.lerp(enlarged, own, torch.sigmoid(x[:, 3:]))
+            enlarged = torch.lerp(enlarged, own, torch.sigmoid(x[:, 3:]) * self.lendable)
         x = x[:, :3] + enlarged
         return x if self.training else x.clamp(0, 1)
+
+
+def outside_mouth(size: int) -> Tensor:
+    """(1, 1, size, size): 0 inside the MOUTH ellipse, 1 from a quarter of its radius outside it on, linear between."""
+    pixels = (torch.arange(size) + 0.5) * (BASE_SIZE / size) - 0.5
+    (x, y), (across, down) = MOUTH
+    distance = torch.hypot((pixels[None] - x) / across, (pixels[:, None] - y) / down)
+    return ((distance - 1) / 0.25).clamp(0, 1)[None, None]

@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.clips import FPS, ClipInfo, merge_index, publish_clip, write_archive
+from datasets.archive import write_archive
+from datasets.clips import FPS, ClipInfo, merge_index, publish_clip
 from engine.chunks import chunks
 from engine.sound import sound_features
 from errors import InputError, run_cli
@@ -33,7 +34,10 @@ from face.landmark_net import LandmarkNet
 from face.track import track_faces
 from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
 from media.video import VideoReader
+from models.checkpoint import load_network
+from models.syncnet import SyncExpert
 from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
+from preprocess.sync_check import sound_offset
 
 MIN_SECONDS, MAX_SECONDS = 1, 20
 MIN_PRESENCE = 0.0
@@ -54,6 +58,7 @@ class Options:
     split: str
     person: str
     offset: Fraction = Fraction(0)
+    sync_expert: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,12 +118,21 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
             shutil.rmtree(aside)
             yield f"{name}landmarks found in {visible.mean():.0%} of the crops only"
             continue
+        offset, sound = options.offset, _cut_sound(wave, piece, options.offset)
+        if options.sync_expert:
+            try:
+                offset += sound_offset(options.sync_expert, aside / "faces.zip", sound)
+            except InputError as error:
+                shutil.rmtree(aside)
+                yield f"{name}{error}"
+                continue
+            sound = _cut_sound(wave, piece, offset)
         np.savez(aside / "track.npz", landmarks=landmarks, transforms=piece.transforms, visible=visible)
-        _write_sound(aside, wave, piece, options.offset)
+        _write_sound(aside, sound)
         info = ClipInfo(id=f"{source.id}-{number:02d}" if len(pieces) > 1 else source.id, split=options.split,
                         source=f"{source.root.name}/{source.relative}", fps=FPS, frames=len(piece.frames),
                         size=options.size, person=options.person, seconds=len(piece.frames) / FPS, sha256=digest,
-                        face_px=round(face_px, 1))
+                        face_px=round(face_px, 1), offset_ms=round(float(1000 * offset), 1))
         publish_clip(aside, options.output, info)
 
 
@@ -172,14 +186,18 @@ def _crops(reader: VideoReader, piece: Piece, size: int) -> Iterator[np.ndarray]
             return
 
 
-def _write_sound(folder: Path, wave: np.ndarray, piece: Piece, offset: Fraction) -> None:
-    """Sound of the piece, `offset` seconds later than its pictures; silence where the recording does not reach."""
+def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:
+    """Sound (samples,) of the piece, `offset` seconds later than its pictures; silence where the recording does not reach."""
     first = round((piece.start + float(offset)) * SAMPLE_RATE)
     count = len(piece.frames) * SAMPLE_RATE // FPS
     sound = np.zeros(count, np.float32)
     begin, end = max(first, 0), min(first + count, len(wave))
     if begin < end:
         sound[begin - first:end - first] = wave[begin:end]
+    return sound
+
+
+def _write_sound(folder: Path, sound: np.ndarray) -> None:
     write_flac(folder / "audio.flac", sound)
     np.save(folder / "mel.npy", sound_features(sound, "mel").astype(np.float32))
     np.save(folder / "whisper.npy", sound_features(sound, "whisper").astype(np.float16))
@@ -203,6 +221,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="hash", help="hash (by person), train, val, or official list files, a,b,c")
     parser.add_argument("--person", default="none", help="parent (folder), a regular expression, =NAME, or none")
     parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets (columns file, offset_ms)")
+    parser.add_argument("--sync-expert", type=Path, metavar="CKPT",
+                        help="find each clip's sound offset, take it out, and reject clips out of sync")
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
     parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
@@ -229,7 +249,10 @@ def main() -> None:
     except OSError as error:
         raise InputError(f"--output {args.output}: cannot be written: {error.strerror}") from error
     jobs = []
-    common = Options(args.output, args.size, args.backend, args.min_face, split="", person="")
+    if args.sync_expert is not None:
+        load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
+    common = Options(args.output, args.size, args.backend, args.min_face, split="", person="",
+                     sync_expert=args.sync_expert and str(args.sync_expert))
     for source in sources:
         if (args.output / "sources" / f"{source.id}.json").is_file():
             continue
@@ -267,6 +290,9 @@ def report(data: Path) -> None:
         chosen = [info for info in infos if info.split == split]
         print(f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
               f"{sum(info.seconds for info in chosen) / 60:8.1f} min")
+    late = [info.offset_ms for info in infos if info.offset_ms]
+    if late:
+        print(f"{len(late)} clips' sound moved, by {np.mean(np.abs(late)):.0f} ms on average and {max(map(abs, late)):.0f} at most")
     rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
     print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
     for source, reason in rejected[:20]:

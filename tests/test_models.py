@@ -149,7 +149,7 @@ def test_hr_residual_starts_near_the_enlarged_face_and_keeps_its_gradient():
 
 
 @pytest.mark.parametrize(("logit", "own"), [(50.0, 1.0), (-50.0, 0.0), (0.0, 0.5)])
-def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels(logit, own):
+def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels_but_not_on_the_mouth(logit, own):
     network = HRDecoder(config=HRConfig(width=8)).eval()
     base, sketch, pictures = hr_inputs(network.config)
     base = torch.full_like(base, 0.25)
@@ -157,8 +157,11 @@ def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels(logit, own):
         network.output.weight.zero_()
         network.output.bias[12:] = logit
         output = network(base, sketch, pictures)
-    for rows, shown in ((slice(0, 128), pictures[:, :3]), (slice(128, 256), pictures[:, 3:])):
-        assert torch.allclose(output[:, :, rows], (own * shown + (1 - own) * 0.25)[:, :, rows], atol=1e-5)
+    blended = [own * shown + (1 - own) * 0.25 for shown in (pictures[:, :3], pictures[:, 3:])]
+    assert torch.allclose(output[:, :, :112], blended[0][:, :, :112], atol=1e-5)
+    assert torch.allclose(output[:, :, 128:, :40], blended[1][:, :, 128:, :40], atol=1e-5)
+    # px of 128: lips and chin lie round (64, 92)
+    assert torch.allclose(output[:, :, 150:230, 90:166], torch.full_like(output[:, :, 150:230, 90:166], 0.25), atol=1e-5)
 
 
 def test_hr_reference_is_asked_for_as_configured():

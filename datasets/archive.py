@@ -1,0 +1,67 @@
+"""Pictures of a clip in a stored zip: written complete or not at all, read at random without keeping the file open."""
+
+import os
+import struct
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from errors import InputError
+
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+_NAME_LENGTHS = 26
+"""Offset of the two lengths in a zip entry's own header of 30 bytes, which stand between it and its data."""
+
+
+class Archive:
+    """A data set has more clips than a process may have open files, so only places are remembered."""
+
+    def __init__(self, path: Path):
+        """Raises InputError for a file that is no stored zip."""
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(f"{path} cannot be read ({error}); extract the clip again") from error
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise InputError(f"{path} is compressed, expected a stored zip; extract the clip again")
+        self._sizes = [entry.file_size for entry in entries]
+        self._starts = []
+        with path.open("rb", buffering=0) as file:
+            for entry in entries:
+                lengths = struct.unpack("<HH", os.pread(file.fileno(), 4, entry.header_offset + _NAME_LENGTHS))
+                self._starts.append(entry.header_offset + 30 + sum(lengths))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Pictures `indices`, each (H, W, 3) uint8 RGB. Raises InputError for one that is missing or damaged."""
+        pictures = []
+        with self.path.open("rb", buffering=0) as file:
+            for index in indices:
+                if not index < len(self):
+                    raise InputError(f"{self.path} holds {len(self)} pictures, number {index} is wanted; extract the clip again")
+                data = np.frombuffer(os.pread(file.fileno(), self._sizes[index], self._starts[index]), np.uint8)
+                picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+                if picture is None:
+                    raise InputError(f"picture {index} of {self.path} is damaged; extract the clip again")
+                pictures.append(picture)
+        return pictures
+
+
+def write_archive(path: Path, images: Iterable[np.ndarray]) -> int:
+    """Write RGB images as 000000.jpg ... (quality 95, 4:4:4), complete or not at all; returns their number."""
+    count = 0
+    aside = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+        for image in images:
+            data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1]
+            archive.writestr(f"{count:06d}.jpg", data.tobytes())
+            count += 1
+    os.replace(aside, path)
+    return count

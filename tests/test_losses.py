@@ -1,0 +1,182 @@
+"""Hand-computed losses, schedules, and who gets a gradient."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import vgg19
+
+from datasets.base import draw_shares
+from engine.config import load_config
+from engine.trainer import Frozen, Trainer
+from errors import InputError
+from losses.adversarial import (
+    discriminator_loss,
+    generator_loss,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
+from losses.perceptual import load_perceptual
+from losses.reconstruction import LIP_CROP, lip_crops
+from losses.sync import lower_windows, sync_loss
+from losses.terms import ramp
+from models.checkpoint import save_network
+from models.discriminators import BaseDiscriminator, DiscriminatorConfig
+from models.syncnet import SyncConfig, SyncExpert
+from train_base import BaseTrainer, TrainBaseConfig
+from train_hr import HRTrainer, TrainHRConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_adversarial_losses_by_hand():
+    real, fake = torch.tensor([[2.0], [0.0]]), torch.tensor([[-1.0], [1.0]])
+    assert generator_loss(fake).item() == pytest.approx((math.log1p(math.e) + math.log1p(1 / math.e)) / 2)
+    expected = (math.log1p(math.exp(-2)) + math.log(2)) / 2 + (math.log1p(1 / math.e) + math.log1p(math.e)) / 2
+    assert discriminator_loss(real, fake).item() == pytest.approx(expected)
+    # mean real logit 1, mean generated one 0: real ones lie 2 and 0 above it, generated ones -2 and 0 above the real mean
+    expected = (math.log1p(math.exp(-2)) + math.log(2)) / 2
+    assert relativistic_discriminator_loss(real, fake).item() == pytest.approx(2 * expected)
+    expected = (math.log1p(math.exp(2)) + math.log(2)) / 2
+    assert relativistic_generator_loss(real, fake).item() == pytest.approx(2 * expected)
+
+
+def test_a_term_sets_in_and_grows():
+    assert [ramp(step, 10, 4) for step in (0, 9, 10, 11, 13, 99)] == [0, 0, 0.25, 0.5, 1, 1]
+    assert [ramp(step, 3, 0) for step in (2, 3, 4)] == [0, 1, 1]
+
+
+def test_sync_loss_is_bounded_and_so_is_its_gradient():
+    sounds = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    faces = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    loss = sync_loss(sounds, faces)
+    loss.backward()
+    assert loss.item() == 0.5 and faces.grad.abs().max() == 0.5  # at a cosine of 0 too
+
+
+@pytest.mark.parametrize(("order", "channel"), [("rgb", 0), ("bgr", 2)])
+def test_an_expert_sees_lower_halves_in_order_of_time_and_of_its_colours(order, channel):
+    faces = torch.zeros(1, 5, 3, 128, 128)
+    faces[0, 3, 0, 70] = 1  # red, in the fourth picture
+    seen = lower_windows(faces, order)
+    assert seen.shape == (1, 15, 64, 128)
+    assert seen[0, 3 * 3 + channel, 6].eq(1).all() and seen.sum() == 128
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_lip_crops_show_the_box_at_one_size(size):
+    height, width = (round(share * size) for share in LIP_CROP)
+    images = torch.arange(size).float().div(size).expand(2, 3, size, size)  # grey grows to the right
+    boxes = torch.tensor([[36.0, 70, 91, 109], [40.0, 80, 59, 99]])
+    crops = lip_crops(images, boxes)
+    assert crops.shape == (2, 3, height, width)
+    for crop, (left, _, right, _) in zip(crops, boxes.tolist(), strict=True):
+        assert crop[0, 0, 0].item() * 128 == pytest.approx(left, abs=0.5)
+        assert crop[0, 0, -1].item() * 128 == pytest.approx(right, abs=0.8)
+    exact = lip_crops(images, torch.tensor([[36.0, 70, 91, 109], [36.0, 70, 91, 109]]))
+    left, top = 36 * size // 128, 70 * size // 128
+    assert torch.allclose(exact, images[:, :, top:top + height, left:left + width], atol=1e-5)
+
+
+def test_vgg_distance_reads_torchvisions_layout(tmp_path):
+    torch.manual_seed(0)
+    state = vgg19(weights=None).features.state_dict()
+    path = tmp_path / "vgg19.pth"
+    torch.save({f"features.{name}": value for name, value in state.items()}, path)
+    distance = load_perceptual("vgg19", path)
+    picture = torch.rand(2, 3, 32, 32, requires_grad=True)
+    assert torch.equal(distance(picture, picture.detach()), torch.zeros(2))
+    distance(picture, torch.rand(2, 3, 32, 32)).sum().backward()
+    assert picture.grad.abs().sum() > 0 and not any(value.requires_grad for value in distance.parameters())
+    torch.save({"features.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="does not fit"):
+        load_perceptual("vgg19", path)
+
+
+def base_batch(count: int = 2) -> dict[str, torch.Tensor]:
+    return {"faces": torch.randint(0, 256, (count, 5, 3, 128, 128), dtype=torch.uint8),
+            "references": torch.randint(0, 256, (count, 1, 3, 128, 128), dtype=torch.uint8),
+            "audio": torch.randn(count, 5, 18, 384), "sync_audio": torch.randn(count, 18, 384),
+            "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(count, 5, 4), "ear_points": torch.randn(count, 5, 20, 2)}
+
+
+@pytest.fixture
+def base_trainer(tmp_path) -> BaseTrainer:
+    torch.manual_seed(0)
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
+    return BaseTrainer(load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", [
+        "data.window=5", "loss.perceptual=0.1", "loss.sync=0.1", "loss.adversarial=0.1", "loss.adversary_width=2",
+        f"loss.sync_expert={tmp_path / 'expert.safetensors'}", "loss.sync_from=5", "loss.adversarial_from=8"]))
+
+
+def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
+    trainer = base_trainer.train()
+    loss, terms = trainer(base_batch(), 10**6)
+    assert set(terms) == {"mouth", "face", "ear", "perceptual", "sync", "adversarial"}
+    loss.backward()
+    assert [name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()] == []
+    frozen = [trainer.perceptual.network, trainer.expert.network]
+    assert all(value.grad is None for network in [*frozen, trainer.adversary] for value in network.parameters())
+    assert not any(name.startswith(("perceptual", "expert", "adversary")) for name in trainer.state_dict())
+    trained = [value.grad.clone() for value in trainer.parameters()]
+    trainer.discriminate()[0].backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in trainer.adversary.parameters())
+    assert all(torch.equal(before, value.grad) for before, value in zip(trained, trainer.parameters(), strict=True))
+
+
+def test_terms_set_in_at_their_step(base_trainer):
+    trainer, batch = base_trainer.train(), base_batch()
+    assert "sync" not in trainer(batch, 4)[1] and not trainer.judged
+    assert "sync" in trainer(batch, 5)[1] and not trainer.judged
+    assert "adversarial" in trainer(batch, 8)[1] and trainer.judged
+
+
+def test_sync_needs_windows_of_five_frames():
+    with pytest.raises(InputError, match="data.window is 1, expected 5"):
+        load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", ["loss.sync=0.1"])
+
+
+def test_stage_two_terms_and_gradients():
+    torch.manual_seed(0)
+    trainer = HRTrainer(load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
+        "loss.perceptual=0.1", "loss.lip_l1=1", "loss.lip_perceptual=0.1", "loss.adversarial=0.1", "loss.adversary_width=2"])).train()
+    batch = {name: torch.randint(0, 256, (2, channels, 128, 128), dtype=torch.uint8)
+             for name, channels in (("base", 3), ("sketch", 1), ("face", 3), ("reference", 3))}
+    loss, terms = trainer(batch | {"lip_box": torch.tensor([[36.0, 70, 91, 109]] * 2)}, 10**6)
+    assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "adversarial"}
+    loss.backward()
+    assert [name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()] == []
+    critic, critic_terms = trainer.discriminate()
+    critic.backward()
+    assert 0 <= critic_terms["fooled"] <= 1 and all(value.grad is not None for value in trainer.adversary.parameters())
+
+
+def test_an_adversary_learns_to_tell_bright_from_dark():
+    torch.manual_seed(0)
+    trainer = Trainer(BaseDiscriminator(DiscriminatorConfig(4)))
+    optimizer = torch.optim.Adam(trainer.adversary.parameters(), 3e-3)
+    real, fake = torch.full((4, 3, 128, 128), 0.9), torch.full((4, 3, 128, 128), 0.1)
+    for _ in range(25):
+        trainer.judge(fake, real)
+        loss, terms = trainer.discriminate()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert terms["fooled"] == 0 and loss < math.log(2)
+
+
+def test_a_frozen_network_is_no_part_of_what_holds_it():
+    class Holder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.judge = Frozen(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout(0.5)))
+    holder = Holder().train()
+    assert not list(holder.parameters()) and not holder.judge.network.training
+    assert holder.judge(torch.ones(3, 2)).shape == (3, 1)
+
+
+def test_balance_draws_persons_alike():
+    windows, persons = torch.tensor([90, 10, 20, 30]).numpy(), ["a", "a", "b", ""]
+    assert draw_shares(windows, persons, 0.0).tolist() == pytest.approx([0.6, 1 / 15, 2 / 15, 0.2])
+    assert draw_shares(windows, persons, 1.0).tolist() == pytest.approx([0.3, 1 / 30, 1 / 3, 1 / 3])
