@@ -1,5 +1,6 @@
 """Stage-1 samples: windows of consecutive frames with their sound and reference faces."""
 
+import signal
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -8,12 +9,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.augment import AugmentConfig, augment_faces
-from datasets.clips import FPS, load_clips, locate
+from datasets.augment import AugmentConfig, degrade_references, draw_change
+from datasets.clips import FPS, Clip, load_clips
 from datasets.frames import FrameStore
 from errors import InputError
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
+from metrics.sync import sound_windows
+from models.syncnet import SyncConfig
 
 LIP_BOX_MARGIN = (10, 8)
 """Pixels of the 128 crop by which the box of the real lips is widened, across and down."""
@@ -30,69 +33,109 @@ class DataConfig:
     window: int = 1
     """Consecutive frames a sample; losses that look at motion (sync) need 5."""
     reference: Literal["random", "far", "closed"] = "far"
+    balance: float = 0.0
+    """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
     cache: Literal["auto", "memory", "disk"] = "auto"
     workers: int = 1
 
     def __post_init__(self) -> None:
         if self.window < 1:
             raise InputError(f"window is {self.window}, expected 1 or more frames")
+        if not 0 <= self.balance <= 1:
+            raise InputError(f"balance is {self.balance}, expected 0 to 1")
 
 
 class BaseDataset(Dataset):
     """Sample k depends on (seed, k) alone, so a resumed run sees the same data in the same order.
 
     An item holds faces (T, 3, 128, 128), references (R, 3, 128, 128) uint8, audio (T, ...) float32, lip_box (T, 4) px
-    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean.
+    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a sync expert's
+    config also sync_audio (...) float32: the window's sound as that expert hears it.
     """
 
-    def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, audio: str, references: int, seed: int):
+    def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, audio: str, references: int, seed: int,
+                 expert: SyncConfig | None = None):
         self.config, self.augment, self.audio, self.references, self.seed = data, augment, audio, references, seed
         clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= data.window]
         if not clips:
             raise InputError(f"{data.path}: no clip of split {split!r} has data.window = {data.window} frames")
         self.store = FrameStore(clips, data.cache)
-        self.features = [clip.features(audio) for clip in clips]
+        self.features = [self._heard(clip) for clip in clips]
+        self.expert = expert
+        self.sync_features = [clip.features(expert.audio) for clip in clips] if expert else []
         landmarks = [clip.landmarks for clip in clips]
         self.ear_points = [points[:, EAR_POINTS] - points[:, EAR_POINTS].mean(0) for points in landmarks]
         self.lip_boxes = [lip_boxes(points) for points in landmarks]
         self.gaps = [points[:, 14, 1] - points[:, 13, 1] for points in landmarks]
-        self._windows = np.cumsum([clip.info.frames - data.window + 1 for clip in clips])
+        self._counts = np.array([clip.info.frames - data.window + 1 for clip in clips])
+        self._shares = np.cumsum(draw_shares(self._counts, [clip.info.person for clip in clips], data.balance))
 
     def __len__(self) -> int:
         """Distinct windows; samples are drawn from them at random, without end."""
-        return int(self._windows[-1])
+        return int(self._counts.sum())
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        clip, start = locate(self._windows, int(rng.integers(len(self))))
+        clip = self._draw_clip(rng)
+        start = int(rng.integers(self._counts[clip]))
         frames = np.arange(start, start + self.config.window)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, self.gaps[clip].argmin())
         references = choose_references(self.config.reference, self.gaps[clip], frames, self.references, rng)
         faces = self.store.get(clip, np.concatenate([frames, references]))
-        faces, flipped = augment_faces(faces, self.augment, rng)
-        points, boxes = self.ear_points[clip][frames], self.lip_boxes[clip][frames]
-        if flipped:
-            points = self.ear_points[clip][frames][:, EAR_POINTS_MIRRORED] * np.float32([-1, 1])
-            boxes = np.stack([127 - boxes[:, 2], boxes[:, 1], 127 - boxes[:, 0], boxes[:, 3]], 1)
+        change = draw_change(self.augment, rng)
+        faces = change.faces(faces)
+        faces, shown = faces[:len(frames)], degrade_references(faces[len(frames):], self.augment, rng)
+        points, boxes = change.motions(self.ear_points[clip][frames]), change.boxes(self.lip_boxes[clip][frames])
+        if change.mirrored:
+            points = points[:, EAR_POINTS_MIRRORED]
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
         heard = frames - 10 * FPS if silent else frames
-        audio = audio_windows(self.features[clip], heard, Fraction(FPS), self.audio)
-        images = torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))
-        return {"faces": images[:len(frames)], "references": images[len(frames):],
+        audio = audio_windows(self._sound(clip, rng), heard, Fraction(FPS), self.audio)
+        item = {"faces": _chw(faces), "references": _chw(shown),
                 "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
                 "lip_box": torch.from_numpy(boxes), "ear_points": torch.from_numpy(np.ascontiguousarray(points))}
+        if self.expert:
+            item["sync_audio"] = torch.from_numpy(sound_windows(self.sync_features[clip], heard[:1], self.expert)[0])
+        return item
+
+    def _heard(self, clip: Clip) -> list[np.ndarray]:
+        """Features of the clip's sound, then of its noisy variants if any are wanted."""
+        variants = clip.variants(self.audio) if self.augment.sound else 0
+        return [clip.features(self.audio, variant) for variant in range(variants + 1)]
+
+    def _sound(self, clip: int, rng: np.random.Generator) -> np.ndarray:
+        noisy = self.augment.sound and rng.random() < self.augment.sound
+        return self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
+
+    def _draw_clip(self, rng: np.random.Generator) -> int:
+        return min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._shares) - 1)
 
     def ear_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio windows and ear points of `size` random frames, without pictures."""
         audio, points = [], []
         for _ in range(size):
-            clip, _ = locate(self._windows, int(rng.integers(len(self))))
+            clip = self._draw_clip(rng)
             frame = rng.integers(len(self.gaps[clip]), size=1)
-            audio.append(audio_windows(self.features[clip], frame, Fraction(FPS), self.audio)[0])
+            audio.append(audio_windows(self._sound(clip, rng), frame, Fraction(FPS), self.audio)[0])
             points.append(self.ear_points[clip][frame[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
+
+
+def _chw(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def draw_shares(windows: np.ndarray, persons: list[str], balance: float) -> np.ndarray:
+    """Probability (clips,) of each clip: as its `windows`, divided by the windows of its person to the power of `balance`.
+
+    An unknown person "" is nobody in particular: each of those clips counts as its own.
+    """
+    names = np.array([person or f"clip {number}" for number, person in enumerate(persons)])
+    person = np.unique(names, return_inverse=True)[1]
+    weights = windows / np.bincount(person, windows)[person] ** balance
+    return weights / weights.sum()
 
 
 def choose_references(policy: Literal["random", "far", "closed"], gaps: np.ndarray, frames: np.ndarray, count: int,
@@ -115,7 +158,19 @@ def lip_boxes(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([lips.min(1) - LIP_BOX_MARGIN, lips.max(1) + LIP_BOX_MARGIN], 1).astype(np.float32)
 
 
-def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: int) -> DataLoader:
-    """Batches of steps first_step .. steps - 1; step s holds samples s * batch .. s * batch + batch - 1."""
-    return DataLoader(dataset, batch_size=batch, sampler=range(first_step * batch, steps * batch), num_workers=workers,
-                      persistent_workers=False, prefetch_factor=4 if workers else None, drop_last=True)
+def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: int, rank: int = 0,
+            processes: int = 1) -> DataLoader:
+    """Batches of steps first_step .. steps - 1; step s holds samples s * batch .. s * batch + batch - 1.
+
+    Of `processes` that train together, number `rank` gets its equal share of each batch, in order.
+    """
+    share = batch // processes
+    starts = range(first_step * batch + rank * share, steps * batch, batch)
+    return DataLoader(dataset, batch_sampler=[range(start, start + share) for start in starts], num_workers=workers,
+                      prefetch_factor=4 if workers else None, worker_init_fn=_ignore_signals)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

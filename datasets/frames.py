@@ -8,7 +8,6 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.clips import Clip
-from face.crop import area_reduce
 
 BASE_SIZE = 128
 MEMORY_SHARE = 0.25
@@ -32,7 +31,7 @@ class FrameStore:
         return self._read(clip, indices)
 
     def _read(self, clip: int, indices: np.ndarray) -> np.ndarray:
-        return np.stack([area_reduce(face, BASE_SIZE) for face in self.clips[clip].faces(indices)])
+        return self.clips[clip].faces(indices, size=BASE_SIZE)
 
     def _load(self) -> np.ndarray:
         memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig, augment_faces
+from datasets.augment import HRAugmentConfig, degrade_references, draw_change
 from datasets.base import choose_references, lip_boxes
 from datasets.clips import load_clips, locate
 from errors import InputError
-from face.sketch import draw_sketch, smooth_landmarks
+from face.sketch import SketchPoints, draw_sketch, smooth_landmarks
 
 
 @dataclass
@@ -21,6 +21,8 @@ class HRDataConfig:
     path: str = "data"
     min_face_px: float = 150.0
     reference: Literal["random", "far", "closed"] = "far"
+    sketch: SketchPoints = 478
+    """Landmarks the sketch is drawn from; 0 leaves it black (ablation)."""
     workers: int = 1
 
 
@@ -30,10 +32,12 @@ class HRDataset(Dataset):
     base (3, 128, 128), sketch (1, 128, 128), face and reference (3, S, S), lip_box (4,) float32 px of the 128 crop.
     """
 
-    def __init__(self, data: HRDataConfig, augment: AugmentConfig, split: str, size: int, seed: int):
+    def __init__(self, data: HRDataConfig, augment: HRAugmentConfig, split: str, size: int, seed: int):
         self.config, self.augment, self.size, self.seed = data, augment, size, seed
         self.clips = load_clips(data.path, split, data.min_face_px)
         small = min(clip.info.size for clip in self.clips)
+        for clip in self.clips:
+            clip.path("base.zip")
         if small < size:
             raise InputError(f"{data.path}: holds crops of {small} px, this network paints {size} px; "
                              f"extract with --size {size}")
@@ -53,18 +57,16 @@ class HRDataset(Dataset):
 
     def sample(self, clip: int, frame: int, reference: int, rng: np.random.Generator | None = None) -> dict[str, torch.Tensor]:
         """The item of one frame; without `rng` nothing is changed (validation)."""
-        faces = self.clips[clip].faces([frame, reference])
-        base = self.clips[clip].faces([frame], "base.zip")[0]
-        box, landmarks = self.boxes[clip][frame], self.landmarks[clip][frame]
-        sketch = draw_sketch(landmarks)
+        faces = self.clips[clip].faces([frame, reference], size=self.size)
+        base = self.clips[clip].faces([frame], "base.zip")
+        boxes, landmarks = self.boxes[clip][[frame]], self.landmarks[clip][frame]
         if rng is not None:
-            seed = rng.integers(2**31)
-            faces, flipped = augment_faces(faces, self.augment, np.random.default_rng(seed))
-            base = augment_faces(base[None], self.augment, np.random.default_rng(seed))[0][0]
-            if flipped:
-                sketch, box = sketch[:, ::-1], np.float32([127 - box[2], box[1], 127 - box[0], box[3]])
-        return {"base": _chw(base), "sketch": torch.from_numpy(np.ascontiguousarray(sketch))[None],
-                "face": _chw(faces[0]), "reference": _chw(faces[1]), "lip_box": torch.from_numpy(box)}
+            change = draw_change(self.augment, rng)
+            faces, base, boxes, landmarks = change.faces(faces), change.faces(base), change.boxes(boxes), change.points(landmarks)
+            faces = np.concatenate([faces[:1], degrade_references(faces[1:], self.augment, rng)])
+        sketch = torch.from_numpy(draw_sketch(landmarks, points=self.config.sketch))[None]
+        return {"base": _chw(base[0]), "sketch": sketch, "face": _chw(faces[0]), "reference": _chw(faces[1]),
+                "lip_box": torch.from_numpy(boxes[0])}
 
 
 def _chw(image: np.ndarray) -> torch.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig, augment_faces
+from datasets.augment import FaceAugmentConfig, draw_change
 from datasets.clips import load_clips, locate
 from datasets.frames import BASE_SIZE, FrameStore
 from errors import InputError
@@ -47,13 +47,12 @@ class SyncDataConfig:
 
 
 @dataclass
-class SyncAugmentConfig:
+class SyncAugmentConfig(FaceAugmentConfig):
     """`augment` section of the sync config; each change is the same for all faces of a sample, 0 switches it off."""
 
-    flip: float = 0.5
-    """Probability of a mirror image."""
-    colour: float = 0.15
-    """Largest relative change of brightness, contrast and each colour channel."""
+    shift: int = 0
+    """Off by default: shifts of 3 px kept a small expert at chance."""
+
 
 class SyncDataset(Dataset):
     """Sample k depends on (seed, k) alone: windows of one clip.
@@ -96,9 +95,7 @@ class SyncDataset(Dataset):
     def _frames(self, clip: int, starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(W, 15, 64, 128) uint8, all changed alike, so that within a clip only what moves tells the windows apart."""
         indices = (starts[:, None] + np.arange(SYNC_FRAMES)).flatten()
-        faces = self.store.get(clip, indices)[:, LOWER_FROM:]
-        change = AugmentConfig(flip=self.augment.flip, colour=self.augment.colour, silence=0)
-        faces = augment_faces(faces, change, rng)[0]
+        faces = draw_change(self.augment, rng).faces(self.store.get(clip, indices))[:, LOWER_FROM:]
         return faces.transpose(0, 3, 1, 2).reshape(len(starts), 3 * SYNC_FRAMES, LOWER_FROM, BASE_SIZE)
 
 

@@ -1,11 +1,15 @@
 """The line drawing of a face that tells stage 2 where lips, eyes, brows, nose and contour are."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 
 from face.crop import SIZE, area_reduce
 from face.topology import CLOSED_LINES, CLOSED_LINES_68, OPEN_LINES, OPEN_LINES_68, TO_68
 
+SketchPoints = Literal[478, 68, 0]
+"""Landmarks a sketch is drawn from; 0: it stays black."""
 LINE_WIDTH = 2 / 128
 """Of the sketch's size."""
 _FINE = 4
@@ -15,16 +19,20 @@ _EXTRA = 1.4
 _SHIFT = 6  # fractional bits of a coordinate
 
 
-def draw_sketch(landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
+def draw_sketch(landmarks: np.ndarray, size: int = SIZE, points: SketchPoints = 478) -> np.ndarray:
     """Lips, eyes, brows, nose and the contour from ear to ear under the chin, white on black, anti-aliased.
 
-    landmarks (478 | 68, 2) in px of the 128 crop; returns (size, size) uint8.
+    landmarks (478 | 68, 2) in px of the 128 crop, of 478 only the nearest 68 are drawn with `points` 68; returns (size, size) uint8.
     """
+    if points == 0:
+        return np.zeros((size, size), np.uint8)
+    if points == 68 and len(landmarks) == 478:
+        landmarks = to_68(landmarks)
     closed, opened = (CLOSED_LINES, OPEN_LINES) if len(landmarks) == 478 else (CLOSED_LINES_68, OPEN_LINES_68)
     large = size * _FINE
-    points = (np.asarray(landmarks, float) + 0.5) * (large / SIZE) - 0.5
+    places = (np.asarray(landmarks, float) + 0.5) * (large / SIZE) - 0.5
     # Wild points would overflow OpenCV's integers, and lines far outside show nothing.
-    fixed = np.rint(np.clip(points, -large, 2 * large) * 2**_SHIFT).astype(np.int32)
+    fixed = np.rint(np.clip(places, -large, 2 * large) * 2**_SHIFT).astype(np.int32)
     sketch = np.zeros((large, large), np.uint8)
     width = max(1, int((LINE_WIDTH * large - _EXTRA) // 2) * 2)
     for lines, is_closed in ((closed, True), (opened, False)):

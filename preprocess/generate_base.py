@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.clips import FPS, Clip, load_clips, write_archive
+from datasets.archive import write_archive
+from datasets.clips import FPS, Clip, load_clips
 from engine.loop import pick_device
 from engine.validate import generate
-from errors import InputError, run_cli
-from face.crop import area_reduce
+from errors import run_cli
 from face.landmark_net import LandmarkNet
 from media.audio import audio_windows
 from metrics.landmark import lip_gap
@@ -28,7 +28,7 @@ from models.hyperlips import HyperLipsBase
 def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, device: torch.device) -> None:
     """Write base.zip and base_track.npz of one clip."""
     config, count = network.config, clip.info.frames
-    faces = np.stack([area_reduce(face, 128) for face in clip.faces(range(count))])
+    faces = clip.faces(range(count), size=128)
     references = faces[np.argsort(lip_gap(clip.landmarks))[:config.references]]
     windows = audio_windows(clip.features(config.audio), np.arange(count), Fraction(FPS), config.audio)
     base = generate(network, windows, faces, references, device)
@@ -46,9 +46,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also clips that have stage-1 faces already")
     args = parser.parse_args()
     device = pick_device(args.device)
-    network = load_network(args.checkpoint, device)
-    if not isinstance(network, HyperLipsBase):
-        raise InputError(f"{args.checkpoint} holds a {type(network).__name__}, expected stage-1 weights")
+    network = load_network(args.checkpoint, device, HyperLipsBase)
     landmarks = LandmarkNet()
     clips = [clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)]
     todo = [clip for clip in clips if args.again or not (clip.folder / "base_track.npz").is_file()]

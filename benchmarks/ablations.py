@@ -1,0 +1,130 @@
+"""Trains several configs with several seeds each, one after the other, and prints their validation numbers as one table.
+
+    python -m benchmarks.ablations --configs configs/base.yaml configs/ablations/concat.yaml --steps 4000 --seeds 0 1 2 \\
+        [--set data.path=DATA] [--folder runs/ablations]
+
+Each run is the config's own train script on runs/ablations/<config>_seed<k>. The same command again goes on where it
+stopped and repeats nothing that is finished. A row holds the means over the seeds of the last validation, +- their standard
+deviation.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.config import load_config, to_yaml
+from errors import InputError, run_cli
+from train_base import TrainBaseConfig
+from train_hr import TrainHRConfig
+from train_syncnet import TrainSyncConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = {"train_base.py": TrainBaseConfig, "train_hr.py": TrainHRConfig, "train_syncnet.py": TrainSyncConfig}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One config with one seed."""
+
+    config: Path
+    seed: int
+    script: str
+    overrides: tuple[str, ...]
+    folder: Path
+    steps: int
+    resolved: str
+    """The config as the run folder will hold it."""
+
+    def scores(self) -> dict[str, float] | None:
+        """The validation at the last step, or None before there is one.
+
+        Raises InputError where the folder holds a run of other settings.
+        """
+        saved, metrics = self.folder / "config.yaml", self.folder / "metrics.jsonl"
+        if saved.is_file() and saved.read_text(encoding="utf-8") != self.resolved:
+            raise InputError(f"{self.folder} holds a run of other settings (see its config.yaml); remove it or name another --folder")
+        if not metrics.is_file():
+            return None
+        for line in reversed(metrics.read_text(encoding="utf-8").splitlines()):
+            values = json.loads(line)
+            scores = {name.removeprefix("val/"): value for name, value in values.items() if name.startswith("val/")}
+            if scores:
+                return scores if values["step"] == self.steps else None
+        return None
+
+    def train(self) -> dict[str, float]:
+        """Raises InputError where the script ends without the last validation."""
+        options = [option for override in self.overrides for option in ("--set", override)]
+        code = subprocess.run([sys.executable, self.script, "--config", self.config.resolve(), *options], cwd=ROOT, check=False).returncode
+        scores = self.scores()
+        if code or scores is None:
+            raise InputError(f"{self.script} --config {self.config} ended with code {code}, see above; the same command goes on from here")
+        return scores
+
+
+def plan(configs: Sequence[Path], steps: int, seeds: Sequence[int], overrides: Sequence[str], folder: Path) -> list[Run]:
+    """Every config with every seed; all configs are read before anything is trained."""
+    names = [config.stem for config in configs]
+    if len(set(names)) < len(names):
+        raise InputError(f"--configs {' '.join(names)}: two of one name would share a run folder; name each once")
+    runs = []
+    for config in configs:
+        for seed in seeds:
+            name = f"{config.stem}_seed{seed}"
+            chosen = (*overrides, f"run.name={name}", f"run.folder={folder.resolve()}", f"run.seed={seed}", f"run.steps={steps}")
+            script, resolved = _script(config, chosen)
+            runs.append(Run(config, seed, script, chosen, folder.resolve() / name, steps, resolved))
+    return runs
+
+
+def _script(config: Path, overrides: Sequence[str]) -> tuple[str, str]:
+    """The train script whose sections fit the config, and the config resolved."""
+    problems = []
+    for script, schema in SCRIPTS.items():
+        try:
+            return script, to_yaml(load_config(schema, config, overrides))
+        except InputError as error:
+            problems.append(str(error))
+    raise InputError(min(problems, key=len))  # the script that it fits best has least to say
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown: a row a config, a column a score; mean, and +- the standard deviation over seeds where there are several."""
+    columns = list(dict.fromkeys(name for scores in rows.values() for row in scores for name in row))
+    lines = [f"| config | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for name, scores in rows.items():
+        cells = [_cell([row[column] for row in scores if column in row]) for column in columns]
+        lines.append(f"| {name} | {len(scores)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return "-"
+    digits = 3 if max(map(abs, values)) < 10 else 1
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", nargs="+", required=True, type=Path, metavar="YAML")
+    parser.add_argument("--steps", type=int, required=True, metavar="N")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="K")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value in all of them")
+    parser.add_argument("--folder", type=Path, default=Path("runs/ablations"), metavar="DIR", help="where the runs lie")
+    args = parser.parse_args()
+    rows: dict[str, list[dict[str, float]]] = {}
+    for run in plan(args.configs, args.steps, args.seeds, args.set, args.folder):
+        rows.setdefault(run.config.stem, []).append(run.scores() or run.train())
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    run_cli(main)

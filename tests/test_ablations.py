@@ -1,0 +1,174 @@
+"""Every ablation builds and trains two steps; the runner compares runs, repeats none, and mixes none up."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.ablations import Run, main, plan, table
+from datasets.archive import write_archive
+from datasets.augment import AugmentConfig
+from datasets.base import BaseDataset, DataConfig
+from datasets.bench import bench_loader
+from datasets.clips import load_clips, merge_index
+from engine.config import load_config
+from errors import InputError, run_cli
+from models.checkpoint import load_network
+from train_base import TrainBaseConfig
+from train_base import main as base_main
+from train_base import train as train_base
+from train_hr import TrainHRConfig
+from train_hr import train as train_hr
+
+ROOT = Path(__file__).resolve().parent.parent
+ABLATIONS = ROOT / "configs" / "ablations"
+SHORT = ["run.steps=2", "run.batch=2", "precision=float32", "data.workers=0"]
+TINY = ["model.latent_channels=[8,8,8,16]", "model.hyper_width=16", "model.audio_width=16", "model.decoder_channels=[16,8,8]",
+        "model.output_channels=8", "ear.steps=2", "ear.batch=4", "validation.clips=1"]
+TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0",
+           f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors"]
+BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_sync", "recurrent", "references_4"]
+HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
+
+
+@pytest.fixture(scope="module")
+def short(data_set, tmp_path_factory) -> Path:
+    """The data set cut to six frames: validation paints them all."""
+    return _copy(data_set, tmp_path_factory.mktemp("short") / "data", 6, 128)
+
+
+@pytest.fixture(scope="module")
+def large(painted, tmp_path_factory) -> Path:
+    """Six frames of the painted data set, enlarged to 512 px."""
+    return _copy(painted, tmp_path_factory.mktemp("large") / "data", 6, 512)
+
+
+def _copy(data: Path, target: Path, frames: int, size: int) -> Path:
+    shutil.copytree(data, target)
+    for split in ("train", "val"):
+        clip, = load_clips(target, split)
+        faces = [cv2.resize(face, (size, size), interpolation=cv2.INTER_CUBIC) for face in clip.faces(range(frames))]
+        write_archive(clip.folder / "faces.zip", faces)
+        for name in ("track.npz", "base_track.npz"):
+            if (clip.folder / name).is_file():
+                _cut_track(clip.folder / name, frames)
+        record = clip.folder / "clip.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"frames": frames, "size": size}))
+    merge_index(target)
+    return target
+
+
+def _cut_track(path: Path, frames: int) -> None:
+    with np.load(path) as track:
+        cut = {name: track[name][:frames] for name in track.files}
+    np.savez(path, **cut)
+
+
+def test_the_list_of_ablations_is_whole():
+    assert sorted(path.stem for path in ABLATIONS.glob("*.yaml")) == sorted(BASE + HR)
+    assert all(len(path.read_text().splitlines()) <= 8 for path in ABLATIONS.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", BASE)
+def test_stage_one_ablations_train(name, short, tmp_path):
+    config = load_config(TrainBaseConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY, f"data.path={short}", f"run.folder={tmp_path}"])
+    assert load_network(train_base(config)).config == config.model
+    expected = {"concat": config.model.condition == "concat", "hyper_deepest": config.model.rewrite_levels == [3],
+                "mel": config.model.audio == "mel", "no_sync": config.loss.sync == 0, "no_adversarial": config.loss.adversarial == 0,
+                "recurrent": config.model.gru == "recurrent" and config.data.window > 1, "references_4": config.model.references == 4}
+    assert expected[name]
+
+
+@pytest.mark.parametrize("name", HR)
+def test_stage_two_ablations_train(name, large, tmp_path):
+    config = load_config(TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"])
+    assert load_network(train_hr(config)).config == config.model
+    expected = {"hr_reference": config.model.reference, "hr_no_reference": not config.model.reference,
+                "hr_no_sketch": config.data.sketch == 0, "hr_sketch_68": config.data.sketch == 68,
+                **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 2, 4)}}
+    assert expected[name]
+
+
+def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeypatch, capsys):
+    trained = []
+
+    def train(run: Run) -> dict[str, float]:  # in this process: starting Python again costs seconds
+        trained.append(run.folder.name)
+        train_base(load_config(TrainBaseConfig, run.config, run.overrides))
+        return run.scores()
+
+    def command(*extra: str) -> str:
+        options = [option for text in [*SHORT[1:], *TINY, f"data.path={short}", *extra] for option in ("--set", text)]
+        monkeypatch.setattr("sys.argv", ["ablations", "--configs", str(ROOT / "configs" / "tiny.yaml"), str(ABLATIONS / "concat.yaml"),
+                                         "--steps", "1", "--seeds", "0", "1", "--folder", str(tmp_path), *options])
+        main()
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(Run, "train", train)
+    lines = command().splitlines()[-4:]
+    assert trained == ["tiny_seed0", "tiny_seed1", "concat_seed0", "concat_seed1"]
+    assert lines[0].startswith("| config | seeds | lip_r |") and [line.split(" | ")[:2] for line in lines[2:]] == [["| tiny", "2"], ["| concat", "2"]]
+    assert "±" in lines[2]
+    assert command().splitlines()[-4:] == lines and len(trained) == 4  # nothing is trained again
+    with pytest.raises(InputError, match="tiny_seed0 holds a run of other settings"):
+        command("optim.lr=1e-3")
+
+
+def test_the_table_holds_mean_and_spread():
+    rows = {"base": [{"lip_r": 0.5, "psnr": 30.0}, {"lip_r": 0.7, "psnr": 32.0}], "hr": [{"loss": 0.25}]}
+    assert table(rows).splitlines() == [
+        "| config | seeds | lip_r | psnr | loss |", "|---|---|---|---|---|",
+        "| base | 2 | 0.600 ± 0.141 | 31.0 ± 1.4 | - |", "| hr | 1 | - | - | 0.250 |"]
+
+
+def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
+    runs = plan([ABLATIONS / "mel.yaml", ABLATIONS / "hr_scale_1.yaml", ROOT / "configs" / "syncnet.yaml"], 3, [5, 6], [], tmp_path)
+    assert [(run.script, run.seed, run.folder.name) for run in runs[::2]] == [
+        ("train_base.py", 5, "mel_seed5"), ("train_hr.py", 5, "hr_scale_1_seed5"), ("train_syncnet.py", 5, "syncnet_seed5")]
+    with pytest.raises(InputError, match="unknown key loss.sinc, did you mean loss.sync"):
+        plan([ABLATIONS / "mel.yaml"], 3, [0], ["loss.sinc=1"], tmp_path)
+    with pytest.raises(InputError, match="share a run folder"):
+        plan([ABLATIONS / "mel.yaml", ROOT / "mel.yaml"], 3, [0], [], tmp_path)
+
+
+def test_the_loader_says_what_it_gives(data_set):
+    dataset = BaseDataset(DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), "train", "whisper", 1, 0)
+    line = bench_loader(dataset, 4, 1, seconds=0.4)
+    assert int(line.split(" windows/s with 1 workers")[0]) > 0
+
+
+@pytest.mark.parametrize(("broken", "message"), [
+    ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
+    ("split", "error: {data}: none of its 1 clips is in split 'val' with faces of 0 px or more"),
+    ("mel", "error: clip {clip} has no mel.npy; extract the clip again"),
+    ("features", "error: {clip}/whisper.npy is damaged"),
+    ("index", "error: {data}/index.jsonl is damaged"),
+    ("window", "error: {data}: no clip of split 'train' has data.window = 7 frames"),
+])
+def test_a_run_on_broken_data_ends_at_once_in_one_line(broken, message, short, tmp_path, monkeypatch, capsys):
+    data, settings = tmp_path / "data", []
+    if broken != "path":
+        shutil.copytree(short, data)
+        clip = load_clips(data, "train")[0].folder
+        message = message.replace("{clip}", str(clip))
+    if broken == "split":
+        shutil.rmtree(load_clips(data, "val")[0].folder)
+        merge_index(data)
+    elif broken == "mel":
+        (clip / "mel.npy").unlink()
+    elif broken == "features":
+        (clip / "whisper.npy").write_bytes((clip / "whisper.npy").read_bytes()[:5000])
+    elif broken == "index":
+        (data / "index.jsonl").write_text('{"id": "half')
+    elif broken == "window":
+        settings = ["--set", "data.window=7"]
+    monkeypatch.setattr("sys.argv", ["train_base.py", "--config", str(ROOT / "configs" / "tiny.yaml"), "--set", f"data.path={data}",
+                                     "--set", f"run.folder={tmp_path}", *settings])
+    with pytest.raises(SystemExit) as ended:
+        run_cli(base_main)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2 and lines[-1].startswith(message.replace("{data}", str(data)))
+    assert len([line for line in lines if line.startswith("error")]) == 1 and not list(tmp_path.glob("tiny/checkpoints/*"))
