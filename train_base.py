@@ -14,20 +14,26 @@ import torch
 from torch import Tensor, nn
 
 from datasets.augment import AugmentConfig
-from datasets.base import BaseDataset, DataConfig, batches
-from engine.config import add_config_arguments, load_config, to_yaml
-from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
-from engine.precision import PrecisionName, training_precision
-from engine.progress import Progress
+from datasets.base import BaseDataset, DataConfig
+from datasets.bench import bench_loader
+from engine.config import add_config_arguments, load_config
+from engine.distributed import distributed
+from engine.fit import Task, TrainConfig, fit, start_from
+from engine.loop import apply_step, not_finite
 from engine.runlog import RunLog
-from engine.state import RunState
+from engine.trainer import Frozen, Trainer
 from engine.validate import LipValidator
-from errors import run_cli
-from losses.reconstruction import l1, mouth_l1
-from losses.terms import weighted
-from models.checkpoint import load_network, read_metadata, save_network
+from errors import InputError, run_cli
+from losses.adversarial import generator_loss
+from losses.perceptual import PerceptualConfig, load_perceptual
+from losses.reconstruction import l1, lip_crops, mouth_l1
+from losses.sync import lower_windows, sync_loss
+from losses.terms import ramp, weighted
+from models.checkpoint import load_network
+from models.discriminators import BaseDiscriminator, DiscriminatorConfig
 from models.ear import EarHead, ear_loss
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
+from models.syncnet import SYNC_FRAMES, SyncExpert
 
 
 @dataclass
@@ -50,6 +56,21 @@ class LossConfig:
     """Weight of the real lips' box inside the mouth term."""
     face: float = 0.2
     ear: float = 0.05
+    perceptual: float = 0.0
+    """On the lips, see the `perceptual` section."""
+    sync: float = 0.0
+    """1 - cosine of a frozen sync expert; needs `sync_expert` and data.window: 5."""
+    sync_expert: str = "checkpoints/sync_light.safetensors"
+    sync_from: int = 0
+    """Step at which the sync term sets in."""
+    sync_ramp: int = 1000
+    """Steps in which it then grows to its weight."""
+    adversarial: float = 0.0
+    """On the lower half, against a discriminator that learns along."""
+    adversarial_from: int = 0
+    adversarial_ramp: int = 1000
+    adversary_width: int = 8
+    """Channels of the discriminator's first stage; 32 as published."""
 
 
 @dataclass
@@ -59,54 +80,71 @@ class ValidationConfig:
 
 
 @dataclass
-class TrainBaseConfig:
+class TrainBaseConfig(TrainConfig):
     """Everything a stage-1 run is made of."""
 
-    run: RunConfig = field(default_factory=RunConfig)
     model: BaseConfig = field(default_factory=BaseConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ear: EarConfig = field(default_factory=EarConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    precision: PrecisionName = "auto"
+
+    def __post_init__(self) -> None:
+        if self.loss.sync and self.data.window != SYNC_FRAMES:
+            raise InputError(f"data.window is {self.data.window}, expected {SYNC_FRAMES}: the sync expert judges "
+                             f"{SYNC_FRAMES} frames; set it, or loss.sync: 0")
 
 
-class BaseTrainer(nn.Module):
+class BaseTrainer(Trainer):
     """The network with its throw-away ear head, and the loss of a batch."""
 
     def __init__(self, config: TrainBaseConfig):
-        super().__init__()
-        self.weights = asdict(config.loss)
+        loss = config.loss
+        super().__init__(BaseDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None)
+        self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
         self.head = EarHead(len(config.model.latent_channels) * config.model.hyper_width)
+        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if loss.perceptual else None
+        self.expert = Frozen(load_network(loss.sync_expert, kind=SyncExpert)) if loss.sync else None
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of BaseDataset items, (B, T, ...) each -> (weighted sum, terms by name)."""
-        batch = {name: value.flatten(0, 1) if name != "references" else
-                 value.repeat_interleave(batch["faces"].shape[1], 0) for name, value in batch.items()}
-        vectors = self.network.encode_audio(batch["audio"])
-        output = self.network.paint(vectors, face_input(batch["faces"], batch["references"])).float()
-        target = batch["faces"].float() / 255
+        count, frames = batch["faces"].shape[:2]
+        target = batch["faces"].flatten(0, 1)
+        vectors = self.network.encode_audio(batch["audio"].flatten(0, 1))
+        face = face_input(target, batch["references"].repeat_interleave(frames, 0))
+        output = self.network.paint(vectors, face, frames).float()
+        target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
+        weights = self.weights | {
+            name: self.weights[name] * ramp(step, self.weights[f"{name}_from"], self.weights[f"{name}_ramp"])
+            for name in ("sync", "adversarial")
+        }
         return weighted({
-            "mouth": lambda: mouth_l1(output, target, batch["lip_box"], self.weights["mouth_weight"]),
+            "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
             "face": lambda: l1(output, target),
-            "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"]),
-        }, self.weights)
+            "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"].flatten(0, 1)),
+            "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
+            "sync": lambda: self._sync(batch["sync_audio"], output.unflatten(0, (count, frames))),
+            "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
+        }, weights)
+
+    def _sync(self, sounds: Tensor, windows: Tensor) -> Tensor:
+        with torch.autocast(windows.device.type, enabled=False):
+            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)))
 
 
 def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog) -> None:
     """Train audio encoder, HyperNets and head to predict lip and chin points; the pictures take no part."""
-    parameters = [*trainer.network.audio_parameters(), *trainer.head.parameters()]
-    optimizer = torch.optim.Adam(parameters, config.ear.lr)
+    optimizer = torch.optim.Adam([*trainer.network.audio_parameters(), *trainer.head.parameters()], config.ear.lr)
     rng = np.random.default_rng((config.run.seed, 1))
-    trainer.train()
     for step in range(config.ear.steps):
         audio, points = dataset.ear_batch(rng, config.ear.batch)
         loss = ear_loss(trainer.head(trainer.network.encode_audio(audio.to(device))), points.to(device))
-        lr = config.ear.lr * (1 - step / config.ear.steps)
-        apply_step(loss, {"ear": loss}, step, optimizer, parameters, lr, config.optim.clip)
+        if not torch.isfinite(loss):
+            raise not_finite(step, {"ear": loss})
+        apply_step(loss, optimizer, config.ear.lr * (1 - step / config.ear.steps), config.optim.clip)
         if step % 200 == 0 or step == config.ear.steps - 1:
             log.scalars(step, {"loss": loss.item()}, "ear")
             print(f"ear {step:6d}  loss {loss.item():.4f}", flush=True)
@@ -114,74 +152,47 @@ def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfi
 
 def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    device = pick_device(config.run.device)
-    torch.manual_seed(config.run.seed)
-    trainer = BaseTrainer(config).to(device)
-    model = config.model
-    dataset = BaseDataset(config.data, config.augment, "train", model.audio, model.references, config.run.seed)
-    validator = LipValidator(config.data.path, config.validation.split, model.audio, model.references, config.validation.clips)
-    folder = Path(config.run.folder) / config.run.name
-    log = RunLog(folder, config)
-    parameters = list(trainer.parameters())
-    heard = set(trainer.network.audio_parameters())
-    groups = [{"params": [parameter for parameter in parameters if parameter in heard], "scale": config.ear.rate},
-              {"params": [parameter for parameter in parameters if parameter not in heard]}]
-    optimizer = make_optimizer(groups, config.optim)
-    ema = Ema(trainer.network, config.optim.ema)
-    state = RunState(folder / "checkpoints", config.run.keep, trainer=trainer, optimizer=optimizer, ema=ema)
-    first = state.resume()
-    if first == 0:
-        if init is not None:
-            trainer.network.load_state_dict(load_network(init).state_dict())
-        else:
-            teach_ear(trainer, dataset, config, device, log)
-        ema = state.objects["ema"] = Ema(trainer.network, config.optim.ema)
-        state.save(0)
-    sample = next(iter(batches(dataset, config.run.batch, 0, 1, 0)))
-    precision = training_precision(config.precision, trainer, sample, device)
-    print(f"{folder}: {len(dataset)} windows, {precision} on {device}, from step {first}", flush=True)
-    best = folder / "best.safetensors"
-    progress = Progress(log, config.run.log_every, config.run.batch * config.data.window, device)
-    loader = batches(dataset, config.run.batch, first, config.run.steps, config.data.workers)
-    trainer.train()
-    for step, batch in progress.batches(loader, first):
-        with precision.autocast(device):
-            loss, values = trainer(batch)
-        lr = learning_rate(step, config.run.steps, config.optim)
-        apply_step(loss, values, step, optimizer, parameters, lr, config.optim.clip)
-        ema.update(trainer.network)
-        done = step + 1
-        progress.log(done, loss, values, lr)
-        if done % config.run.validate_every == 0 or done == config.run.steps:
-            validate(trainer, ema, validator, device, log, done, best, config)
-            progress.restart(done)
-        if done % config.run.checkpoint_every == 0 or done == config.run.steps:
-            state.save(done)
-    log.close()
-    return best
+    with distributed(config.run.device) as world:
+        torch.manual_seed(config.run.seed)
+        trainer, model = BaseTrainer(config), config.model
+        expert = trainer.expert.network.config if trainer.expert else None
+        dataset = BaseDataset(config.data, config.augment, "train", model.audio, model.references, config.run.seed, expert)
+        # As the loop calls it, in the first process only.
+        validator = world.main and LipValidator(config.data.path, config.validation.split, model.audio, model.references,
+                                                config.validation.clips)
+        heard = set(trainer.network.audio_parameters())
+        groups = [{"params": [value for value in trainer.parameters() if value in heard], "name": "ear",
+                   "scale": config.ear.rate},
+                  {"params": [value for value in trainer.parameters() if value not in heard], "name": "network"}]
 
+        def prepare(log: RunLog) -> None:
+            if init is not None:
+                start_from(trainer.network, init)
+            else:
+                teach_ear(trainer, dataset, config, world.device, log)
 
-def validate(trainer: BaseTrainer, ema: Ema, validator: LipValidator, device: torch.device, log: RunLog, step: int,
-             best: Path, config: TrainBaseConfig) -> None:
-    """Score the averaged weights, log them with a strip, and keep the best: lips that follow the sound, and as far as real ones."""
-    network = HyperLipsBase(config.model).to(device)
-    network.load_state_dict(ema.average)
-    scores, strip = validator(network, device)
-    scores["score"] = scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
-    log.scalars(step, scores, "val")
-    log.images(step, "val", strip)
-    print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
-    if not best.is_file() or scores["score"] >= float(read_metadata(best)["score"]):
-        save_network(best, network, {"step": str(step), "score": f"{scores['score']:.4f}", "training": to_yaml(config)})
-    trainer.train()
+        def validate(network: nn.Module, step: int, log: RunLog) -> dict[str, float]:
+            """The score: lips that follow the sound, and as far as real ones."""
+            scores, strip, film = validator(network, world.device)
+            log.images(step, "val", strip)
+            log.film(step, "val", film)
+            return scores | {"score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))}
+
+        return fit(config, Task(trainer, dataset, config.data.window, validate, "score", groups=groups, prepare=prepare), world)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser, "configs/base.yaml")
     parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights instead of teaching the ear")
+    parser.add_argument("--bench-loader", action="store_true", help="print how fast the data is loaded, and train nothing")
     args = parser.parse_args()
-    best = train(load_config(TrainBaseConfig, args.config, args.set), args.init)
+    config = load_config(TrainBaseConfig, args.config, args.set)
+    if args.bench_loader:
+        data = BaseDataset(config.data, config.augment, "train", config.model.audio, config.model.references, config.run.seed)
+        print(bench_loader(data, config.run.batch, config.data.workers))
+        return
+    best = train(config, args.init)
     print(f"weights to use: {best}")
 
 

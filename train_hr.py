@@ -9,6 +9,7 @@ The same command again resumes. Writes runs/<name>/best.safetensors, the weights
 import argparse
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,30 +17,22 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from datasets.augment import AugmentConfig
-from datasets.base import batches
-from datasets.clips import locate
+from datasets.clips import FPS, locate
 from datasets.hr import HRDataConfig, HRDataset
-from engine.config import add_config_arguments, load_config, to_yaml
-from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
-from engine.precision import PrecisionName, training_precision
-from engine.progress import Progress
-from engine.runlog import RunLog
-from engine.state import RunState
+from engine.config import add_config_arguments, load_config
+from engine.distributed import distributed
+from engine.fit import Task, TrainConfig, fit, start_from
+from engine.runlog import Film, RunLog
+from engine.trainer import Frozen, Trainer
 from errors import run_cli
-from losses.perceptual import load_perceptual
-from losses.reconstruction import l1, mouth_l1
-from losses.terms import weighted
-from models.checkpoint import load_network, read_metadata, save_network
+from losses.adversarial import relativistic_generator_loss
+from losses.perceptual import PerceptualConfig, load_perceptual
+from losses.reconstruction import l1, lip_crops, mouth_l1
+from losses.terms import ramp, weighted
+from media.audio import SAMPLE_RATE, read_audio
+from models.discriminators import DiscriminatorConfig, HRDiscriminator
 from models.hr_decoder import HRConfig, HRDecoder
 from models.hyperlips import face_input
-
-
-@dataclass
-class PerceptualConfig:
-    """`perceptual` section: which trunk, and the local file that holds it."""
-
-    kind: str = "stlpips"
-    weights: str = "checkpoints/stlpips_alex.safetensors"
 
 
 @dataclass
@@ -50,51 +43,68 @@ class LossConfig:
     mouth: float = 1.0
     mouth_weight: float = 3.0
     """Weight of the real lips' box inside the mouth term."""
-    perceptual: float = 0.1
+    perceptual: float = 0.0
+    """On the whole face, see the `perceptual` section."""
+    lip_l1: float = 0.0
+    lip_perceptual: float = 0.1
+    """The same on the box of the real lips."""
+    adversarial: float = 0.0
+    """Relativistic average, against a discriminator that learns along."""
+    adversary_sees: Literal["face", "lips"] = "face"
+    """The lips alone cost a seventh."""
+    adversarial_from: int = 0
+    adversarial_ramp: int = 500
+    adversary_width: int = 8
+    """Channels of the discriminator's first stage; 32 as published."""
 
 
 @dataclass
 class ValidationConfig:
     split: str = "val"
     frames: int = 48
+    film: int = 50
+    """Frames of the video that is shown at each validation."""
 
 
 @dataclass
-class TrainHRConfig:
+class TrainHRConfig(TrainConfig):
     """Everything a stage-2 run is made of."""
 
-    run: RunConfig = field(default_factory=RunConfig)
     model: HRConfig = field(default_factory=HRConfig)
     data: HRDataConfig = field(default_factory=HRDataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    precision: PrecisionName = "auto"
 
 
-class HRTrainer(nn.Module):
+class HRTrainer(Trainer):
     """The network and the loss of a batch."""
 
     def __init__(self, config: TrainHRConfig):
-        super().__init__()
-        self.weights = asdict(config.loss)
+        loss = config.loss
+        adversary = HRDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None
+        super().__init__(adversary, relativistic=True)
+        self.weights = asdict(loss)
         self.network = HRDecoder(config=config.model)
-        # A plain attribute, not a submodule: frozen, not part of the run's state.
-        self.perceptual = [load_perceptual(config.perceptual.kind, config.perceptual.weights)] if config.loss.perceptual else []
+        judged = loss.perceptual or loss.lip_perceptual
+        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if judged else None
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of HRDataset items -> (weighted sum, terms by name)."""
         output = run_network(self.network, batch).float()
         target = batch["face"].float() / 255
-        half, quarter = output.shape[-1] // 2, output.shape[-1] // 4
-        mouth = (..., slice(half, None), slice(quarter, -quarter))  # crops are stabilised: the mouth is always there
+        lips = [lip_crops(images, batch["lip_box"]) for images in (output, target)]
+        judged = lips if self.weights["adversary_sees"] == "lips" else (output, target)
+        grown = ramp(step, self.weights["adversarial_from"], self.weights["adversarial_ramp"])
         return weighted({
             "l1": lambda: l1(output, target),
             "mouth": lambda: mouth_l1(output, target, batch["lip_box"], self.weights["mouth_weight"]),
-            "perceptual": lambda: self.perceptual[0](output[mouth], target[mouth]).mean(),
-        }, self.weights)
+            "perceptual": lambda: self.perceptual(output, target).mean(),
+            "lip_l1": lambda: l1(*lips),
+            "lip_perceptual": lambda: self.perceptual(*lips).mean(),
+            "adversarial": lambda: relativistic_generator_loss(*self.judge(*judged)),
+        }, self.weights | {"adversarial": self.weights["adversarial"] * grown})
 
 
 def run_network(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
@@ -107,83 +117,68 @@ def run_network(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
 
 def train(config: TrainHRConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    device = pick_device(config.run.device)
-    torch.manual_seed(config.run.seed)
-    size = 128 * config.model.scale
-    trainer = HRTrainer(config).to(device)
-    dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed)
-    shown = validation_batch(config, size, device)
-    folder = Path(config.run.folder) / config.run.name
-    log = RunLog(folder, config)
-    if init is not None:
-        trainer.network.load_state_dict(load_network(init).state_dict())
-    parameters = list(trainer.parameters())
-    optimizer = make_optimizer(parameters, config.optim)
-    ema = Ema(trainer.network, config.optim.ema)
-    state = RunState(folder / "checkpoints", config.run.keep, trainer=trainer, optimizer=optimizer, ema=ema)
-    first = state.resume()
-    precision = training_precision(config.precision, trainer, next(iter(batches(dataset, config.run.batch, 0, 1, 0))), device)
-    print(f"{folder}: {len(dataset)} frames, {precision} on {device}, from step {first}", flush=True)
-    best = folder / "best.safetensors"
-    progress = Progress(log, config.run.log_every, config.run.batch, device)
-    loader = batches(dataset, config.run.batch, first, config.run.steps, config.data.workers)
-    trainer.train()
-    for step, batch in progress.batches(loader, first):
-        with precision.autocast(device):
-            loss, values = trainer(batch)
-        lr = learning_rate(step, config.run.steps, config.optim)
-        apply_step(loss, values, step, optimizer, parameters, lr, config.optim.clip)
-        ema.update(trainer.network)
-        done = step + 1
-        progress.log(done, loss, values, lr)
-        if done % config.run.validate_every == 0 or done == config.run.steps:
-            validate(trainer, ema, shown, log, done, best, config)
-            progress.restart(done)
-        if done % config.run.checkpoint_every == 0 or done == config.run.steps:
-            state.save(done)
-    log.close()
-    return best
+    with distributed(config.run.device) as world:
+        torch.manual_seed(config.run.seed)
+        trainer, size = HRTrainer(config), 128 * config.model.scale
+        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed)
+        validator = HRValidator(config, size, world.device) if world.main else None
+
+        def prepare(log: RunLog) -> None:
+            if init is not None:
+                start_from(trainer.network, init)
+
+        def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
+            log.images(step, "val", validator.strip(network))
+            log.film(step, "val", validator.film(network))
+            return validator.scores(network, trainer, step)
+
+        return fit(config, Task(trainer, dataset, 1, validate, "loss", lower=True, prepare=prepare), world)
 
 
-def validation_batch(config: TrainHRConfig, size: int, device: torch.device) -> dict[str, Tensor]:
-    """Fixed frames spread over the validation clips, each with its clip's most closed mouth as reference."""
-    dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed)
-    positions = np.linspace(0, len(dataset) - 1, config.validation.frames).astype(int)
-    items = []
-    for position in positions:
-        clip, frame = locate(dataset.ends, int(position))
-        items.append(dataset.sample(clip, frame, int(dataset.gaps[clip].argmin())))
-    return {name: value.to(device) for name, value in default_collate(items).items()}
+class HRValidator:
+    """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its reference."""
+
+    def __init__(self, config: TrainHRConfig, size: int, device: torch.device):
+        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed)
+        self.device = device
+        self.shown = self._batch(np.linspace(0, len(self.dataset) - 1, config.validation.frames).astype(int))
+        self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
+        self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[:len(self.filmed) * SAMPLE_RATE // FPS]
+
+    def _batch(self, positions: np.ndarray) -> dict[str, Tensor]:
+        places = [locate(self.dataset.ends, int(position)) for position in positions]
+        items = [self.dataset.sample(clip, frame, int(self.dataset.gaps[clip].argmin())) for clip, frame in places]
+        return {name: value.to(self.device) for name, value in default_collate(items).items()}
+
+    @torch.no_grad()
+    def scores(self, network: HRDecoder, trainer: HRTrainer, step: int) -> dict[str, float]:
+        """The trainer's terms and loss with this network in the place of its own."""
+        trained, trainer.network = trainer.network, network
+        loss, terms = trainer(self.shown, step)
+        trainer.network = trained
+        return {**{name: value.item() for name, value in terms.items()}, "loss": loss.item()}
+
+    def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
+        """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` frames spread over the batch."""
+        chosen = np.linspace(0, len(self.shown["base"]) - 1, count).astype(int).tolist()
+        rows = pictures(network, {name: value[chosen] for name, value in self.shown.items()})
+        return np.concatenate([np.concatenate(list(row), 1) for row in rows])
+
+    def film(self, network: HRDecoder) -> Film:
+        """Stage-1 face (upscaled), output and real beside each other."""
+        parts = [pictures(network, self._batch(part)) for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))]
+        frames = [np.concatenate([base, output, real], 2) for base, _, output, real in parts]
+        return Film(np.concatenate(frames), self.sound, FPS)
 
 
 @torch.no_grad()
-def validate(trainer: HRTrainer, ema: Ema, shown: dict[str, Tensor], log: RunLog, step: int, best: Path,
-             config: TrainHRConfig) -> None:
-    """Score the averaged weights, log them with a strip, and keep them if their loss is the lowest so far."""
-    network = HRDecoder(config=config.model).to(shown["base"].device)
-    network.load_state_dict(ema.average)
-    network.eval()
-    trained, trainer.network = trainer.network, network
-    loss, values = trainer(shown)
-    trainer.network = trained
-    scores = {**{name: value.item() for name, value in values.items()}, "loss": loss.item()}
-    log.scalars(step, scores, "val")
-    log.images(step, "val", strip(network, shown))
-    print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4f}" for name, value in scores.items()), flush=True)
-    if not best.is_file() or scores["loss"] <= float(read_metadata(best)["loss"]):
-        save_network(best, network, {"step": str(step), "loss": f"{scores['loss']:.5f}", "training": to_yaml(config)})
-
-
-def strip(network: HRDecoder, shown: dict[str, Tensor], count: int = 6) -> np.ndarray:
-    """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` frames spread over the batch."""
-    chosen = np.linspace(0, len(shown["base"]) - 1, count).astype(int).tolist()
-    batch = {name: value[chosen] for name, value in shown.items()}
+def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
+    """Stage-1 faces (upscaled), sketches, outputs and real faces of a batch, (N, S, S, 3) uint8 each."""
     size = batch["face"].shape[-1]
     rows = [nn.functional.interpolate(batch["base"].float() / 255, size),
             nn.functional.interpolate(batch["sketch"].float() / 255, size).expand(-1, 3, -1, -1),
             run_network(network, batch).float().clamp(0, 1), batch["face"].float() / 255]
-    picture = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    return (picture * 255).byte().permute(1, 2, 0).cpu().numpy()
+    return [(row * 255).byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]
 
 
 def main() -> None:

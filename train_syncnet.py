@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.base import batches
 from datasets.clips import load_clips
 from datasets.frames import FrameStore
 from datasets.syncnet import (
@@ -25,16 +24,17 @@ from datasets.syncnet import (
     SyncDataset,
     clip_vectors,
 )
-from engine.config import add_config_arguments, load_config, to_yaml
-from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, pick_device
-from engine.precision import PrecisionName, training_precision
-from engine.progress import Progress
+from engine.config import add_config_arguments, load_config
+from engine.distributed import distributed
+from engine.fit import Task, TrainConfig, fit
+from engine.loop import pick_device
 from engine.runlog import RunLog
-from engine.state import RunState
+from engine.trainer import Trainer
 from errors import InputError, run_cli
+from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.sync import MAX_SHIFT, SyncEstimate, estimate_offset
-from models.checkpoint import load_network, read_metadata, save_network
+from models.checkpoint import load_network
 from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
 
 AT_CHANCE = 0.02
@@ -70,24 +70,21 @@ class SyncValidationConfig:
 
 
 @dataclass
-class TrainSyncConfig:
+class TrainSyncConfig(TrainConfig):
     """Everything a run of the expert is made of. `run.batch` counts samples: `data.windows` windows of one clip."""
 
-    run: RunConfig = field(default_factory=RunConfig)
     model: SyncConfig = field(default_factory=SyncConfig)
     data: SyncDataConfig = field(default_factory=SyncDataConfig)
     augment: SyncAugmentConfig = field(default_factory=SyncAugmentConfig)
     loss: SyncLossConfig = field(default_factory=SyncLossConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
     validation: SyncValidationConfig = field(default_factory=SyncValidationConfig)
-    precision: PrecisionName = "auto"
 
     def __post_init__(self) -> None:
         if self.loss.kind == "bce":
             self.data.sounds = 0
 
 
-class SyncTrainer(nn.Module):
+class SyncTrainer(Trainer):
     """The expert, the temperature, and the loss of a batch."""
 
     def __init__(self, config: TrainSyncConfig):
@@ -97,7 +94,7 @@ class SyncTrainer(nn.Module):
         learned = config.loss.learn_temperature and config.loss.kind == "contrastive"
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.loss.temperature)), requires_grad=learned)
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of SyncDataset items, (C, ...) each -> (loss, terms by name).
 
         Beside the loss: accuracy, the share of pairs in which a window's own sound beats another time of its clip;
@@ -105,11 +102,14 @@ class SyncTrainer(nn.Module):
         """
         frames = batch["frames"].flatten(0, 1).float() / 255
         count = self.windows
-        audio, starts = (torch.cat([batch[name][:, :count].flatten(0, 1), batch[name][:, count:].flatten(0, 1)])
-                         for name in ("audio", "starts"))
-        sounds, faces = self.network(audio, frames)
+        sounds, faces = self.network(_own_first(batch["audio"], count), frames)
+        # Every window chooses among the sounds of all processes: their own ones first, then the further ones.
+        own, further = (gather(part.float()) for part in (sounds[:len(faces)], sounds[len(faces):]))
+        faces, sounds = gather(faces.float()), torch.cat([own, further])
+        batch = {name: gather(batch[name]) for name in ("starts", "clip")}
+        starts = _own_first(batch["starts"], count)
         with torch.autocast(faces.device.type, enabled=False):
-            cosines = faces.float() @ sounds.float().T
+            cosines = faces @ sounds.T
         clips = batch["clip"].repeat_interleave(count)
         sound_clips = torch.cat([clips, batch["clip"].repeat_interleave(batch["starts"].shape[1] - count)])
         hard = out_of_sync(clips, starts[:len(clips)], sound_clips, starts, self.apart)
@@ -123,6 +123,11 @@ class SyncTrainer(nn.Module):
             wrong = torch.arange(len(clips), device=clips.device).view(-1, count).roll(-1, 1).flatten()
             loss, chance = cosine_bce(own, cosines.gather(1, wrong[:, None])[:, 0]), own.new_tensor(math.log(2))
         return loss, {self.loss.kind: loss, "accuracy": ranked_right(cosines, own, hard).detach(), "chance": chance}
+
+
+def _own_first(sounds: Tensor, count: int) -> Tensor:
+    """(C, W + S, ...) -> (C * (W + S), ...): the sounds of all `count` = W windows, then the further ones."""
+    return torch.cat([sounds[:, :count].flatten(0, 1), sounds[:, count:].flatten(0, 1)])
 
 
 class SyncValidator:
@@ -204,73 +209,35 @@ class ChanceWatch:
 
 def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    device = pick_device(config.run.device)
-    torch.manual_seed(config.run.seed)
-    trainer = SyncTrainer(config).to(device)
-    dataset = SyncDataset(config.data, config.augment, "train", config.model, config.run.seed)
-    validator = SyncValidator(config.data, config.validation, config.model.audio)
-    folder = Path(config.run.folder) / config.run.name
-    log = RunLog(folder, config)
-    if init is not None:
-        trainer.network.load_state_dict(load_expert(init, config.model).state_dict())
-    parameters = [parameter for parameter in trainer.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(parameters, config.optim)
-    ema = Ema(trainer.network, config.optim.ema)
-    state = RunState(folder / "checkpoints", config.run.keep, trainer=trainer, optimizer=optimizer, ema=ema)
-    first = state.resume()
-    sample = next(iter(batches(dataset, config.run.batch, 0, 1, 0)))
-    precision = training_precision(config.precision, trainer, sample, device)
-    print(f"{folder}: {len(dataset)} windows, {precision} on {device}, from step {first}", flush=True)
-    best = folder / "best.safetensors"
-    progress = Progress(log, config.run.log_every, config.run.batch * config.data.windows * SYNC_FRAMES, device)
-    watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
-    loader = batches(dataset, config.run.batch, first, config.run.steps, config.data.workers)
-    trainer.train()
-    for step, batch in progress.batches(loader, first):
-        with precision.autocast(device):
-            loss, values = trainer(batch)
-        lr = learning_rate(step, config.run.steps, config.optim)
-        apply_step(loss, values, step, optimizer, parameters, lr, config.optim.clip)
-        ema.update(trainer.network)
-        done = step + 1
-        progress.log(done, loss, values, lr)
-        if warning := watch.add(done, loss, values):
-            print(f"{done:7d}  WARNING: {warning}", flush=True)
-        if done % config.run.validate_every == 0 or done == config.run.steps:
-            validate(trainer, ema, validator, device, log, done, best, config)
-            progress.restart(done)
-        if done % config.run.checkpoint_every == 0 or done == config.run.steps:
-            state.save(done)
-    log.close()
-    return best
+    with distributed(config.run.device) as world:
+        torch.manual_seed(config.run.seed)
+        trainer = SyncTrainer(config)
+        dataset = SyncDataset(config.data, config.augment, "train", config.model, config.run.seed)
+        validator = SyncValidator(config.data, config.validation, config.model.audio) if world.main else None
+        watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
+
+        def prepare(log: RunLog) -> None:
+            if init is not None:
+                trainer.network.load_state_dict(load_expert(init, config.model).state_dict())
+
+        def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
+            scores, estimates = validator(network)
+            log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
+            print(offsets(estimates), flush=True)
+            return scores
+
+        frames = config.data.windows * SYNC_FRAMES
+        return fit(config, Task(trainer, dataset, frames, validate, "ranked", prepare=prepare, watch=watch.add), world)
 
 
-def validate(trainer: SyncTrainer, ema: Ema, validator: SyncValidator, device: torch.device, log: RunLog, step: int,
-             best: Path, config: TrainSyncConfig) -> None:
-    """Score the averaged weights, log and print every clip's offset, and keep them if they rank best so far."""
-    network = SyncExpert(config.model).to(device)
-    network.load_state_dict(ema.average)
-    scores, estimates = validator(network)
-    log.scalars(step, scores, "val")
-    log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
-    print(f"{step:7d}  val  {described(scores, estimates)}", flush=True)
-    if not best.is_file() or scores["ranked"] >= float(read_metadata(best)["ranked"]):
-        details = {name: f"{value:.4f}" for name, value in scores.items()}
-        save_network(best, network, {"step": str(step), **details, "training": to_yaml(config)})
-    trainer.train()
-
-
-def described(scores: dict[str, float], estimates: dict[str, SyncEstimate]) -> str:
-    """The scores, then every clip's offset in frames (positive: the sound is late)."""
-    offsets = "  ".join(f"{name} {estimate.offset:+d}" for name, estimate in estimates.items())
-    return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + f"\n         offsets  {offsets}"
+def offsets(estimates: dict[str, SyncEstimate]) -> str:
+    """Every clip's offset in frames (positive: the sound is late)."""
+    return "         offsets  " + "  ".join(f"{name} {estimate.offset:+d}" for name, estimate in estimates.items())
 
 
 def load_expert(path: Path, config: SyncConfig | None = None) -> SyncExpert:
     """An expert from a checkpoint. Raises InputError for another network, or one of another shape than `config`."""
-    network = load_network(path)
-    if not isinstance(network, SyncExpert):
-        raise InputError(f"{path} holds a {type(network).__name__}, expected a sync expert")
+    network = load_network(path, kind=SyncExpert)
     if config is not None and network.config != config:
         raise InputError(f"{path} holds an expert of the shape {network.config}, expected {config}; "
                          "set model to its values")
@@ -288,7 +255,8 @@ def main() -> None:
         print(f"weights to use: {train(config, args.init)}")
         return
     expert = load_expert(args.score).to(pick_device(config.run.device))
-    print(described(*SyncValidator(config.data, config.validation, expert.config.audio)(expert)))
+    scores, estimates = SyncValidator(config.data, config.validation, expert.config.audio)(expert)
+    print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()), offsets(estimates), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every training loop needs: device, schedule, averaged weights, one guarded step."""
+"""What every training loop needs: device, schedule, optimiser, averaged weights, one step."""
 
 import math
 from collections.abc import Iterable
@@ -15,6 +15,8 @@ class OptimConfig:
     """`optim` section: AdamW with a short warm-up, then cosine to `final` times the rate."""
 
     lr: float = 5e-4
+    adversary_lr: float = 1e-4
+    """Of the discriminator, where there is one; same schedule."""
     betas: list[float] | None = None
     weight_decay: float = 0.01
     warmup: int = 100
@@ -26,6 +28,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         self.betas = self.betas or [0.9, 0.99]
+        if self.lr <= 0:
+            raise InputError(f"lr is {self.lr}, expected more than 0")
 
 
 @dataclass
@@ -36,12 +40,16 @@ class RunConfig:
     folder: str = "runs"
     steps: int = 10000
     batch: int = 32
+    """Samples a step, of all processes together."""
+    freeze_bn: bool = False
+    """BatchNorm keeps its statistics: for fine-tuning (--init) on little data or small batches."""
     seed: int = 0
     device: str = "auto"
     log_every: int = 50
     checkpoint_every: int = 500
     validate_every: int = 1000
     keep: int = 2
+    """Checkpoints kept, the newest; beside them best.safetensors."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -65,8 +73,16 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW over parameters, or over groups of which each may carry a `scale` of the learning rate (default 1)."""
+    """AdamW over parameters, or over groups, each with a `name` and maybe a `scale` of the learning rate (default 1)."""
     return torch.optim.AdamW(parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True)
+
+
+def match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimiser's state the memory layout of its parameters: a fused step walks through memory, not through indices."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 class Ema:
@@ -74,6 +90,10 @@ class Ema:
 
     def __init__(self, network: nn.Module, decay: float):
         self.decay = decay
+        self.restart(network)
+
+    def restart(self, network: nn.Module) -> None:
+        """Forget the past: the average is the network as it is now."""
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self._steps = 0
 
@@ -86,25 +106,30 @@ class Ema:
         names = [name for name in self.average if name in parameters]
         torch._foreach_lerp_([self.average[name] for name in names], [parameters[name] for name in names], 1 - decay)
         for name, value in network.named_buffers():
-            self.average[name].copy_(value)
+            if name in self.average:  # those that are not saved never change
+                self.average[name].copy_(value)
 
     def state_dict(self) -> dict:
         return {"average": self.average, "steps": self._steps}
 
     def load_state_dict(self, state: dict) -> None:
-        self.average, self._steps = state["average"], state["steps"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)  # to the device it lives on
+        self._steps = state["steps"]
 
 
-def apply_step(loss: Tensor, values: dict[str, Tensor], step: int, optimizer: torch.optim.Optimizer,
-               parameters: list[nn.Parameter], lr: float, clip: float) -> None:
-    """Backward, clip and step. Raises InputError naming the step and the terms when the loss is not finite."""
-    if not torch.isfinite(loss):
-        bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
-        raise InputError(f"step {step}: loss term {', '.join(bad)} is not finite; the last checkpoint is kept: "
-                         "lower optim.lr or look at the data, then run the same command again")
+def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
+    """What to say when the loss is not finite: the step, and the terms that are to blame."""
+    bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
+    return InputError(f"step {step}: loss term {', '.join(bad)} is not finite; the last checkpoint is kept: "
+                      "lower optim.lr or look at the data, then run the same command again")
+
+
+def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float) -> None:
+    """Backward, clip the norm of the optimiser's gradients and step; each group at its `scale` of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, clip)
+    torch.nn.utils.clip_grad_norm_([parameter for group in optimizer.param_groups for parameter in group["params"]], clip)
     optimizer.step()

@@ -130,17 +130,11 @@ class LipSync:
         """Raises InputError where a checkpoint is missing or holds another network."""
         self.config = config or InferenceConfig()
         self.device = pick_device(self.config.device)
-        self.base = self._load(self.config.base, HyperLipsBase)
-        self.hr = None if self.config.hr is None else self._load(self.config.hr, HRDecoder)
+        self.base = load_network(self.config.base, self.device, HyperLipsBase)
+        self.hr = None if self.config.hr is None else load_network(self.config.hr, self.device, HRDecoder)
         self.size = 128 * (1 if self.hr is None else self.hr.config.scale)
         self.landmarks = LandmarkNet()
         self.report = Report()
-
-    def _load(self, path: str, kind: type) -> torch.nn.Module:
-        network = load_network(path, self.device)
-        if not isinstance(network, kind):
-            raise InputError(f"{path} holds a {type(network).__name__}, expected a {kind.__name__}; pass another checkpoint")
-        return network
 
     def frames(self, face: str | Path, audio: str | Path) -> Iterator[tuple[Frame, Fraction]]:
         """Yield (frame, time in s) in order, with the mouth repainted; `self.report` fills on the way.

@@ -15,8 +15,11 @@ import torch
 from torch import nn
 
 PrecisionName = Literal["auto", "float32", "bf16"]
+LayoutName = Literal["auto", "contiguous", "channels_last"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hyperlips" / "precision.json"
 _WARMUP, _REPEATS = 1, 3
+_LATE = 10**9
+"""A step by which every scheduled loss term has set in."""
 
 
 @dataclass(frozen=True)
@@ -37,39 +40,47 @@ class Precision:
         return f"{'bf16' if self.bf16 else 'float32'}{', channels_last' if self.channels_last else ''}"
 
 
-def choose_precision(name: PrecisionName, network: nn.Module, work: Callable[[Precision], None], purpose: str) -> Precision:
-    """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its dtype.
+def choose_precision(name: PrecisionName, network: nn.Module, work: Callable[[Precision], None], purpose: str,
+                     layout: LayoutName = "auto") -> Precision:
+    """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its dtype,
+    a fixed `layout` the memory layout.
 
     `purpose` tells apart measurements of one network, e.g. "train" and "infer".
     """
     kinds = {"auto": (False, True), "float32": (False,), "bf16": (True,)}[name]
-    shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
-    text = "|".join([platform.processor(), _cpu_name(), str(next(network.parameters()).device), torch.__version__,
-                     str(torch.get_num_threads()), purpose, name, shapes])
-    key = hashlib.sha1(text.encode()).hexdigest()
-    cache = _read_cache()
-    if key not in cache:
-        candidates = [Precision(bf16, layout) for bf16 in kinds for layout in (False, True)]
-        seconds = {candidate: _measure(network, candidate, work) for candidate in candidates}
-        best = min(seconds, key=seconds.__getitem__)
-        cache[key] = [best.bf16, best.channels_last]
-        _write_cache(cache)
-    precision = Precision(*cache[key])
+    layouts = {"auto": (False, True), "contiguous": (False,), "channels_last": (True,)}[layout]
+    candidates = [Precision(bf16, channels_last) for bf16 in kinds for channels_last in layouts]
+    precision = candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
     precision.place(network)
     return precision
 
 
-def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> Precision:
-    """choose_precision for one training step of `trainer(batch) -> (loss, terms)`; leaves no gradient or statistic behind."""
+def _fastest(candidates: list[Precision], network: nn.Module, work: Callable[[Precision], None], purpose: str) -> Precision:
+    shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
+    text = "|".join([platform.processor(), _cpu_name(), str(next(network.parameters()).device), torch.__version__,
+                     str(torch.get_num_threads()), purpose, shapes])
+    key = hashlib.sha1(text.encode()).hexdigest()
+    cache = _read_cache()
+    if key not in cache:
+        seconds = {candidate: _measure(network, candidate, work) for candidate in candidates}
+        best = min(seconds, key=seconds.__getitem__)
+        cache[key] = [best.bf16, best.channels_last]
+        _write_cache(cache)
+    return Precision(*cache[key])
+
+
+def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str, torch.Tensor], device: torch.device,
+                       layout: LayoutName = "auto") -> Precision:
+    """choose_precision for one training step of `trainer(batch, step)`, all terms active; leaves no gradient or statistic."""
     batch = {key: value.to(device) for key, value in batch.items()}
     buffers = {key: value.clone() for key, value in trainer.named_buffers()}
 
     def work(precision: Precision) -> None:
         with precision.autocast(device):
-            loss = trainer(batch)[0]
+            loss = trainer(batch, _LATE)[0]
         loss.backward()
 
-    precision = choose_precision(name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}")
+    precision = choose_precision(name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}", layout)
     trainer.zero_grad(set_to_none=True)
     for key, value in trainer.named_buffers():
         value.copy_(buffers[key])

@@ -1,30 +1,56 @@
-"""A run folder that explains itself: config.yaml, metrics.jsonl, TensorBoard events, samples."""
+"""A run folder that explains itself: config.yaml, code.txt, metrics.jsonl, TensorBoard events, samples."""
 
+import io
 import json
+import subprocess
 import time
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import to_yaml
 from errors import InputError
+from media.audio import SAMPLE_RATE
+from media.video import VideoWriter
+
+_GIF_HEIGHT = 128
+
+
+@dataclass
+class Film:
+    """A short video: frames (n, H, W, 3) uint8 RGB at `fps`, sound (samples,) float32 at 16 kHz."""
+
+    frames: np.ndarray
+    sound: np.ndarray
+    fps: int
 
 
 class RunLog:
-    """Writes to `runs/<name>/`. The resolved config is saved at the start; a resumed run appends."""
+    """Writes to `runs/<name>/`. The resolved config is saved at every start; a run resumed from step `first` goes on there."""
 
-    def __init__(self, folder: Path, config: Any):
-        self.folder = folder
+    def __init__(self, folder: Path, config: Any, first: int = 0):
+        self.folder, self.version = folder, code_version()
+        metrics = folder / "metrics.jsonl"
         try:
             (folder / "samples").mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            with (folder / "code.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} from step {first}: {self.version}\n")
+            kept = _up_to(metrics, first)
+            metrics.write_text("".join(kept), encoding="utf-8")
         except OSError as error:
             raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
-        self._metrics = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder))
+        self.validated = {json.loads(line)["step"] for line in kept if '"val/' in line}
+        """Steps whose scores are there."""
+        self._metrics = metrics.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=first + 1 if first else None)
 
     def scalars(self, step: int, values: dict[str, float], prefix: str = "train") -> None:
         """One line of metrics.jsonl and one TensorBoard point a value."""
@@ -37,8 +63,46 @@ class RunLog:
     def images(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture (H, W, 3) uint8 RGB, to TensorBoard and as samples/<name>_<step>.png."""
         self._board.add_image(name, image, step, dataformats="HWC")
-        cv2.imwrite(str(self.folder / "samples" / f"{name}_{step:08d}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(self._sample(step, name, "png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def film(self, step: int, name: str, film: Film) -> None:
+        """samples/<name>_<step>.mp4 with its sound; TensorBoard shows it small and silent, and plays the sound beside it."""
+        height, width = film.frames.shape[1:3]
+        sound = (film.sound, SAMPLE_RATE)
+        with VideoWriter(self._sample(step, name, "mp4"), (width, height), Fraction(film.fps), audio=sound) as writer:
+            for frame in film.frames:
+                writer.write(frame)
+        small = (round(width * _GIF_HEIGHT / height), _GIF_HEIGHT)
+        first, *others = [Image.fromarray(cv2.resize(frame, small, interpolation=cv2.INTER_AREA)) for frame in film.frames]
+        data = io.BytesIO()
+        first.save(data, "GIF", save_all=True, append_images=others, duration=1000 // film.fps, loop=0)
+        # add_video would do the same with moviepy.
+        image = Summary.Image(width=small[0], height=small[1], colorspace=3, encoded_image_string=data.getvalue())
+        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=f"{name}_film", image=image)]), step)
+        self._board.add_audio(name, film.sound[:, None].T, step, SAMPLE_RATE)
 
     def close(self) -> None:
         self._metrics.close()
         self._board.close()
+
+    def _sample(self, step: int, name: str, suffix: str) -> Path:
+        return self.folder / "samples" / f"{name}_{step:08d}.{suffix}"
+
+
+def code_version() -> str:
+    """The commit of this code, and whether files differ from it; `unknown` outside a git checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        ask = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=, changed"]
+        answer = subprocess.run(ask, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"commit {answer.stdout.strip()}"
+
+
+def _up_to(metrics: Path, step: int) -> list[str]:
+    """Lines up to a step: what a killed run wrote after its last checkpoint is written again."""
+    if not metrics.is_file():
+        return []
+    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n") and (line.count('"ear/') or json.loads(line)["step"] <= step)]

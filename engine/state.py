@@ -1,5 +1,6 @@
 """Run state on disk: everything that an exact resume needs, written aside and renamed."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,41 +13,49 @@ from errors import InputError
 class RunState:
     """Named objects with state_dict/load_state_dict (networks, optimisers, schedulers, EMA), and the step.
 
-    The data order needs no state of its own: a sample depends on (seed, number), see datasets.
+    Data order and random numbers need no state of their own: they depend on the seed and the step, see datasets and engine.fit.
     """
 
     def __init__(self, folder: Path, keep: int, **objects: Any):
         self.folder, self.keep, self.objects = folder, keep, objects
 
-    def save(self, step: int) -> Path:
-        """Write step_<step>.pt and drop all but the newest `keep`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def save(self, step: int, config: str = "") -> Path:
+        """Write step_<step>.pt, with the run's config as text, and drop all but the newest `keep`.
+
+        Raises InputError where it cannot be written, a full disk for one; what was saved before stays.
+        """
         path = self.folder / f"step_{step:08d}.pt"
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         aside = path.with_suffix(".part")
         try:
-            torch.save({"step": step, "torch_rng": torch.get_rng_state(), **state}, aside)
-        except (OSError, RuntimeError) as error:
-            aside.unlink(missing_ok=True)
-            raise InputError(f"checkpoint {path} could not be written ({error}); free space and run the same command again") from error
-        os.replace(aside, path)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save({"step": step, "config": config, **state}, aside)
+            os.replace(aside, path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: how torch reports a write that stopped short
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise InputError(f"checkpoint {path} could not be written ({error}); free space and run the same command "
+                             "again") from error
         for old in self.checkpoints()[:-self.keep]:
             old.unlink()
         return path
 
-    def resume(self) -> int:
-        """Load the newest checkpoint if there is one; returns the step to go on from (0 for a new run)."""
-        checkpoints = self.checkpoints()
-        if not checkpoints:
-            return 0
-        state = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
-        missing = set(self.objects) ^ (set(state) - {"step", "torch_rng"})
+    def newest(self) -> Path | None:
+        return next(iter(self.checkpoints()[::-1]), None)
+
+    def load(self, path: Path) -> int:
+        """Load a checkpoint; returns the step to go on from."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise InputError(f"found no {path}, which the first process resumes from; run.folder has to lie on a file system "
+                             "that all machines share") from error
+        missing = set(self.objects) ^ (set(state) - {"step", "config"})
         if missing:
-            raise InputError(f"{checkpoints[-1]} does not fit this run: {', '.join(sorted(missing))} on one side only; "
+            raise InputError(f"{path} does not fit this run: {', '.join(sorted(missing))} on one side only; "
                              "use another name or remove the run folder")
         for name, thing in self.objects.items():
             thing.load_state_dict(state[name])
-        torch.set_rng_state(state["torch_rng"])
         return state["step"]
 
     def checkpoints(self) -> list[Path]:

@@ -11,12 +11,14 @@ from datasets.base import lip_boxes
 from datasets.clips import FPS, load_clips
 from datasets.frames import FrameStore
 from engine.pictures import from_network, to_network
+from engine.runlog import Film
 from face.landmark_net import LandmarkNet
-from media.audio import audio_windows
+from media.audio import SAMPLE_RATE, audio_windows, read_audio
 from metrics.landmark import articulation, best_lag, correlation, fast_part, lip_gap
 from models.hyperlips import face_input
 
 BATCH = 16
+FILM_FRAMES = 75
 
 
 class LipValidator:
@@ -29,10 +31,11 @@ class LipValidator:
         self.audio = [audio_windows(clip.features(audio), np.arange(clip.info.frames), Fraction(FPS), audio) for clip in chosen]
         self.landmarks = LandmarkNet()
 
-    def __call__(self, network: nn.Module, device: torch.device) -> tuple[dict[str, float], np.ndarray]:
-        """Means over the clips of lip_r, fast_r, fast_best (best lag), articulation and mouth_psnr (dB); a strip to look at.
+    def __call__(self, network: nn.Module, device: torch.device) -> tuple[dict[str, float], np.ndarray, Film]:
+        """Means over the clips of lip_r, fast_r, fast_best (best lag), articulation and mouth_psnr (dB); a strip and a film.
 
-        The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips.
+        The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips, the film output
+        and real of the first clip side by side.
         """
         rows, columns = [], []
         for number, clip in enumerate(self.store.clips):
@@ -41,12 +44,15 @@ class LipValidator:
             output = generate(network, self.audio[number], real, real[reference], device)
             points = self.landmarks.landmarks(output)[0]
             rows.append(_scores(points, clip.landmarks, output, real))
+            if number == 0:
+                sound = read_audio(clip.path("audio.flac"))[:FILM_FRAMES * SAMPLE_RATE // FPS]
+                film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
             if len(columns) < 6:
                 frame = int(lip_gap(clip.landmarks).argmax())
                 masked = real[frame].copy()
                 masked[len(masked) // 2:] = 0
                 columns.append(np.concatenate([masked, real[reference[0]], output[frame], real[frame]]))
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1)
+        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1), film
 
 
 @torch.inference_mode()

@@ -29,6 +29,9 @@ def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
     assert choose_precision("bf16", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
     assert not choose_precision("float32", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
+    network, measured = nn.Conv2d(3, 3, 3), []
+    assert choose_precision("float32", network, measured.append, "test", "channels_last") == Precision(False, True)
+    assert network.weight.is_contiguous(memory_format=torch.channels_last) and measured == []
 
 
 def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatch):
@@ -45,7 +48,7 @@ def test_measuring_a_training_step_leaves_no_gradient_and_no_statistics(tmp_path
             super().__init__()
             self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 
-        def forward(self, batch):
+        def forward(self, batch, step):
             return self.layers(batch["x"]).float().square().mean(), {}
 
     trainer = Trainer().train()

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-import train_syncnet
 from datasets.clips import load_clips
 from datasets.syncnet import (
     SyncAugmentConfig,
@@ -18,6 +17,7 @@ from datasets.syncnet import (
     clip_vectors,
 )
 from engine.config import load_config
+from engine.state import RunState
 from errors import InputError
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.scorers import Batch, ClipContext
@@ -102,7 +102,7 @@ def test_gradient_reaches_every_trainable_parameter(overrides):
     torch.manual_seed(0)
     config = tiny(Path("unused"), Path("unused"), *overrides)
     trainer = SyncTrainer(config).train()
-    trainer(made_up_batch(config))[0].backward()
+    trainer(made_up_batch(config), 0)[0].backward()
     idle = [name for name, parameter in trainer.named_parameters()
             if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)]
     assert idle == []
@@ -117,7 +117,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(kind):
     optimizer = torch.optim.AdamW(trainer.parameters(), 3e-3)
     history = []
     for _ in range(25):
-        loss, terms = trainer(batch)
+        loss, terms = trainer(batch, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -135,7 +135,7 @@ def test_the_chance_a_trainer_reports_is_what_equal_vectors_score():
             return torch.ones(len(audio), 1), torch.ones(len(frames), 1)
 
     trainer.network = Blind()
-    loss, terms = trainer(batch)
+    loss, terms = trainer(batch, 0)
     # 3 clips x (3 windows + 3 sounds), all at least 3 frames apart: 18 sounds and 9 faces to choose from.
     assert terms["chance"].item() == pytest.approx((math.log(18) + math.log(9)) / 2)
     assert loss.item() == pytest.approx(terms["chance"].item()) and terms["accuracy"] == 0.5
@@ -270,7 +270,7 @@ def test_a_run_leaves_weights_and_metrics(data_set, tmp_path, capsys):
     logged = {"contrastive", "accuracy", "chance", "waiting", "frames_per_s"}
     assert {f"train/{name}" for name in logged} <= set(lines[0])
     name = load_clips(data_set, "val")[0].info.id
-    assert {"val/ranked", "val/clip_ranked", "val/found"} <= set(lines[-2]) and f"val_offset/{name}" in lines[-1]
+    assert {"val/ranked", "val/clip_ranked", "val/found"} <= set(lines[-1]) and f"val_offset/{name}" in lines[-2]
     assert f"offsets  {name} " in capsys.readouterr().out
 
 
@@ -289,15 +289,15 @@ def test_other_ways_to_train_run_too(data_set, tmp_path, overrides):
 
 def test_two_steps_and_two_more_equal_four(data_set, tmp_path, monkeypatch):
     train(tiny(data_set, tmp_path / "whole"))
-    save = train_syncnet.RunState.save
+    save = RunState.save
 
-    def save_and_stop(self, step):
-        save(self, step)
+    def save_and_stop(self, step, config):
+        save(self, step, config)
         if step == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_syncnet.RunState, "save", save_and_stop)
+        patch.setattr(RunState, "save", save_and_stop)
         train(tiny(data_set, tmp_path / "parts"))
     train(tiny(data_set, tmp_path / "parts"))
     whole, parts = weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4)
@@ -327,7 +327,7 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
     with pytest.raises(InputError, match="no folder"):
         train(tiny(tmp_path / "nowhere", tmp_path))
     save_network(tmp_path / "hr.safetensors", HRDecoder(1))
-    with pytest.raises(InputError, match="HRDecoder, expected a sync expert"):
+    with pytest.raises(InputError, match="HRDecoder, expected a SyncExpert"):
         load_expert(tmp_path / "hr.safetensors")
     save_network(tmp_path / "light.safetensors", SyncExpert(SyncConfig("light", width=4)))
     with pytest.raises(InputError, match="set model to its values"):
@@ -337,6 +337,6 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
 def test_samples_collate_into_what_the_trainer_takes(data_set):
     config = tiny(data_set, Path("unused"), "data.windows=3")
     dataset = SyncDataset(config.data, config.augment, "train", config.model, 0)
-    loss, terms = SyncTrainer(config)(default_collate([dataset[0], dataset[1]]))
+    loss, terms = SyncTrainer(config)(default_collate([dataset[0], dataset[1]]), 0)
     # Two samples of the only clip: windows closer than `apart` frames to each other take no part, so chance is lower.
     assert torch.isfinite(loss) and terms["chance"] < (math.log(12) + math.log(6)) / 2 + 1e-6

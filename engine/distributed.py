@@ -1,0 +1,119 @@
+"""Training on several processes, one a GPU, on one machine or more: `torchrun --nproc-per-node 4 train_base.py ...`"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.loop import pick_device
+from errors import InputError
+from losses.gather import alone
+
+Result = TypeVar("Result")
+_PATIENCE = timedelta(days=7)
+"""How long the others wait for what process 0 does for all of them, such as validation."""
+
+
+@dataclass
+class DdpConfig:
+    """`ddp` section: what holds with more than one process (torchrun)."""
+
+    sync_bn: bool = True
+    """BatchNorm takes its statistics over all processes; on CUDA only, there is no other."""
+
+
+class World:
+    """The processes that train together. `rank` of `size`; `main` is the one that writes, prints and validates."""
+
+    def __init__(self, rank: int, size: int, device: torch.device):
+        self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
+        self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE) if size > 1 else None
+
+    def share(self, batch: int) -> int:
+        """This process's part of a batch. Raises InputError where it does not divide."""
+        if batch % self.size:
+            raise InputError(f"run.batch is {batch} for {self.size} processes, expected a multiple: it is the batch of all "
+                             "of them together")
+        return batch // self.size
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module whose backward averages gradients over the processes; all begin with the weights of the first."""
+        if self.size == 1:
+            return module
+        # Terms of weight zero leave parameters without a gradient.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+
+    def sync_norms(self, module: nn.Module) -> None:
+        """BatchNorm over all processes, in place."""
+        if self.size > 1 and self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+    def spread(self, *modules: nn.Module) -> None:
+        """Give every process the weights and statistics of the first."""
+        if self.size > 1:
+            for value in (value for module in modules for value in module.state_dict().values()):
+                dist.broadcast(value, 0)
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Each flag, if it is set on any process."""
+        if self.size == 1:
+            return list(flags)
+        values = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(values, dist.ReduceOp.MAX, group=self._patient)
+        return values.bool().tolist()
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Means over the processes, which all have the same names."""
+        if self.size == 1:
+            return values
+        total = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(total, group=self._patient)
+        return dict(zip(values, (total / self.size).tolist(), strict=True))
+
+    def from_main(self, make: Callable[[], Result]) -> Result:
+        """What `make` gives on the first process, on every process. The others wait as long as it takes."""
+        if self.size == 1:
+            return make()
+        with alone():
+            box = [make() if self.main else None]
+        # Looked at now and then rather than waited for: a process inside wait() hears no signal.
+        work = dist.barrier(group=self._patient, async_op=True)
+        while not work.is_completed():
+            time.sleep(0.01)
+        work.wait()
+        dist.broadcast_object_list(box, 0, group=self._patient)
+        return box[0]
+
+
+@contextmanager
+def distributed(device: str) -> Iterator[World]:
+    """The World that torchrun's environment describes, or a single process. `device` as in run.device.
+
+    Raises InputError for more processes on a machine than it has GPUs.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield World(0, 1, pick_device(device))
+        return
+    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise InputError(f"this is process {local + 1} of its machine, which has {torch.cuda.device_count()} GPUs; "
+                             "start one process a GPU: torchrun --nproc-per-node")
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl", device_id=chosen)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield World(rank, size, chosen)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,264 @@
+"""The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import Dataset
+
+from datasets.base import batches
+from engine.config import to_yaml
+from engine.distributed import DdpConfig, World
+from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, match_layout, not_finite
+from engine.precision import LayoutName, Precision, PrecisionName, training_precision
+from engine.progress import Progress
+from engine.runlog import RunLog
+from engine.state import RunState
+from engine.stop import Stopped, StopSignals
+from engine.trainer import Trainer
+from errors import InputError
+from models.checkpoint import check_fit, load_network, read_metadata, save_network
+
+
+@dataclass
+class TrainConfig:
+    """What every run is made of; scripts add their own sections, `data` with `path` and `workers` among them."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    ddp: DdpConfig = field(default_factory=DdpConfig)
+    precision: PrecisionName = "auto"
+    layout: LayoutName = "auto"
+    """Memory layout of images; auto takes the faster one."""
+    compile: bool = False
+    """torch.compile the network's parts: minutes at the start, faster steps after."""
+
+
+@dataclass
+class Task:
+    """What a script trains, and how it is judged."""
+
+    trainer: Trainer
+    dataset: Dataset
+    frames: int
+    """Frames in a sample, for frames/s."""
+    validate: Callable[[nn.Module, int, RunLog], dict[str, float]]
+    """(network with the averaged weights in eval mode, step, log) -> scores; runs in process 0 only."""
+    best: str
+    """The score that decides which weights are kept as best.safetensors."""
+    lower: bool = False
+    """Whether less of it is better."""
+    groups: list[dict] | None = None
+    """Parameter groups, see make_optimizer; default: all trainable ones of the trainer alike."""
+    prepare: Callable[[RunLog], None] | None = None
+    """Called before the first step of a new run, in process 0 only: gives the trainer the weights to start from."""
+    watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None
+    """(steps done, loss, terms) of every step in process 0 -> a warning to print, or None."""
+
+
+def fit(config: TrainConfig, task: Task, world: World) -> Path:
+    """Train, or resume the run of this name; returns the path of the weights to use.
+
+    On SIGTERM or SIGINT the step is finished, a checkpoint written, and Stopped raised. Raises InputError for a loss that is
+    not finite, a full disk, a run folder that cannot be written or does not fit.
+    """
+    try:
+        return _Run(config, task, world).fit()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
+                         "command again") from error
+
+
+def start_from(network: nn.Module, checkpoint: Path) -> None:
+    """Load the weights of a network of the same class and shape. Raises InputError for others."""
+    state = load_network(checkpoint, kind=type(network)).state_dict()
+    check_fit(checkpoint, network, state)
+    network.load_state_dict(state)
+
+
+class _Critic(nn.Module):
+    """The adversary's half of a step as a module of its own, whose gradients are averaged on their own."""
+
+    def __init__(self, trainer: Trainer):
+        super().__init__()
+        self.adversary = trainer.adversary
+        self._discriminate = trainer.discriminate
+
+    def forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._discriminate()
+
+
+class _Run:
+    def __init__(self, config: TrainConfig, task: Task, world: World):
+        self.config, self.run, self.task, self.world = config, config.run, task, world
+        self.share = world.share(self.run.batch)
+        trainer = self.trainer = task.trainer.to(world.device)
+        groups = task.groups or [{"params": [value for value in trainer.parameters() if value.requires_grad], "name": "network"}]
+        self.optimizer = make_optimizer(groups, config.optim)
+        self.ema = Ema(trainer.network, config.optim.ema)
+        objects = {"trainer": trainer, "optimizer": self.optimizer, "ema": self.ema}
+        self.modules: list[nn.Module] = [trainer]
+        self.optimizers = [self.optimizer]
+        if trainer.adversary is not None:
+            adversary = trainer.adversary.to(world.device)
+            self.adversary_optimizer = make_optimizer([{"params": list(adversary.parameters()), "name": "adversary",
+                                                        "scale": config.optim.adversary_lr / config.optim.lr}], config.optim)
+            objects |= {"adversary": adversary, "adversary_optimizer": self.adversary_optimizer}
+            self.modules.append(adversary)
+            self.optimizers.append(self.adversary_optimizer)
+        self.folder = Path(self.run.folder) / self.run.name
+        self.best = self.folder / "best.safetensors"
+        self.state = RunState(self.folder / "checkpoints", self.run.keep, **objects)
+
+    def fit(self) -> Path:
+        checkpoint = self.world.from_main(self.state.newest)
+        first = 0 if checkpoint is None else self.state.load(checkpoint)
+        self.log = RunLog(self.folder, self.config, first) if self.world.main else None
+        self._train_mode()
+        if checkpoint is None:
+            self._start()
+        precision = self.world.from_main(self._choose_precision)
+        self._distribute(precision)
+        if self.world.main:
+            processes = f" in {self.world.size} processes" if self.world.size > 1 else ""
+            print(f"{self.folder}: {len(self.task.dataset)} windows, {precision} on {self.world.device}{processes}, "
+                  f"from step {first}; {self.log.version}", flush=True)
+        with StopSignals() as stop:
+            try:
+                self._loop(first, precision, stop)
+            except Stopped:
+                if self.world.main:
+                    print(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes", flush=True)
+                raise
+        if self.log is not None:
+            self.log.close()
+        return self.best
+
+    def _start(self) -> None:
+        """The first checkpoint: whatever the script begins with, the same on every process."""
+        if self.task.prepare is not None:
+            self.world.from_main(lambda: self.task.prepare(self.log))
+        self.world.spread(*self.modules)
+        self.ema.restart(self.trainer.network)
+        self._save(0)
+
+    def _choose_precision(self) -> Precision:
+        sample = next(iter(batches(self.task.dataset, self.share, 0, 1, 0)))
+        return training_precision(self.config.precision, self.trainer, sample, self.world.device, self.config.layout)
+
+    def _distribute(self, precision: Precision) -> None:
+        """The modules that are called in a step: in their layout, compiled, their gradients averaged over the processes."""
+        for module in self.modules:
+            precision.place(module)
+        for optimizer in self.optimizers:
+            match_layout(optimizer)
+        for module in self.modules:
+            if self.config.ddp.sync_bn:
+                self.world.sync_norms(module)
+        if self.config.compile:
+            for part in _parts(self.trainer.network):
+                part.compile()
+        self.generator = self.world.wrap(self.trainer)
+        self.critic = self.world.wrap(_Critic(self.trainer)) if self.trainer.adversary is not None else None
+        self._train_mode()
+
+    def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
+        run, world, device = self.run, self.world, self.world.device
+        progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world)
+        if first and self._validates(first):  # unless the run stopped before that was done
+            self._validate(first, stop)
+        loader = batches(self.task.dataset, run.batch, first, run.steps, self.config.data.workers, world.rank, world.size)
+        for step, batch in progress.batches(loader, first):
+            # Chance depends on the step, so that it needs no memory.
+            torch.manual_seed(int(np.random.SeedSequence((run.seed, step, world.rank)).generate_state(1)[0]))
+            rate = learning_rate(step, run.steps, self.config.optim)
+            with precision.autocast(device):
+                loss, terms = self.generator(batch, step)
+            stopping = self._check(loss, terms, step, stop)
+            apply_step(loss, self.optimizer, rate, self.config.optim.clip)
+            if self.trainer.judged:
+                with precision.autocast(device):
+                    critic_loss, critic_terms = self.critic()
+                stopping = self._check(critic_loss, critic_terms, step, stop)
+                apply_step(critic_loss, self.adversary_optimizer, rate, self.config.optim.clip)
+                terms = terms | critic_terms
+            self.ema.update(self.trainer.network)
+            done = step + 1
+            progress.log(done, {**terms, "loss": loss}, self._rates(rate))
+            if world.main and self.task.watch is not None and (warning := self.task.watch(done, loss, terms)):
+                print(f"{done:7d}  WARNING: {warning}", flush=True)
+            if stopping or self._validates(done) or done % run.checkpoint_every == 0:
+                self._save(done)
+            if stopping:
+                raise stop.stopped()
+            if self._validates(done):
+                self._validate(done, stop)
+                progress.restart(done)
+
+    def _check(self, loss: Tensor, terms: dict[str, Tensor], step: int, stop: StopSignals) -> bool:
+        """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not finite."""
+        broken, stopping = self.world.any(not torch.isfinite(loss), stop.seen)
+        if broken:
+            raise not_finite(step, terms)
+        return stopping
+
+    def _validates(self, done: int) -> bool:
+        return done % self.run.validate_every == 0 or done == self.run.steps
+
+    def _validate(self, step: int, stop: StopSignals) -> None:
+        """Score the averaged weights and keep them if they are the best so far. The state was saved before."""
+        for module in self.modules:  # which validation may call
+            module.eval()
+        with stop.at_once():
+            self.world.from_main(lambda: self._score(step))
+        self._train_mode()
+
+    def _score(self, step: int) -> None:
+        if step in self.log.validated:
+            return
+        trained, key = self.trainer.network, self.task.best
+        network = type(trained)(config=trained.config).to(self.world.device)
+        network.load_state_dict(self.ema.average)
+        scores = self.task.validate(network.eval(), step, self.log)
+        self.log.scalars(step, scores, "val")
+        print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
+        if self.best.is_file():
+            found, kept = scores[key], float(read_metadata(self.best)[key])
+            if found > kept if self.task.lower else found < kept:
+                return
+        details = {name: f"{value:.5f}" for name, value in scores.items()}
+        details |= {"step": str(step), "training": to_yaml(self.config), "code": self.log.version}
+        try:
+            save_network(self.best, network, details)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{self.best} could not be written ({error}); free space and run the same command again") from error
+
+    def _save(self, step: int) -> None:
+        if self.world.main:
+            self.state.save(step, to_yaml(self.config))
+
+    def _rates(self, rate: float) -> dict[str, float]:
+        """Learning rates, that of the network and, under their names, those of groups that differ from it."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return {"lr": rate, **{f"lr_{group['name']}": rate * group["scale"] for group in groups if "scale" in group}}
+
+    def _train_mode(self) -> None:
+        for module in self.modules:
+            module.train()
+            for layer in module.modules():
+                if isinstance(layer, _BatchNorm) and self.run.freeze_bn:
+                    layer.eval()
+
+
+def _parts(network: nn.Module) -> list[nn.Module]:
+    """The largest pieces of a network that are called as such."""
+    lists = (nn.ModuleList, nn.ModuleDict)
+    return [part for child in network.children() for part in (_parts(child) if isinstance(child, lists) else [child])]

@@ -1,0 +1,161 @@
+"""Two processes train what one does; BatchNorm in eval, since its statistics over processes exist on CUDA only."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.config import load_config
+from engine.distributed import World, distributed
+from errors import InputError
+from losses.gather import alone, gather
+from train_base import TrainBaseConfig
+from train_base import train as train_base
+from train_syncnet import TrainSyncConfig
+from train_syncnet import train as train_syncnet
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = {"base": (TrainBaseConfig, train_base, "tiny.yaml",
+                  ["ear.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.adversary_width=2"]),
+         "sync": (TrainSyncConfig, train_syncnet, "syncnet_tiny.yaml", [])}
+
+RUN = """
+import os, sys
+import torch
+from test_distributed import run
+torch.set_num_threads(1)
+for kind, port in zip(("base", "sync"), sys.argv[3:]):
+    os.environ["MASTER_PORT"] = port
+    run(kind, *sys.argv[1:3])
+"""
+
+
+def run(kind: str, data: str, folder: str) -> None:
+    schema, train, file, overrides = KINDS[kind]
+    train(load_config(schema, ROOT / "configs" / file, [
+        f"data.path={data}", f"run.folder={folder}", f"run.name={kind}", "run.batch=4", "run.freeze_bn=true", "run.log_every=4",
+        "precision=float32", "layout=contiguous", *overrides]))
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def in_processes(script: str, *arguments: object, count: int = 2) -> list[str]:
+    """Run a script in `count` processes, with the environment that torchrun gives them; returns what each printed."""
+    shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
+                           "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    processes = [subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], cwd=ROOT, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                 for rank in range(count)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * count, "\n".join(error for _, error in outputs)
+    return [printed for printed, _ in outputs]
+
+
+@pytest.fixture(scope="module")
+def both(data_set, tmp_path_factory) -> tuple[Path, Path, list[str]]:
+    """Folders of the same two runs in one process and in two, and what the two printed."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    outputs = in_processes(RUN, data_set, two, free_port(), free_port())
+    for kind in KINDS:
+        run(kind, str(data_set), str(one))
+    return one, two, outputs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one(both, kind):
+    first, one, two = (torch.load(folder / kind / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
+                       for folder, step in ((both[0], 2), (both[0], 4), (both[1], 4)))
+    parts = ["trainer", "adversary"] if kind == "base" else ["trainer"]
+    for part in parts:
+        for name, value in one[part].items():
+            assert torch.allclose(value, two[part][name], atol=1e-4, rtol=0), (part, name)
+            if "running_mean" in name:
+                assert not value.any()  # frozen
+        assert any(not torch.equal(value, first[part][name]) for name, value in one[part].items())
+    moments = [[state["exp_avg"] for state in run["optimizer"]["state"].values()] for run in (one, two)]
+    for left, right in zip(*moments, strict=True):
+        # Averages of gradients, which do not hide a wrong factor behind Adam's own scale.
+        assert torch.allclose(left, right, atol=1e-3 * float(left.abs().max()) + 1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_first_process_prints_and_what_it_logs_is_the_mean(both, kind):
+    one, two, outputs = both
+    assert "in 2 processes" in outputs[0] and outputs[1] == ""
+    lines = [[json.loads(line) for line in (folder / kind / "metrics.jsonl").read_text().splitlines()] for folder in (one, two)]
+    losses = [[line["train/loss"] for line in run if "train/loss" in line] for run in lines]
+    assert len(losses[0]) == 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_gathered_rows_have_the_gradients_of_one_batch():
+    script = """
+import torch
+from engine.distributed import distributed
+from losses.gather import alone, gather
+with distributed("cpu") as world:
+    rows = torch.arange(6.0).view(2, 3)[world.rank:world.rank + 1].requires_grad_()
+    every = gather(rows)
+    assert every.tolist() == [[0, 1, 2], [3, 4, 5]], every
+    (every @ every.T)[0, 1].backward()  # the same loss on both: averaged over the processes it counts once
+    assert (rows.grad / world.size).tolist() == [[3, 4, 5] if world.rank == 0 else [0, 1, 2]]
+    with alone():
+        assert gather(rows) is rows
+    assert world.any(world.rank == 1, False) == [True, False]
+    assert world.mean({"a": float(world.rank), "b": 2.0}) == {"a": 0.5, "b": 2.0}
+    assert world.from_main(lambda: world.rank) == 0
+"""
+    in_processes(script)
+
+
+def test_one_process_needs_no_group():
+    with distributed("cpu") as world:
+        assert (world.rank, world.size, world.main) == (0, 1, True)
+        rows = torch.ones(2, 3)
+        assert gather(rows) is rows
+        with alone():
+            assert world.from_main(lambda: 7) == 7
+
+
+def test_a_batch_that_does_not_divide_is_told():
+    world = World.__new__(World)
+    world.size = 3
+    with pytest.raises(InputError, match="run.batch is 32 for 3 processes, expected a multiple"):
+        world.share(32)
+
+
+@pytest.mark.parametrize(("training", "told", "code", "requeued"), [
+    ("trap 'exit 143' TERM; touch started; while :; do sleep 0.05; done", True, 0, ["requeue 7"]),
+    ("trap : TERM; touch started; sleep 0.5; sleep 0.5", True, 0, []),  # had just finished
+    ("touch started; exit 2", False, 2, []),
+], ids=["interrupted", "finished", "failed"])
+def test_slurm_script_requeues_what_was_interrupted(tmp_path, training, told, code, requeued):
+    """With stand-ins for Slurm's commands: srun runs the given shell line instead of the training."""
+    commands = {"srun": f'echo "$@" >> called\n{training}',
+                "scontrol": '[ "$1" = show ] && echo node1 node2 || echo "$@" >> requeued'}
+    for name, text in commands.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_NNODES": "2",
+                   "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "PYTHON": "python"}
+    job = subprocess.Popen(["bash", ROOT / "scripts" / "train.slurm", "train_base.py", "--config", "x.yaml"], env=environment)
+    until = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    if told:
+        job.terminate()
+    assert job.wait(60) == code
+    asked = tmp_path / "requeued"
+    assert (asked.read_text().splitlines() if asked.exists() else []) == requeued
+    assert "--nnodes 2 --nproc-per-node 4" in (tmp_path / "called").read_text()
+    assert (tmp_path / "called").read_text().endswith("train_base.py --config x.yaml\n")
