@@ -126,13 +126,13 @@ class BaseTrainer(Trainer):
             "face": lambda: l1(output, target),
             "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"].flatten(0, 1)),
             "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
-            "sync": lambda: self._sync(batch["sync_audio"], output.unflatten(0, (count, frames))),
+            "sync": lambda: self._sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
             "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
         }, weights)
 
-    def _sync(self, sounds: Tensor, windows: Tensor) -> Tensor:
+    def _sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
         with torch.autocast(windows.device.type, enabled=False):
-            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)))
+            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)), counted)
 
 
 def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog) -> None:

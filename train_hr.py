@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from datasets.augment import AugmentConfig
+from datasets.augment import HRAugmentConfig
 from datasets.clips import FPS, locate
 from datasets.hr import HRDataConfig, HRDataset
 from engine.config import add_config_arguments, load_config
@@ -72,7 +72,7 @@ class TrainHRConfig(TrainConfig):
 
     model: HRConfig = field(default_factory=HRConfig)
     data: HRDataConfig = field(default_factory=HRDataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: HRAugmentConfig = field(default_factory=HRAugmentConfig)
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -120,7 +120,7 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         trainer, size = HRTrainer(config), 128 * config.model.scale
-        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed)
+        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed, config.model.sketch)
         validator = HRValidator(config, size, world.device) if world.main else None
 
         def prepare(log: RunLog) -> None:
@@ -139,7 +139,7 @@ class HRValidator:
     """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its reference."""
 
     def __init__(self, config: TrainHRConfig, size: int, device: torch.device):
-        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed)
+        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed, config.model.sketch)
         self.device = device
         self.shown = self._batch(np.linspace(0, len(self.dataset) - 1, config.validation.frames).astype(int))
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
@@ -152,11 +152,11 @@ class HRValidator:
 
     @torch.no_grad()
     def scores(self, network: HRDecoder, trainer: HRTrainer, step: int) -> dict[str, float]:
-        """The trainer's terms and loss with this network in the place of its own."""
+        """The trainer's terms with this network in the place of its own; the loss leaves out the adversary, which changes."""
         trained, trainer.network = trainer.network, network
-        loss, terms = trainer(self.shown, step)
+        terms = {name: value.item() for name, value in trainer(self.shown, step)[1].items()}
         trainer.network = trained
-        return {**{name: value.item() for name, value in terms.items()}, "loss": loss.item()}
+        return terms | {"loss": sum(trainer.weights[name] * value for name, value in terms.items() if name != "adversarial")}
 
     def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
         """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` frames spread over the batch."""

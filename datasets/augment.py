@@ -27,7 +27,7 @@ class FaceAugmentConfig:
     """Largest relative change of the crop's scale about its centre; resampling makes the target a little softer."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "reference_blur", "reference_jpeg", "silence", "sound"):
+        for name in ("flip", "reference_blur", "reference_jpeg", "base_blur", "silence", "sound"):
             if not 0 <= getattr(self, name, 0) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}, expected a probability, 0 to 1")
         for name, most in (("colour", 1), ("shift", SIZE // 4), ("zoom", 0.5)):
@@ -43,14 +43,18 @@ class HRAugmentConfig(FaceAugmentConfig):
     """Probability of blurred references."""
     reference_jpeg: float = 0.0
     """Probability of references that were JPEGs of poor quality."""
+    base_blur: float = 0.5
+    """Probability of a blurred stage-1 face: those of people it was not trained on are softer than the data set's."""
 
 
 @dataclass
-class AugmentConfig(HRAugmentConfig):
+class AugmentConfig(FaceAugmentConfig):
     """`augment` section of the base config."""
 
     reference_blur: float = 0.1
+    """Probability of blurred references."""
     reference_jpeg: float = 0.1
+    """Probability of references that were JPEGs of poor quality."""
     silence: float = 0.03
     """Probability of a muted sample whose target is the clip's most closed mouth, so that lips rest in silence."""
     sound: float = 0.0
@@ -114,11 +118,16 @@ def draw_change(config: FaceAugmentConfig, rng: np.random.Generator) -> FaceChan
     return FaceChange(mirrored, colours, (across, down), zoom)
 
 
-def degrade_references(faces: np.ndarray, config: HRAugmentConfig, rng: np.random.Generator) -> np.ndarray:
+def blurred(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Faces (n, S, S, 3) after one Gaussian blur, drawn from _BLUR_PX."""
+    sigma = rng.uniform(*_BLUR_PX) * faces.shape[1] / SIZE
+    return np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in np.ascontiguousarray(faces)])
+
+
+def degrade_references(faces: np.ndarray, config: AugmentConfig | HRAugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """References (R, S, S, 3) uint8 RGB, perhaps blurred, perhaps compressed: the source of a reference is often poor."""
     if rng.random() < config.reference_blur:
-        sigma = rng.uniform(*_BLUR_PX) * faces.shape[1] / SIZE
-        faces = np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in np.ascontiguousarray(faces)])
+        faces = blurred(faces, rng)
     if rng.random() < config.reference_jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*_JPEG_QUALITY))]
         data = [cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR), quality)[1] for face in faces]

@@ -21,7 +21,9 @@ class FrameStore:
         self.clips = clips
         counts = [clip.info.frames for clip in clips]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's: each of them keeps its own
+        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * ram / processes
         self._memory = self._load() if cache == "memory" or (cache == "auto" and fits) else None
 
     def get(self, clip: int, indices: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import HRAugmentConfig, degrade_references, draw_change
+from datasets.augment import HRAugmentConfig, blurred, degrade_references, draw_change
 from datasets.base import choose_references, lip_boxes
 from datasets.clips import load_clips, locate
 from errors import InputError
@@ -21,8 +21,6 @@ class HRDataConfig:
     path: str = "data"
     min_face_px: float = 150.0
     reference: Literal["random", "far", "closed"] = "far"
-    sketch: SketchPoints = 478
-    """Landmarks the sketch is drawn from; 0 leaves it black (ablation)."""
     workers: int = 1
 
 
@@ -32,8 +30,9 @@ class HRDataset(Dataset):
     base (3, 128, 128), sketch (1, 128, 128), face and reference (3, S, S), lip_box (4,) float32 px of the 128 crop.
     """
 
-    def __init__(self, data: HRDataConfig, augment: HRAugmentConfig, split: str, size: int, seed: int):
-        self.config, self.augment, self.size, self.seed = data, augment, size, seed
+    def __init__(self, data: HRDataConfig, augment: HRAugmentConfig, split: str, size: int, seed: int,
+                 sketch: SketchPoints = 478):
+        self.config, self.augment, self.size, self.seed, self.sketch = data, augment, size, seed, sketch
         self.clips = load_clips(data.path, split, data.min_face_px)
         small = min(clip.info.size for clip in self.clips)
         for clip in self.clips:
@@ -64,7 +63,8 @@ class HRDataset(Dataset):
             change = draw_change(self.augment, rng)
             faces, base, boxes, landmarks = change.faces(faces), change.faces(base), change.boxes(boxes), change.points(landmarks)
             faces = np.concatenate([faces[:1], degrade_references(faces[1:], self.augment, rng)])
-        sketch = torch.from_numpy(draw_sketch(landmarks, points=self.config.sketch))[None]
+            base = blurred(base, rng) if rng.random() < self.augment.base_blur else base
+        sketch = torch.from_numpy(draw_sketch(landmarks, points=self.sketch))[None]
         return {"base": _chw(base[0]), "sketch": sketch, "face": _chw(faces[0]), "reference": _chw(faces[1]),
                 "lip_box": torch.from_numpy(boxes[0])}
 

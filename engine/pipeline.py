@@ -216,7 +216,7 @@ class LipSync:
     def _base(self, windows: torch.Tensor, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
         references = to_network(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
         with self.base_precision.autocast(self.device):
-            output = self.base(windows.to(self.device), face_input(to_network(faces, self.base), references))
+            output = self.base.follow(windows.to(self.device), face_input(to_network(faces, self.base), references))
         return from_network(output, self.base)
 
     def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
@@ -227,7 +227,7 @@ class LipSync:
         faces = [item.base for item in items]
         if self.hr is not None:
             with self.report.time("hr"), torch.inference_mode():
-                sketches = np.stack([draw_sketch(item.landmarks) for item in items])
+                sketches = np.stack([draw_sketch(item.landmarks, points=self.hr.config.sketch) for item in items])
                 faces = self._hr(np.stack(faces), sketches, np.stack([item.face for item in items]), reference)
         with self.report.time("paste"):
             for item, painted in zip(items, faces, strict=True):

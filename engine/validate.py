@@ -65,7 +65,7 @@ def generate(network: nn.Module, audio: np.ndarray, faces: np.ndarray, reference
         batch = to_network(faces[start:start + BATCH], network)
         sound = torch.from_numpy(np.asarray(audio[start:start + BATCH], np.float32)).to(device)
         shown = pictures[None].expand(len(batch), *pictures.shape)
-        outputs.append(from_network(network(sound, face_input(batch, shown)), network))
+        outputs.append(from_network(network.follow(sound, face_input(batch, shown)), network))
     return np.concatenate(outputs)
 
 

@@ -1,7 +1,12 @@
-"""Adversarial losses on logits (N, 1): the sigmoid is inside. Means over the batch; chance is ln 2 a term."""
+"""Adversarial losses on logits (N, 1): the sigmoid is inside. Means over the batch; chance is ln 2 a term.
+
+Relativistic ones compare with the mean of the whole batch, over all processes.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from losses.gather import gather
 
 
 def generator_loss(fake: Tensor) -> Tensor:
@@ -16,9 +21,9 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Generated pictures should look more real than the mean real one, and the reverse (arXiv 1807.00734, section 4.2)."""
-    return F.softplus(real - fake.mean()).mean() + F.softplus(real.mean() - fake).mean()
+    return F.softplus(real - gather(fake).mean()).mean() + F.softplus(gather(real).mean() - fake).mean()
 
 
 def relativistic_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Real pictures should look more real than the mean generated one, and the reverse."""
-    return F.softplus(fake.mean() - real).mean() + F.softplus(fake - real.mean()).mean()
+    return F.softplus(gather(fake).mean() - real).mean() + F.softplus(fake - gather(real).mean()).mean()

@@ -47,12 +47,13 @@ def cosine_bce(in_sync: Tensor, shifted: Tensor) -> Tensor:
     return -right.clamp_min(_EPSILON).log().mean()
 
 
-def sync_loss(sounds: Tensor, faces: Tensor) -> Tensor:
+def sync_loss(sounds: Tensor, faces: Tensor, counted: Tensor) -> Tensor:
     """Mean of 1 - cosine of a frozen expert's unit vectors (N, embedding) of sounds and of generated faces; in 0..1.
 
+    counted (N,): 1 or 0, whether a row takes part.
     Its gradient is bounded, unlike that of the published -log(cosine) (arXiv 2008.10010), which has the same minimum.
     """
-    return (1 - (sounds * faces).sum(1)).mean()
+    return ((1 - (sounds * faces).sum(1)) * counted).sum() / counted.sum().clamp_min(1)
 
 
 def lower_windows(faces: Tensor, channel_order: str) -> Tensor:

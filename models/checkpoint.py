@@ -1,6 +1,7 @@
 """The one door for weights: our safetensors files, and published checkpoints."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -84,9 +85,11 @@ def load_network(path: str | Path, device: str | torch.device = "cpu", kind: typ
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
     `network.channel_order` says what order of colours its pictures have: published weights want bgr. Raises
-    InputError for a missing or broken file, an unknown network, one that is not a `kind`, or keys and shapes that do not fit.
+    InputError for a missing or broken file, an unknown network, one that is not a `kind`, keys and shapes that do not fit, or a
+    digest other than the one that a SHA256SUMS beside the file gives for it.
     """
     path = Path(path)
+    _check_digest(path)
     state, metadata = read_state(path)
     if "network" in metadata:
         network = _from_metadata(path, metadata)
@@ -171,6 +174,16 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
         raise InputError(f"{path}: its config does not fit {kind}: {error}; was it made by another version?") from error
     network.channel_order = metadata.get("channel_order", "rgb")
     return network
+
+
+def _check_digest(path: Path) -> None:
+    sums = path.parent / "SHA256SUMS"
+    if not (sums.is_file() and path.is_file()):
+        return
+    listed = dict(reversed(line.split()) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
+    if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
+        raise InputError(f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
+                         "replaced it on purpose")
 
 
 def check_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:

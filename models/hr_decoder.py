@@ -37,6 +37,8 @@ class HRConfig:
     """Largest side it convolves at (published: the output's); the rest is a pixel shuffle."""
     reference: bool | None = None
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
+    sketch: Literal[478, 68, 0] = 478
+    """Landmarks its sketches are drawn from, in training and inference alike; 0 leaves them black (ablation)."""
     residual: bool | None = None
     """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew; with `reference`, to a blend of it and
     the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted too, but are nothing

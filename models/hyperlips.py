@@ -154,6 +154,13 @@ class HyperLipsBase(nn.Module):
         output = self.paint(self.encode_audio(audio.flatten(0, 1)), face.transpose(1, 2).flatten(0, 1), frames)
         return output.unflatten(0, (-1, frames)).transpose(1, 2)
 
+    def follow(self, audio: Tensor, face: Tensor) -> Tensor:
+        """As `forward` without sequences, for consecutive frames of one clip: a recurrent decoder remembers from one to the next.
+
+        It starts each call without a memory.
+        """
+        return self.paint(self.encode_audio(audio), face, len(face))
+
     def encode_audio(self, audio: Tensor) -> list[Tensor]:
         """Audio windows (N, ...) -> four hyper vectors (N, hyper_width)."""
         return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio))]

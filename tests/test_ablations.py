@@ -87,7 +87,7 @@ def test_stage_two_ablations_train(name, large, tmp_path):
     config = load_config(TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"])
     assert load_network(train_hr(config)).config == config.model
     expected = {"hr_reference": config.model.reference, "hr_no_reference": not config.model.reference,
-                "hr_no_sketch": config.data.sketch == 0, "hr_sketch_68": config.data.sketch == 68,
+                "hr_no_sketch": config.model.sketch == 0, "hr_sketch_68": config.model.sketch == 68,
                 **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 2, 4)}}
     assert expected[name]
 

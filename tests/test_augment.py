@@ -139,7 +139,7 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     small = clip.faces([0, 1])
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
-    items = [HRDataset(HRDataConfig(str(copy), min_face_px=0, sketch=points), HRAugmentConfig(**STILL), "train", 128, 0)[0]
+    items = [HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL), "train", 128, 0, points)[0]
              for points in (478, 68, 0)]
     assert all(item["face"].shape == (3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)

@@ -1,5 +1,6 @@
 """Weights in and out: round trips, wrong and broken files."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -52,6 +53,24 @@ def set_running_statistics(network: torch.nn.Module) -> None:
     for name, value in network.named_buffers():
         if "running_var" in name:
             value.uniform_(1e4, 1e6)
+
+
+def test_a_file_that_differs_from_its_listed_digest_is_refused(tmp_path):
+    path = tmp_path / "hr.safetensors"
+    save_network(path, HRDecoder(config=HRConfig(width=8)))
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  hr.safetensors\n")
+    load_network(path)
+    save_network(path, HRDecoder(config=HRConfig(width=8)))
+    with pytest.raises(InputError, match="is not the file that"):
+        load_network(path)
+
+
+def test_shipped_files_are_the_listed_ones():
+    folder = ROOT / "checkpoints"
+    listed = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    shipped = {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".task")}
+    assert set(listed) == shipped
+    assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for name, digest in listed.items())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

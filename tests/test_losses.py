@@ -50,9 +50,11 @@ def test_a_term_sets_in_and_grows():
 def test_sync_loss_is_bounded_and_so_is_its_gradient():
     sounds = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     faces = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
-    loss = sync_loss(sounds, faces)
+    loss = sync_loss(sounds, faces, torch.ones(2))
     loss.backward()
     assert loss.item() == 0.5 and faces.grad.abs().max() == 0.5  # at a cosine of 0 too
+    assert sync_loss(sounds, faces, torch.tensor([0.0, 1.0])).item() == 1
+    assert sync_loss(sounds, faces, torch.zeros(2)).item() == 0
 
 
 @pytest.mark.parametrize(("order", "channel"), [("rgb", 0), ("bgr", 2)])
@@ -97,7 +99,7 @@ def test_vgg_distance_reads_torchvisions_layout(tmp_path):
 def base_batch(count: int = 2) -> dict[str, torch.Tensor]:
     return {"faces": torch.randint(0, 256, (count, 5, 3, 128, 128), dtype=torch.uint8),
             "references": torch.randint(0, 256, (count, 1, 3, 128, 128), dtype=torch.uint8),
-            "audio": torch.randn(count, 5, 18, 384), "sync_audio": torch.randn(count, 18, 384),
+            "audio": torch.randn(count, 5, 18, 384), "sync_audio": torch.randn(count, 18, 384), "voiced": torch.ones(count),
             "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(count, 5, 4), "ear_points": torch.randn(count, 5, 20, 2)}
 
 
