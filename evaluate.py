@@ -15,7 +15,6 @@ import argparse
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from metrics.table import Summary, markdown, markdown_clips, summarise, write_cs
 from preprocess.sources import Persons, Source, find_sources, offset_of, read_offsets
 
 ROOT = Path(__file__).resolve().parent
+SYNC_WEIGHTS = ROOT / "checkpoints" / "sync_light.safetensors"
 _CUT_CRF = 4
 """Of the file that a rectangle is cut into to be lip-synced: next to nothing is lost."""
 
@@ -74,7 +74,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     what("--offsets", metavar="FILE", type=Path, help="known sound offsets: tab-separated file, offset_ms [, set]")
     what("--keep", metavar="DIR", type=Path, help="keep generated videos here")
     weights = parser.add_argument_group("weights of further scorers").add_argument
-    weights("--sync-weights", metavar="FILE", type=Path, help="our sync expert")
+    weights("--sync-weights", metavar="FILE", type=Path, default=SYNC_WEIGHTS, help="our sync expert (default: the shipped one)")
     weights("--syncnet-weights", metavar="FILE", type=Path, help="SyncNet v2 in its published layout: LSE-C, LSE-D")
     weights("--lpips-weights", metavar="FILE", type=Path, help="state dict of lpips.LPIPS(net='alex')")
     weights("--identity-weights", metavar="FILE", type=Path,
@@ -133,9 +133,8 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], l
         path = job.real.path
         folder = root if root is not None and root.is_dir() else path.parent
         source = Source(path, path.relative_to(folder).as_posix(), folder.resolve())
-        known = offset_of(source, dict.fromkeys(offsets, Fraction(1))) == 1
-        offset = float(offset_of(source, offsets)) if known else None
-        finished.append(replace(job, person=persons(source), offset_s=offset))
+        offset = offset_of(source, offsets)
+        finished.append(replace(job, person=persons(source), offset_s=None if offset is None else float(offset)))
     return finished, missing
 
 

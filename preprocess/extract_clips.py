@@ -258,7 +258,7 @@ def main() -> None:
             continue
         person = persons(source)
         split = splits(source, person)
-        options = replace(common, split=split or "", person=person, offset=offset_of(source, offsets))
+        options = replace(common, split=split or "", person=person, offset=offset_of(source, offsets) or Fraction(0))
         jobs.append(partial(extract_source if split else reject_unlisted, source, options))
     _run(jobs, args.workers)
     report(args.output)
@@ -292,7 +292,7 @@ def report(data: Path) -> None:
               f"{sum(info.seconds for info in chosen) / 60:8.1f} min")
     late = [info.offset_ms for info in infos if info.offset_ms]
     if late:
-        print(f"{len(late)} clips' sound moved, by {np.mean(np.abs(late)):.0f} ms on average and {max(map(abs, late)):.0f} at most")
+        print(f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, {max(map(abs, late)):.0f} at most")
     rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
     print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
     for source, reason in rejected[:20]:

@@ -153,10 +153,10 @@ def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
         raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
 
 
-def offset_of(source: Source, offsets: dict[tuple[str, str], Fraction]) -> Fraction:
-    """The known offset of a source in seconds, 0 where none is known."""
+def offset_of(source: Source, offsets: dict[tuple[str, str], Fraction]) -> Fraction | None:
+    """The known offset of a source in seconds, None where none is known."""
     folder = source.path.resolve().parent.as_posix()
     for (group, name), offset in offsets.items():
         if name == source.path.name and (not group or folder == group or folder.endswith("/" + group)):
             return offset
-    return Fraction(0)
+    return None
