@@ -22,6 +22,7 @@ from face.sketch import draw_sketch
 from media.audio import SAMPLE_RATE
 
 STILL = {"flip": 0.0, "colour": 0.0, "shift": 0, "reference_blur": 0.0, "reference_jpeg": 0.0}
+STILL_HR = STILL | {"base_blur": 0.0}
 MOVES = [FaceChange(shift=(3, -2)), FaceChange(mirrored=True, shift=(-5, 4)), FaceChange(zoom=1.05, shift=(2, 1)),
          FaceChange(mirrored=True, zoom=0.94)]
 
@@ -88,7 +89,7 @@ def test_only_references_are_degraded(data_set, change):
     error = (still["references"].float() - changed["references"].float()).abs()
     assert 0 < error.mean() < 6
     wide = np.ones((1, 64, 64, 3), np.uint8) * np.uint8([200, 40, 10])  # channels keep their order
-    config = HRAugmentConfig(**{**STILL, change: 1.0})
+    config = HRAugmentConfig(**{**STILL_HR, change: 1.0})
     assert np.abs(degrade_references(wide, config, np.random.default_rng(0)).astype(int) - wide).max() <= 6
 
 
@@ -118,7 +119,7 @@ def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, 
 
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
     def make(**augment: float) -> dict[str, torch.Tensor]:
-        return HRDataset(HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL, **augment}), "train", 128, 0)[4]
+        return HRDataset(HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL_HR, **augment}), "train", 128, 0)[4]
 
     plain, mirrored, moved = make(), make(flip=1.0), make(shift=5)
     for name in ("base", "face", "reference", "sketch"):
@@ -130,6 +131,9 @@ def test_stage_two_moves_faces_sketch_and_box_together(painted):
         assert torch.equal(moved[name], plain[name].roll((down, across), (-2, -1))) is False
         inner = (..., slice(10, 118), slice(10, 118))
         assert torch.equal(moved[name][inner], plain[name].roll((down, across), (-2, -1))[inner])
+    soft = make(base_blur=1.0)
+    assert all(torch.equal(soft[name], plain[name]) == (name != "base") for name in plain)
+    assert soft["base"].float().diff(dim=-1).abs().mean() < plain["base"].float().diff(dim=-1).abs().mean()
     assert torch.allclose(moved["sketch"][inner].float(), plain["sketch"].roll((down, across), (-2, -1))[inner].float(), atol=3)
 
 
@@ -139,7 +143,7 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     small = clip.faces([0, 1])
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
-    items = [HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL), "train", 128, 0, points)[0]
+    items = [HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
              for points in (478, 68, 0)]
     assert all(item["face"].shape == (3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)

@@ -366,3 +366,13 @@ def test_whisper_pieces_do_not_depend_on_where_the_sound_begins(whisper):
     wave = weights.waveform(5.0)
     shifted = whisper.features(np.pad(wave, (4 * SAMPLE_RATE, 0)))
     np.testing.assert_allclose(shifted[230:430], whisper.features(wave)[30:230], atol=0.05)
+
+
+def test_a_recurrent_decoder_remembers_when_it_follows_a_clip():
+    network = HyperLipsBase(BaseConfig(**SMALL, gru="recurrent")).eval()
+    audio, face = torch.randn(3, 18, 384), torch.rand(3, 6, 128, 128)
+    with torch.no_grad():
+        followed, apart = network.follow(audio, face), network(audio, face)
+        sequence = network(audio[None], face.transpose(0, 1)[None])[0].transpose(0, 1)
+    assert torch.allclose(followed, sequence, atol=1e-6) and torch.allclose(followed[0], apart[0], atol=1e-6)
+    assert (followed[2] - apart[2]).abs().max() > 1e-6
