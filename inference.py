@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", metavar="OUT.mp4", help="default results/demo.mp4 for the demo")
     parser.add_argument("--base", metavar="CKPT", help="stage-1 weights (default: the shipped ones)")
     stage2 = parser.add_mutually_exclusive_group()
-    stage2.add_argument("--hr", metavar="CKPT", help="stage-2 weights, e.g. checkpoints/hr_light_256.safetensors (default: none)")
+    stage2.add_argument("--hr", metavar="CKPT", help="stage-2 weights (default: the shipped ones)")
     stage2.add_argument("--base-only", action="store_true", help="paste the 128 px face of stage 1")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")

@@ -67,9 +67,8 @@ class InferenceConfig:
     """Everything about inference that is not a file name."""
 
     base: str = str(CHECKPOINTS / "base_light.safetensors")
-    hr: str | None = None
-    """Stage-2 weights. None pastes the 128 px face of stage 1: the first shipped stage 2 is sharper but keeps the reference's
-    closed mouth (BENCHMARKS.md), so it has to be asked for."""
+    hr: str | None = str(CHECKPOINTS / "hr_light_256.safetensors")
+    """Stage-2 weights; None pastes the 128 px face of stage 1."""
     face: FaceConfig = field(default_factory=FaceConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     batch: int = 8
