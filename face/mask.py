@@ -15,14 +15,18 @@ FEATHER_PX = 2.0
 """Sigma of the soft edge, px of the 128 crop; it lies inside the outline."""
 CHIN_GROWTH = 0.12
 """How far the outline is pushed at the chin, of the distance from the mouth: the source's chin must not look out."""
-TOP_ROW = 28
-"""Of the 128 crop: no mask reaches higher, however the head tilts; the nose bridge is at row 54."""
+TOP_ROW, TOP_FEATHER_PX = 62, 12
+"""Of the 128 crop: the mask rises from TOP_ROW on. The networks see the source down to row 64, so the edge between what they saw and
+what they painted lies where next to nothing of it is pasted."""
+SIDE_PX = 32, 50
+"""Distance across from the lips' middle up to which all is pasted, and from which nothing is: the source's own cheeks fit its pose,
+painted ones come from the reference's."""
 _EDGE_PX = 4
 _SHIFT = 6
 
 
 def paste_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
-    """Lower face below the nose bridge, from landmarks (478, 2) of the GENERATED face in px of the 128 crop.
+    """Lips, chin and the cheeks beside them, from landmarks (478, 2) of the GENERATED face in px of the 128 crop.
 
     Returns (size, size) float32 in 0..1 with a soft edge, exactly 0 on the outermost rows and columns.
     """
@@ -33,7 +37,9 @@ def paste_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
     cv2.fillPoly(mask, [fixed], 255, cv2.LINE_AA, _SHIFT)
     soft = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), FEATHER_PX)
     # Values above a half lie inside the outline: the edge runs inwards only.
-    soft = np.clip(2 * soft - 1, 0, 1) * _inner()
+    near, far = SIDE_PX
+    aside = np.abs(np.arange(SIZE) - points[[13, 14], 0].mean())
+    soft = np.clip(2 * soft - 1, 0, 1) * _inner() * ((far - aside) / (far - near)).clip(0, 1).astype(np.float32)
     return soft if size == SIZE else cv2.resize(soft, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
@@ -50,6 +56,6 @@ def _grown_chin(points: np.ndarray) -> np.ndarray:
 def _inner() -> np.ndarray:
     """(128, 128) 0 on the border and down to TOP_ROW, rising to 1 within a few pixels."""
     place = np.arange(SIZE)
-    columns = np.minimum(place, place[::-1])
-    rows = np.minimum(place - TOP_ROW, place[::-1])
-    return (np.minimum(rows[:, None], columns[None]) / _EDGE_PX).clip(0, 1).astype(np.float32)
+    columns = np.minimum(place, place[::-1]) / _EDGE_PX
+    rows = np.minimum((place - TOP_ROW) / TOP_FEATHER_PX, place[::-1] / _EDGE_PX)
+    return np.minimum(rows[:, None], columns[None]).clip(0, 1).astype(np.float32)
