@@ -60,6 +60,13 @@ class AudioConfig:
 
     window: Literal["centred", "published"] = "centred"
     """`published`: the mel window convention of published training."""
+    articulation: float = 1.4
+    """How far the lips move: what the sound says beyond silence is taken this many times. Networks trained on a mean error move
+    too little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time all the same)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.articulation <= 3:
+            raise InputError(f"articulation is {self.articulation}, expected 0 to 3; 1 leaves the lips as the network moves them")
 
 
 @dataclass
@@ -133,6 +140,8 @@ class LipSync:
         self.hr = None if self.config.hr is None else load_network(self.config.hr, self.device, HRDecoder)
         self.size = 128 * (1 if self.hr is None else self.hr.config.scale)
         self.landmarks = LandmarkNet()
+        silence = sound_features(np.zeros(2 * SAMPLE_RATE, np.float32), self.base.config.audio)
+        self.silence = torch.from_numpy(audio_window_at(silence, Fraction(1), self.base.config.audio)[None].astype(np.float32))
         self.report = Report()
 
     def frames(self, face: str | Path, audio: str | Path) -> Iterator[tuple[Frame, Fraction]]:
@@ -215,7 +224,9 @@ class LipSync:
     def _base(self, windows: torch.Tensor, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
         references = to_network(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
         with self.base_precision.autocast(self.device):
-            output = self.base.follow(windows.to(self.device), face_input(to_network(faces, self.base), references))
+            encoded = self.base.encode_audio(torch.cat([windows, self.silence]).to(self.device))
+            vectors = [torch.lerp(level[-1:], level[:-1], self.config.audio.articulation) for level in encoded]
+            output = self.base.paint(vectors, face_input(to_network(faces, self.base), references), len(faces))
         return from_network(output, self.base)
 
     def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:

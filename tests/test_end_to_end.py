@@ -13,7 +13,8 @@ import torch
 from parity.weights import state_dict
 
 from engine.pictures import from_network
-from engine.pipeline import InferenceConfig, LipSync, lip_sync
+from engine.pipeline import AudioConfig, InferenceConfig, LipSync, lip_sync
+from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
 from models.checkpoint import save_network
@@ -75,6 +76,19 @@ def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, mo
         list(engine.frames(talking_clip, audio))
         spread[name] = lip_gap(LandmarkNet().landmarks(np.stack(crops))[0]).std()
     assert spread["speech"] > 2 * spread["silence"]
+
+
+def test_articulation_scales_the_motion(talking_clip):
+    """At 0 nothing is said; between 1 and 2 the mouth's pixels move farther from that."""
+    moved = []
+    for articulation in (0.0, 1.0, 2.0):
+        config = InferenceConfig(hr=None, audio=AudioConfig(articulation=articulation))
+        frames = [frame.rgb()[150:230, 130:230].astype(int) for frame, _ in LipSync(config).frames(talking_clip, talking_clip)]
+        moved.append(np.stack(frames))
+    one, two = (np.abs(frames - moved[0]).mean() for frames in moved[1:])
+    assert 1.2 * one < two < 2.5 * one
+    with pytest.raises(InputError, match="articulation is -1"):
+        AudioConfig(articulation=-1)
 
 
 def test_shorter_video_goes_back_and_forth(tmp_path, talking_clip):
