@@ -165,7 +165,7 @@ class _Run:
                 self.world.sync_norms(module)
         if self.config.compile:
             for part in _parts(self.trainer.network):
-                part.compile()
+                part.compile(dynamic=False)  # batches are all of one size; with symbolic ones HyperConv does not compile
         self.generator = self.world.wrap(self.trainer)
         self.critic = self.world.wrap(_Critic(self.trainer)) if self.trainer.adversary is not None else None
         self._train_mode()
