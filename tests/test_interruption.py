@@ -128,9 +128,9 @@ def test_compiled_parts_and_frozen_norms_train_the_same_weights(data_set, tmp_pa
     """Traced by torch.compile, run by its eager backend: compiling for real takes minutes."""
     compiled = []
 
-    def traced(self):
+    def traced(self, dynamic):
         compiled.append(type(self).__name__)
-        self._compiled_call_impl = torch.compile(self._call_impl, backend="eager")
+        self._compiled_call_impl = torch.compile(self._call_impl, backend="eager", dynamic=dynamic)
 
     plain, other = (["ear.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"] for name in ("plain", "compiled"))
     train(tiny(data_set, tmp_path, *plain))
