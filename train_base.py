@@ -28,7 +28,7 @@ from losses.adversarial import generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
 from losses.sync import lower_windows, sync_loss
-from losses.terms import ramp, weighted
+from losses.terms import scheduled, weighted
 from models.checkpoint import load_network
 from models.discriminators import BaseDiscriminator, DiscriminatorConfig
 from models.ear import EarHead, ear_loss
@@ -117,10 +117,6 @@ class BaseTrainer(Trainer):
         face = face_input(target, batch["references"].repeat_interleave(frames, 0))
         output = self.network.paint(vectors, face, frames).float()
         target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
-        weights = self.weights | {
-            name: self.weights[name] * ramp(step, self.weights[f"{name}_from"], self.weights[f"{name}_ramp"])
-            for name in ("sync", "adversarial")
-        }
         return weighted({
             "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
             "face": lambda: l1(output, target),
@@ -128,7 +124,7 @@ class BaseTrainer(Trainer):
             "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
             "sync": lambda: self._sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
             "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
-        }, weights)
+        }, scheduled(self.weights, step, "sync", "adversarial"))
 
     def _sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
         with torch.autocast(windows.device.type, enabled=False):

@@ -28,7 +28,7 @@ from errors import run_cli
 from losses.adversarial import relativistic_generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
-from losses.terms import ramp, weighted
+from losses.terms import scheduled, weighted
 from media.audio import SAMPLE_RATE, read_audio
 from models.discriminators import DiscriminatorConfig, HRDiscriminator
 from models.hr_decoder import HRConfig, HRDecoder
@@ -96,7 +96,6 @@ class HRTrainer(Trainer):
         target = batch["face"].float() / 255
         lips = [lip_crops(images, batch["lip_box"]) for images in (output, target)]
         judged = lips if self.weights["adversary_sees"] == "lips" else (output, target)
-        grown = ramp(step, self.weights["adversarial_from"], self.weights["adversarial_ramp"])
         return weighted({
             "l1": lambda: l1(output, target),
             "mouth": lambda: mouth_l1(output, target, batch["lip_box"], self.weights["mouth_weight"]),
@@ -104,7 +103,7 @@ class HRTrainer(Trainer):
             "lip_l1": lambda: l1(*lips),
             "lip_perceptual": lambda: self.perceptual(*lips).mean(),
             "adversarial": lambda: relativistic_generator_loss(*self.judge(*judged)),
-        }, self.weights | {"adversarial": self.weights["adversarial"] * grown})
+        }, scheduled(self.weights, step, "adversarial"))
 
 
 def run_network(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:

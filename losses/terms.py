@@ -13,6 +13,11 @@ def weighted(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, fl
     return total, values
 
 
+def scheduled(weights: Mapping[str, float], step: int, *names: str) -> dict[str, float]:
+    """The weights at `step`: those of `names` set in and grow as their `<name>_from` and `<name>_ramp` say, see `ramp`."""
+    return {**weights, **{name: weights[name] * ramp(step, weights[f"{name}_from"], weights[f"{name}_ramp"]) for name in names}}
+
+
 def ramp(step: int, start: int, length: int) -> float:
     """Share of its weight that a term has at `step`: 0 before `start`, then linearly to 1 within `length` steps."""
     return min(max((step - start + 1) / max(length, 1), 0.0), 1.0)
