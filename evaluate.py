@@ -72,6 +72,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     what("--base", metavar="CKPT", help="stage-1 weights to generate with (also with --real: adds our line)")
     what("--hr", metavar="CKPT", help="stage-2 weights (without: the face of stage 1 is pasted)")
     what("--offsets", metavar="FILE", type=Path, help="known sound offsets: tab-separated file, offset_ms [, set]")
+    what("--from", dest="from_s", metavar="SECONDS", type=float, default=0.0,
+         help="score only what is shown from then on, e.g. where the weights were adapted to the beginning")
     what("--keep", metavar="DIR", type=Path, help="keep generated videos here")
     weights = parser.add_argument_group("weights of further scorers").add_argument
     weights("--sync-weights", metavar="FILE", type=Path, default=SYNC_WEIGHTS, help="our sync expert (default: the shipped one)")
@@ -112,6 +114,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.real is not None and not (args.generated or args.columns or args.base):
         raise InputError("found --real alone; expected --generated PATH, --columns or --base CKPT beside it")
+    if args.from_s < 0:
+        raise InputError(f"found --from {args.from_s:g}, expected 0 or more seconds")
     if args.hr is not None and args.base is None:
         raise InputError("found --hr without --base; give both, or neither")
 
@@ -134,7 +138,8 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], l
         folder = root if root is not None and root.is_dir() else path.parent
         source = Source(path, path.relative_to(folder).as_posix(), folder.resolve())
         offset = offset_of(source, offsets)
-        finished.append(replace(job, person=persons(source), offset_s=None if offset is None else float(offset)))
+        finished.append(replace(job, person=persons(source), offset_s=None if offset is None else float(offset),
+                                from_s=args.from_s))
     return finished, missing
 
 

@@ -23,17 +23,14 @@ from engine.loop import apply_step, not_finite
 from engine.runlog import RunLog
 from engine.trainer import Frozen, Trainer
 from engine.validate import LipValidator
-from errors import InputError, run_cli
+from errors import run_cli
 from losses.adversarial import generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
-from losses.sync import lower_windows, sync_loss
-from losses.terms import scheduled, weighted
-from models.checkpoint import load_network
+from losses.terms import JudgedTerms, scheduled, weighted
 from models.discriminators import BaseDiscriminator, DiscriminatorConfig
 from models.ear import EarHead, ear_loss
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
-from models.syncnet import SYNC_FRAMES, SyncExpert
 
 
 @dataclass
@@ -48,8 +45,8 @@ class EarConfig:
 
 
 @dataclass
-class LossConfig:
-    """`loss` section: weights of the terms; 0 leaves a term out."""
+class LossConfig(JudgedTerms):
+    """`loss` section: weights of the terms; 0 leaves a term out. The adversary sees the lower half."""
 
     mouth: float = 1.0
     mouth_weight: float = 5.0
@@ -58,19 +55,6 @@ class LossConfig:
     ear: float = 0.05
     perceptual: float = 0.0
     """On the lips, see the `perceptual` section."""
-    sync: float = 0.0
-    """1 - cosine of a frozen sync expert; needs `sync_expert` and data.window: 5."""
-    sync_expert: str = "checkpoints/sync_light.safetensors"
-    sync_from: int = 0
-    """Step at which the sync term sets in."""
-    sync_ramp: int = 1000
-    """Steps in which it then grows to its weight."""
-    adversarial: float = 0.0
-    """On the lower half, against a discriminator that learns along."""
-    adversarial_from: int = 0
-    adversarial_ramp: int = 1000
-    adversary_width: int = 8
-    """Channels of the discriminator's first stage; 32 as published."""
 
 
 @dataclass
@@ -92,9 +76,7 @@ class TrainBaseConfig(TrainConfig):
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self) -> None:
-        if self.loss.sync and self.data.window != SYNC_FRAMES:
-            raise InputError(f"data.window is {self.data.window}, expected {SYNC_FRAMES}: the sync expert judges "
-                             f"{SYNC_FRAMES} frames; set it, or loss.sync: 0")
+        self.loss.check_window(self.data.window)
 
 
 class BaseTrainer(Trainer):
@@ -102,12 +84,11 @@ class BaseTrainer(Trainer):
 
     def __init__(self, config: TrainBaseConfig):
         loss = config.loss
-        super().__init__(BaseDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None)
+        super().__init__(BaseDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None, loss)
         self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
         self.head = EarHead(len(config.model.latent_channels) * config.model.hyper_width)
         self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if loss.perceptual else None
-        self.expert = Frozen(load_network(loss.sync_expert, kind=SyncExpert)) if loss.sync else None
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of BaseDataset items, (B, T, ...) each -> (weighted sum, terms by name)."""
@@ -122,13 +103,9 @@ class BaseTrainer(Trainer):
             "face": lambda: l1(output, target),
             "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"].flatten(0, 1)),
             "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
-            "sync": lambda: self._sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
+            "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
             "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
         }, scheduled(self.weights, step, "sync", "adversarial"))
-
-    def _sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
-        with torch.autocast(windows.device.type, enabled=False):
-            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)), counted)
 
 
 def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog) -> None:

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from datasets.augment import HRAugmentConfig
@@ -28,16 +29,17 @@ from errors import run_cli
 from losses.adversarial import relativistic_generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
-from losses.terms import scheduled, weighted
+from losses.terms import JudgedTerms, scheduled, weighted
 from media.audio import SAMPLE_RATE, read_audio
 from models.discriminators import DiscriminatorConfig, HRDiscriminator
 from models.hr_decoder import HRConfig, HRDecoder
 from models.hyperlips import face_input
+from models.syncnet import SyncConfig
 
 
 @dataclass
-class LossConfig:
-    """`loss` section: weights of the terms; 0 leaves a term out."""
+class LossConfig(JudgedTerms):
+    """`loss` section: weights of the terms; 0 leaves a term out. The adversary is relativistic average."""
 
     l1: float = 0.2
     mouth: float = 1.0
@@ -48,14 +50,8 @@ class LossConfig:
     lip_l1: float = 0.0
     lip_perceptual: float = 0.1
     """The same on the box of the real lips."""
-    adversarial: float = 0.0
-    """Relativistic average, against a discriminator that learns along."""
     adversary_sees: Literal["face", "lips"] = "face"
     """The lips alone cost a seventh."""
-    adversarial_from: int = 0
-    adversarial_ramp: int = 500
-    adversary_width: int = 8
-    """Channels of the discriminator's first stage; 32 as published."""
 
 
 @dataclass
@@ -77,6 +73,9 @@ class TrainHRConfig(TrainConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
+    def __post_init__(self) -> None:
+        self.loss.check_window(self.data.window)
+
 
 class HRTrainer(Trainer):
     """The network and the loss of a batch."""
@@ -84,7 +83,7 @@ class HRTrainer(Trainer):
     def __init__(self, config: TrainHRConfig):
         loss = config.loss
         adversary = HRDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None
-        super().__init__(adversary, relativistic=True)
+        super().__init__(adversary, loss, relativistic=True)
         self.weights = asdict(loss)
         self.network = HRDecoder(config=config.model)
         judged = loss.perceptual or loss.lip_perceptual
@@ -92,25 +91,30 @@ class HRTrainer(Trainer):
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of HRDataset items -> (weighted sum, terms by name)."""
+        count, frames = batch["face"].shape[:2]
         output = run_network(self.network, batch).float()
-        target = batch["face"].float() / 255
-        lips = [lip_crops(images, batch["lip_box"]) for images in (output, target)]
+        target, boxes = batch["face"].flatten(0, 1).float() / 255, batch["lip_box"].flatten(0, 1)
+        lips = [lip_crops(images, boxes) for images in (output, target)]
         judged = lips if self.weights["adversary_sees"] == "lips" else (output, target)
         return weighted({
             "l1": lambda: l1(output, target),
-            "mouth": lambda: mouth_l1(output, target, batch["lip_box"], self.weights["mouth_weight"]),
+            "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
             "perceptual": lambda: self.perceptual(output, target).mean(),
             "lip_l1": lambda: l1(*lips),
             "lip_perceptual": lambda: self.perceptual(*lips).mean(),
+            "sync": lambda: self.sync(batch["sync_audio"], F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
+                                      output.new_ones(count)),
             "adversarial": lambda: relativistic_generator_loss(*self.judge(*judged)),
-        }, scheduled(self.weights, step, "adversarial"))
+        }, scheduled(self.weights, step, "sync", "adversarial"))
 
 
 def run_network(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
-    """HRDataset items (N, ...) uint8 -> (N, 3, S, S)."""
-    inputs = [batch["base"].float() / 255, batch["sketch"].float().div(255).expand(-1, 3, -1, -1)]
+    """HRDataset items (B, T, ...) uint8 -> (B * T, 3, S, S)."""
+    frames = batch["face"].shape[1]
+    base, sketch = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch"))
+    inputs = [base, sketch.expand(-1, 3, -1, -1)]
     if network.config.reference:
-        inputs.append(face_input(batch["face"], batch["reference"][:, None]))
+        inputs.append(face_input(batch["face"].flatten(0, 1), batch["reference"].repeat_interleave(frames, 0)[:, None]))
     return network(*inputs)
 
 
@@ -119,8 +123,9 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         trainer, size = HRTrainer(config), 128 * config.model.scale
-        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed, config.model.sketch)
-        validator = HRValidator(config, size, world.device) if world.main else None
+        expert = trainer.expert.network.config if trainer.expert else None
+        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed, config.model.sketch, expert)
+        validator = HRValidator(config, size, expert, world.device) if world.main else None
 
         def prepare(log: RunLog) -> None:
             if init is not None:
@@ -131,22 +136,24 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
             log.film(step, "val", validator.film(network))
             return validator.scores(network, trainer, step)
 
-        return fit(config, Task(trainer, dataset, 1, validate, "loss", lower=True, prepare=prepare), world)
+        return fit(config, Task(trainer, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world)
 
 
 class HRValidator:
     """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its reference."""
 
-    def __init__(self, config: TrainHRConfig, size: int, device: torch.device):
-        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed, config.model.sketch)
+    def __init__(self, config: TrainHRConfig, size: int, expert: SyncConfig | None, device: torch.device):
+        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed,
+                                 config.model.sketch, expert)
         self.device = device
-        self.shown = self._batch(np.linspace(0, len(self.dataset) - 1, config.validation.frames).astype(int))
+        window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
+        places = [locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))]
+        self.shown = self._batch([(clip, np.arange(start, start + window)) for clip, start in places])
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
         self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[:len(self.filmed) * SAMPLE_RATE // FPS]
 
-    def _batch(self, positions: np.ndarray) -> dict[str, Tensor]:
-        places = [locate(self.dataset.ends, int(position)) for position in positions]
-        items = [self.dataset.sample(clip, frame, int(self.dataset.gaps[clip].argmin())) for clip, frame in places]
+    def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
+        items = [self.dataset.sample(clip, frames, int(self.dataset.gaps[clip].argmin())) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()
@@ -165,7 +172,7 @@ class HRValidator:
 
     def film(self, network: HRDecoder) -> Film:
         """Stage-1 face (upscaled), output and real beside each other."""
-        parts = [pictures(network, self._batch(part)) for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))]
+        parts = [pictures(network, self._batch([(0, part)])) for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))]
         frames = [np.concatenate([base, output, real], 2) for base, _, output, real in parts]
         return Film(np.concatenate(frames), self.sound, FPS)
 
@@ -173,10 +180,10 @@ class HRValidator:
 @torch.no_grad()
 def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
     """Stage-1 faces (upscaled), sketches, outputs and real faces of a batch, (N, S, S, 3) uint8 each."""
-    size = batch["face"].shape[-1]
-    rows = [nn.functional.interpolate(batch["base"].float() / 255, size),
-            nn.functional.interpolate(batch["sketch"].float() / 255, size).expand(-1, 3, -1, -1),
-            run_network(network, batch).float().clamp(0, 1), batch["face"].float() / 255]
+    base, sketch, face = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch", "face"))
+    size = face.shape[-1]
+    rows = [F.interpolate(base, size), F.interpolate(sketch, size).expand(-1, 3, -1, -1),
+            run_network(network, batch).float().clamp(0, 1), face]
     return [(row * 255).byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]
 
 

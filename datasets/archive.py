@@ -41,17 +41,20 @@ class Archive:
 
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Pictures `indices`, each (H, W, 3) uint8 RGB. Raises InputError for one that is missing or damaged."""
-        pictures = []
-        with self.path.open("rb", buffering=0) as file:
-            for index in indices:
-                if not index < len(self):
-                    raise InputError(f"{self.path} holds {len(self)} pictures, number {index} is wanted; extract the clip again")
-                data = np.frombuffer(os.pread(file.fileno(), self._sizes[index], self._starts[index]), np.uint8)
-                picture = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
-                if picture is None:
-                    raise InputError(f"picture {index} of {self.path} is damaged; extract the clip again")
-                pictures.append(picture)
-        return pictures
+        if max(indices) >= len(self):
+            raise InputError(f"{self.path} holds {len(self)} pictures, number {max(indices)} is wanted; extract the clip again")
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                data = [os.pread(file.fileno(), self._sizes[index], self._starts[index]) for index in indices]
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read any more ({error}); extract the clip again") from error
+        return [self._decode(index, picture) for index, picture in zip(indices, data, strict=True)]
+
+    def _decode(self, index: int, data: bytes) -> np.ndarray:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        if picture is None:
+            raise InputError(f"picture {index} of {self.path} is damaged; extract the clip again")
+        return picture
 
 
 def write_archive(path: Path, images: Iterable[np.ndarray]) -> int:

@@ -1,18 +1,18 @@
 """Stage-1 samples: windows of consecutive frames with their sound and reference faces."""
 
-import signal
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig, degrade_references, draw_change
-from datasets.clips import FPS, Clip, load_clips
+from datasets.clips import FPS, Clip
+from datasets.draw import WindowDraw, check_draw, clips_with
 from datasets.frames import FrameStore
-from errors import InputError
+from datasets.references import ReferencePolicy, choose_references
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
 from metrics.sync import sound_windows
@@ -20,8 +20,6 @@ from models.syncnet import SyncConfig
 
 LIP_BOX_MARGIN = (10, 8)
 """Pixels of the 128 crop by which the box of the real lips is widened, across and down."""
-FAR_FRAMES = 10
-"""A far reference lies at least this many frames from the window."""
 
 
 @dataclass
@@ -32,17 +30,14 @@ class DataConfig:
     min_face_px: float = 0.0
     window: int = 1
     """Consecutive frames a sample; losses that look at motion (sync) need 5."""
-    reference: Literal["random", "far", "closed"] = "far"
+    reference: ReferencePolicy = "far"
     balance: float = 0.0
     """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
     cache: Literal["auto", "memory", "disk"] = "auto"
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise InputError(f"window is {self.window}, expected 1 or more frames")
-        if not 0 <= self.balance <= 1:
-            raise InputError(f"balance is {self.balance}, expected 0 to 1")
+        check_draw(self.window, self.balance)
 
 
 class BaseDataset(Dataset):
@@ -57,9 +52,7 @@ class BaseDataset(Dataset):
     def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, audio: str, references: int, seed: int,
                  expert: SyncConfig | None = None):
         self.config, self.augment, self.audio, self.references, self.seed = data, augment, audio, references, seed
-        clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= data.window]
-        if not clips:
-            raise InputError(f"{data.path}: no clip of split {split!r} has data.window = {data.window} frames")
+        clips = clips_with(data.window, data.path, split, data.min_face_px)
         self.store = FrameStore(clips, data.cache)
         self.features = [self._heard(clip) for clip in clips]
         self.expert = expert
@@ -68,18 +61,14 @@ class BaseDataset(Dataset):
         self.ear_points = [points[:, EAR_POINTS] - points[:, EAR_POINTS].mean(0) for points in landmarks]
         self.lip_boxes = [lip_boxes(points) for points in landmarks]
         self.gaps = [points[:, 14, 1] - points[:, 13, 1] for points in landmarks]
-        self._counts = np.array([clip.info.frames - data.window + 1 for clip in clips])
-        self._shares = np.cumsum(draw_shares(self._counts, [clip.info.person for clip in clips], data.balance))
+        self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:
-        """Distinct windows; samples are drawn from them at random, without end."""
-        return int(self._counts.sum())
+        return len(self.draw)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        clip = self._draw_clip(rng)
-        start = int(rng.integers(self._counts[clip]))
-        frames = np.arange(start, start + self.config.window)
+        clip, frames = self.draw.frames(rng)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, self.gaps[clip].argmin())
@@ -94,7 +83,7 @@ class BaseDataset(Dataset):
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
         heard = frames - 10 * FPS if silent else frames
         audio = audio_windows(self._sound(clip, rng), heard, Fraction(FPS), self.audio)
-        item = {"faces": _chw(faces), "references": _chw(shown),
+        item = {"faces": channels_first(faces), "references": channels_first(shown),
                 "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
                 "lip_box": torch.from_numpy(boxes), "ear_points": torch.from_numpy(np.ascontiguousarray(points))}
         if self.expert:
@@ -111,68 +100,23 @@ class BaseDataset(Dataset):
         noisy = self.augment.sound and rng.random() < self.augment.sound
         return self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
 
-    def _draw_clip(self, rng: np.random.Generator) -> int:
-        return min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self._shares) - 1)
-
     def ear_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio windows and ear points of `size` random frames, without pictures."""
         audio, points = [], []
         for _ in range(size):
-            clip = self._draw_clip(rng)
+            clip = self.draw.clip(rng)
             frame = rng.integers(len(self.gaps[clip]), size=1)
             audio.append(audio_windows(self._sound(clip, rng), frame, Fraction(FPS), self.audio)[0])
             points.append(self.ear_points[clip][frame[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
 
 
-def _chw(images: np.ndarray) -> torch.Tensor:
+def channels_first(images: np.ndarray) -> torch.Tensor:
+    """(n, H, W, 3) -> (n, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def draw_shares(windows: np.ndarray, persons: list[str], balance: float) -> np.ndarray:
-    """Probability (clips,) of each clip: as its `windows`, divided by the windows of its person to the power of `balance`.
-
-    An unknown person "" is nobody in particular: each of those clips counts as its own.
-    """
-    names = np.array([person or f"clip {number}" for number, person in enumerate(persons)])
-    person = np.unique(names, return_inverse=True)[1]
-    weights = windows / np.bincount(person, windows)[person] ** balance
-    return weights / weights.sum()
-
-
-def choose_references(policy: Literal["random", "far", "closed"], gaps: np.ndarray, frames: np.ndarray, count: int,
-                      rng: np.random.Generator) -> np.ndarray:
-    """`count` reference frames for the window `frames` of a clip whose lips open by gaps (n,): the most closed mouths,
-    any frames, or frames at least FAR_FRAMES away (a third of a short clip)."""
-    if policy == "closed":
-        return np.argsort(gaps)[:count]
-    choices = np.arange(len(gaps))
-    if policy == "far":
-        distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))
-        far = choices[distance >= min(FAR_FRAMES, len(gaps) // 3)]
-        choices = far if len(far) else choices
-    return rng.choice(choices, count)
 
 
 def lip_boxes(landmarks: np.ndarray) -> np.ndarray:
     """Box (frames, 4) round the lips of (frames, 478, 2), widened by LIP_BOX_MARGIN, in px of the 128 crop."""
     lips = landmarks[:, LIPS]
     return np.concatenate([lips.min(1) - LIP_BOX_MARGIN, lips.max(1) + LIP_BOX_MARGIN], 1).astype(np.float32)
-
-
-def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: int, rank: int = 0,
-            processes: int = 1) -> DataLoader:
-    """Batches of steps first_step .. steps - 1; step s holds samples s * batch .. s * batch + batch - 1.
-
-    Of `processes` that train together, number `rank` gets its equal share of each batch, in order.
-    """
-    share = batch // processes
-    starts = range(first_step * batch + rank * share, steps * batch, batch)
-    return DataLoader(dataset, batch_sampler=[range(start, start + share) for start in starts], num_workers=workers,
-                      prefetch_factor=4 if workers else None, worker_init_fn=_ignore_signals)
-
-
-def _ignore_signals(worker: int) -> None:
-    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -8,7 +8,7 @@ import cv2
 import torch
 from torch.utils.data import Dataset
 
-from datasets.base import batches
+from datasets.loader import batches
 
 _STEPS = 1000000
 

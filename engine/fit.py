@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from datasets.base import batches
+from datasets.loader import batches
 from engine.config import to_yaml
 from engine.distributed import DdpConfig, World
 from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, match_layout, not_finite

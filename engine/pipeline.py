@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from datasets.references import spanning_references
 from engine.chunks import chunks
 from engine.loop import pick_device
 from engine.pictures import from_network, to_network
@@ -51,7 +52,7 @@ class FaceConfig:
     index: int = 0
     """Which face: 0 the largest track, 1 the next."""
     reference: Literal["closed", "first"] = "closed"
-    """The one reference frame: closed mouth and frontal, or the first (published)."""
+    """Frontal frames from a closed mouth to a wide one, as many as stage 1 wants, or the first frame (published)."""
 
 
 @dataclass
@@ -155,16 +156,16 @@ class LipSync:
         times, track, transforms = self._track(reader)
         with self.report.time("sound"):
             features = sound_features(wave, self.base.config.audio)
-        reference = self._reference(reader, track, transforms)
+        references = self._references(reader, track, transforms)
         half = median_step(times, reader.fps) / 2
-        self._choose_precision(features, reference)
+        self._choose_precision(features, references)
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
         based = (item for chunk in chunks(items, self.config.batch)
-                 for item in self._paint_base(chunk, features, half, reference))
+                 for item in self._paint_base(chunk, features, half, references))
         for chunk in chunks(_smoothed(based), self.config.batch):
-            for item in self._finish(chunk, reference):
+            for item in self._finish(chunk, references[0]):
                 self.report.frames += 1
                 yield item.frame, item.shown
         self.report.notes += reader.notes
@@ -189,14 +190,21 @@ class LipSync:
             fit_transforms(track.rigid, track.present, track.shot)
         return times, track, fit
 
-    def _reference(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
-        """(size, size, 3) uint8: one fixed face, so that nothing flickers."""
+    def _references(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
+        """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
         usable = np.flatnonzero(track.present & ~track.interpolated)
-        cost = track.lip_gap[usable] + 0.3 * np.abs(track.yaw[usable])
-        chosen = usable[0] if self.config.face.reference == "first" else usable[cost.argmin()]
+        count, turned = self.base.config.references, 0.3 * np.abs(track.yaw)
+        if self.config.face.reference == "first":
+            chosen = usable[:1].repeat(count)
+        else:
+            closed = usable[(track.lip_gap + turned)[usable].argmin()]
+            usable = usable[track.shot[usable] == track.shot[closed]]
+            chosen = usable[spanning_references((track.lip_gap - turned)[usable], count)]
+            chosen[0] = closed
         with self.report.time("decode"):
-            frame = next(islice(iter(reader), int(chosen), None))
-        return crop(frame.rgb(), transforms[chosen], self.size)
+            frames = {frame.index: crop(frame.rgb(), transforms[frame.index], self.size)
+                      for frame in islice(reader, int(chosen.max()) + 1) if frame.index in chosen}
+        return np.stack([frames[index] for index in chosen])
 
     def _crop(self, frame: Frame, shown: Fraction, transforms: np.ndarray, track: Track) -> _Item:
         if not track.present[frame.index]:
@@ -205,7 +213,7 @@ class LipSync:
             transform = transforms[frame.index]
             return _Item(frame, shown, transform, int(track.shot[frame.index]), crop(frame.rgb(), transform, self.size))
 
-    def _paint_base(self, chunk: list[_Item], features: np.ndarray, half: Fraction, reference: np.ndarray) -> list[_Item]:
+    def _paint_base(self, chunk: list[_Item], features: np.ndarray, half: Fraction, references: np.ndarray) -> list[_Item]:
         """Stage 1 and its landmarks for the items that show a face."""
         items = [item for item in chunk if item.transform is not None]
         if not items:
@@ -214,19 +222,20 @@ class LipSync:
             kind = self.base.config.audio
             windows = [audio_window_at(features, item.shown + half, kind, convention=self.config.audio.window) for item in items]
             faces = np.stack([area_reduce(item.face, 128) for item in items])
-            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, area_reduce(reference, 128))
+            small = np.stack([area_reduce(reference, 128) for reference in references])
+            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, small)
         with self.report.time("landmarks"):
             points = self.landmarks.landmarks(base)[0]
         for item, image, found in zip(items, base, points, strict=True):
             item.base, item.landmarks = image, found
         return chunk
 
-    def _base(self, windows: torch.Tensor, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        references = to_network(reference[None], self.base)[None].expand(len(faces), self.base.config.references, -1, -1, -1)
+    def _base(self, windows: torch.Tensor, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
+        shown = to_network(references, self.base)[None].expand(len(faces), -1, -1, -1, -1)
         with self.base_precision.autocast(self.device):
             encoded = self.base.encode_audio(torch.cat([windows, self.silence]).to(self.device))
             vectors = [torch.lerp(level[-1:], level[:-1], self.config.audio.articulation) for level in encoded]
-            output = self.base.paint(vectors, face_input(to_network(faces, self.base), references), len(faces))
+            output = self.base.paint(vectors, face_input(to_network(faces, self.base), shown), len(faces))
         return from_network(output, self.base)
 
     def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
@@ -256,21 +265,21 @@ class LipSync:
         with self.hr_precision.autocast(self.device):
             return from_network(self.hr(*inputs), self.hr)
 
-    def _choose_precision(self, features: np.ndarray, reference: np.ndarray) -> None:
+    def _choose_precision(self, features: np.ndarray, references: np.ndarray) -> None:
         window = audio_window_at(features, Fraction(0), self.base.config.audio)
         windows = torch.from_numpy(np.repeat(window[None], self.config.batch, 0).astype(np.float32))
-        faces = np.repeat(reference[None], self.config.batch, 0)
+        faces = np.repeat(references[:1], self.config.batch, 0)
         small = np.stack([area_reduce(face, 128) for face in faces])
 
         def try_base(precision):
             self.base_precision = precision
             with torch.inference_mode():
-                self._base(windows, small, small[0])
+                self._base(windows, small, small[:1].repeat(len(references), 0))
 
         def try_hr(precision):
             self.hr_precision = precision
             with torch.inference_mode():
-                self._hr(small, small[..., 0], faces, reference)
+                self._hr(small, small[..., 0], faces, references[0])
 
         with self.report.time("set-up"):
             self.base_precision = choose_precision(self.config.precision, self.base, try_base, f"infer {self.config.batch}")

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from engine.distributed import World
 from engine.runlog import RunLog
-from errors import InputError
 
 
 class Progress:
@@ -28,16 +27,13 @@ class Progress:
         self._counts: dict[str, int] = {}
 
     def batches(self, loader: Iterable[dict[str, Tensor]], first: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """Yield (step, batch on the device) from step `first` on. Raises a loader worker's InputError as it was."""
+        """Yield (step, batch on the device) from step `first` on."""
         self.restart(first)
         iterator = iter(loader)
         step = first
         while True:
             asked = time.perf_counter()
-            try:
-                batch = next(iterator, None)
-            except InputError as error:  # comes with the worker's traceback in its text
-                raise InputError(str(error).rpartition("InputError: ")[2]) from error
+            batch = next(iterator, None)
             if batch is None:
                 return
             batch = {name: value.to(self.world.device, non_blocking=True) for name, value in batch.items()}

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from losses.adversarial import discriminator_loss, relativistic_discriminator_loss
+from losses.sync import lower_windows, sync_loss
+from losses.terms import JudgedTerms
+from models.checkpoint import load_network
+from models.syncnet import SyncExpert
 
 
 class Frozen:
@@ -28,8 +32,9 @@ class Trainer(nn.Module):
 
     network: nn.Module
 
-    def __init__(self, adversary: nn.Module | None = None, relativistic: bool = False):
+    def __init__(self, adversary: nn.Module | None = None, terms: JudgedTerms | None = None, relativistic: bool = False):
         super().__init__()
+        self.expert = Frozen(load_network(terms.sync_expert, kind=SyncExpert)) if terms and terms.sync else None
         self._adversary, self._relativistic = (adversary,), relativistic  # a tuple hides it from the module tree
         self._judged: tuple[Tensor, Tensor] | None = None
 
@@ -45,6 +50,11 @@ class Trainer(nn.Module):
     def judged(self) -> bool:
         """Whether the last forward called `judge`; only then is there something to discriminate."""
         return self._judged is not None
+
+    def sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
+        """sync_loss of generated windows (B, 5, 3, 128, 128) and their sounds by the frozen expert, in float32."""
+        with torch.autocast(windows.device.type, enabled=False):
+            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)), counted)
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The adversary's logits (N, 1) of real and generated pictures; gradients reach the pictures alone."""

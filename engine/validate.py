@@ -10,6 +10,7 @@ from torch import nn
 from datasets.base import lip_boxes
 from datasets.clips import FPS, load_clips
 from datasets.frames import FrameStore
+from datasets.references import spanning_references
 from engine.pictures import from_network, to_network
 from engine.runlog import Film
 from face.landmark_net import LandmarkNet
@@ -40,7 +41,7 @@ class LipValidator:
         rows, columns = [], []
         for number, clip in enumerate(self.store.clips):
             real = self.store.get(number, np.arange(clip.info.frames))
-            reference = np.argsort(lip_gap(clip.landmarks))[:self.references]
+            reference = spanning_references(lip_gap(clip.landmarks), self.references)
             output = generate(network, self.audio[number], real, real[reference], device)
             points = self.landmarks.landmarks(output)[0]
             rows.append(_scores(points, clip.landmarks, output, real))

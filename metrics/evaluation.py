@@ -77,6 +77,8 @@ def evaluate_clip(
     Raises NoFace, and InputError for files that cannot be read.
     """
     real = find_face(job.real, progress)
+    left_out = real.times < job.from_s - 1e-6
+    real.transforms[left_out] = np.nan
     views = {**job.generated, REENCODED: reencode(job.real, folder / "reencoded.mp4", crf, progress)}
     notes, problems = [f"real: {note}" for note in real.reader.notes], []
     pairs = _paired(real, views, problems)
@@ -89,9 +91,11 @@ def evaluate_clip(
     gap, measured = measure(real, pairs, scorers, contexts, net, progress)
     known = np.isfinite(gap)
     if not known.any():
-        raise NoFace(f"no face seen in the crops of {job.real.path}")
-    if not known.all():
-        notes.append(f"real: no face in {int((~known).sum())} of {len(known)} frames, left out")
+        raise NoFace(f"no face seen in the crops of {job.real.path}{f' from {job.from_s:g} s on' if job.from_s else ''}")
+    if left_out.any():
+        notes.append(f"scored from {job.from_s:g} s on")
+    if missing := int((~known & ~left_out).sum()):
+        notes.append(f"real: no face in {missing} of {int((~left_out).sum())} frames, left out")
     for name in [name for name, found in measured.items() if not np.isfinite(found.gap).any()]:
         problems.append(f"{name}: no face seen in {views[name].path}")
         del measured[name]

@@ -19,8 +19,8 @@ class Job:
     """One clip to score.
 
     generated: views by line. audio: sound that drove them, None to take each file's own or else the real one's. person:
-    "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. muted: the same face, driven
-    by silence. swapped: driven by the sound of the job called `driver`.
+    "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. from_s: frames before it are not
+    scored. muted: the same face, driven by silence. swapped: driven by the sound of the job called `driver`.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Job:
     audio: Path | None = None
     person: str = ""
     offset_s: float | None = None
+    from_s: float = 0.0
     muted: View | None = None
     swapped: View | None = None
     driver: str | None = None

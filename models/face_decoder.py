@@ -133,7 +133,10 @@ class FaceDecoder(nn.Module):
         )
 
     def forward(self, latents: Sequence[Tensor], picture: Tensor, frames: int = 1) -> Tensor:
-        """Latents at 64 ... 8 px and the picture (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
+        """Latents at 64 ... 8 px and the picture (N, C, 128, 128), or the same rows of all; N = clips x `frames`.
+
+        Returns (N, 3, 128, 128) in 0..1, or those rows.
+        """
         half = F.avg_pool2d(picture, 2)
         quarter = F.avg_pool2d(half, 2)
         pictures = (F.avg_pool2d(quarter, 2), quarter, F.pixel_unshuffle(picture, 2) if self.fold else half)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from errors import InputError
 from models.audio_encoder import LEVELS, make_audio_encoder
@@ -30,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "full_channels": 64,
         "output_channels": 32,
         "decoder_size": 128,
+        "copied_rows": 0,
         "gru": "zero_state",
     },
     "light": {
@@ -44,6 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "full_channels": 32,
         "output_channels": 32,
         "decoder_size": 64,
+        "copied_rows": 48,
         "gru": "none",
     },
 }
@@ -77,6 +80,8 @@ class BaseConfig:
     """Before the last convolution."""
     decoder_size: Literal[64, 128] | None = None
     """Largest size the decoder convolves at; 64 ends in a pixel shuffle."""
+    copied_rows: int | None = None
+    """Rows of 128 at the top that are copied from the visible face and not painted: 0, 16, 32, 48 or 64 (the masked half alone)."""
     gru: Literal["none", "zero_state", "recurrent"] | None = None
     """Decoder memory: none, restarted at every frame (published), or carried through a sequence call."""
     references: int = 1
@@ -91,6 +96,7 @@ class BaseConfig:
         check_choice("condition", self.condition, ("hyper", "concat"))
         check_choice("gru", self.gru, ("none", "zero_state", "recurrent"))
         check_choice("decoder_size", self.decoder_size, (64, 128))
+        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48, 64))
         check_widths("latent_channels", self.latent_channels, LEVELS)
         check_widths("decoder_channels", self.decoder_channels, 3)
         for key in ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references"):
@@ -167,8 +173,10 @@ class HyperLipsBase(nn.Module):
 
     def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1) -> Tensor:
         """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
-        latents = self.rewrite(self.face_encoder(face), vectors)
-        return self.decoder(latents, face, frames)
+        copied = self.config.copied_rows
+        latents = [_below(latent, copied * latent.shape[2] // face.shape[2]) for latent in self.face_encoder(face)]
+        painted = self.decoder(self.rewrite(latents, vectors), face[:, :, copied:], frames)
+        return torch.cat([face[:, :3, :copied].to(painted.dtype), painted], 2) if copied else painted
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
         """Latents after audio has rewritten those of `rewrite_levels`."""
@@ -181,6 +189,11 @@ class HyperLipsBase(nn.Module):
         """Parameters of the audio path: encoder and HyperNets."""
         yield from self.audio_encoder.parameters()
         yield from self.hyper_nets.parameters()
+
+
+def _below(maps: Tensor, rows: int) -> Tensor:
+    """Maps (N, C, H, W) without their first rows; unlike a slice, padding gives back gradients in the maps' memory layout."""
+    return F.pad(maps, (0, 0, -rows, 0)) if rows else maps
 
 
 def mask_lower_half(face: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
-Each clip is painted from one reference of its own (the most closed mouth), as inference does. Restartable.
+Each clip is painted from its own references (the most closed mouth first), as inference does. Restartable.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from datasets.archive import write_archive
 from datasets.clips import FPS, Clip, load_clips
+from datasets.references import spanning_references
 from engine.loop import pick_device
 from engine.validate import generate
 from errors import run_cli
@@ -29,7 +30,7 @@ def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, de
     """Write base.zip and base_track.npz of one clip."""
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
-    references = faces[np.argsort(lip_gap(clip.landmarks))[:config.references]]
+    references = faces[spanning_references(lip_gap(clip.landmarks), config.references)]
     windows = audio_windows(clip.features(config.audio), np.arange(count), Fraction(FPS), config.audio)
     base = generate(network, windows, faces, references, device)
     write_archive(clip.folder / "base.zip", base)

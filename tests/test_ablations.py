@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -172,3 +173,16 @@ def test_a_run_on_broken_data_ends_at_once_in_one_line(broken, message, short, t
     lines = capsys.readouterr().err.strip().splitlines()
     assert ended.value.code == 2 and lines[-1].startswith(message.replace("{data}", str(data)))
     assert len([line for line in lines if line.startswith("error")]) == 1 and not list(tmp_path.glob("tiny/checkpoints/*"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_read_is_named_from_any_process(workers, short, tmp_path):
+    data = shutil.copytree(short, tmp_path / "data")
+    archive = load_clips(data, "train")[0].folder / "faces.zip"
+    with zipfile.ZipFile(archive, "w") as damaged:
+        for frame in range(6):
+            damaged.writestr(f"{frame:06d}.jpg", b"no picture")
+    config = load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", [
+        f"data.path={data}", f"run.folder={tmp_path}", "data.cache=disk", f"data.workers={workers}"])
+    with pytest.raises(InputError, match=rf"^picture \d+ of {archive} is damaged; extract the clip again$"):
+        train_base(config)

@@ -125,7 +125,7 @@ def test_stage_two_moves_faces_sketch_and_box_together(painted):
     for name in ("base", "face", "reference", "sketch"):
         difference = (plain[name].flip(-1).float() - mirrored[name].float()).abs()
         assert difference.max() <= (0 if name != "sketch" else 60)
-    across, down = (moved["lip_box"] - plain["lip_box"])[:2].round().int().tolist()
+    across, down = (moved["lip_box"] - plain["lip_box"])[0, :2].round().int().tolist()
     assert (across, down) != (0, 0)
     for name in ("base", "face", "reference"):
         assert torch.equal(moved[name], plain[name].roll((down, across), (-2, -1))) is False
@@ -145,7 +145,7 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
     items = [HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
              for points in (478, 68, 0)]
-    assert all(item["face"].shape == (3, 128, 128) for item in items)
+    assert all(item["face"].shape == (1, 3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)
     assert none.max() == 0 and 0 < (sparse > 0).sum() < (full > 0).sum() and sparse.dtype == torch.uint8
     landmarks = clip.landmarks[0]

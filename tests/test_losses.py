@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.models import vgg19
 
-from datasets.base import draw_shares
+from datasets.draw import draw_shares
 from engine.config import load_config
 from engine.trainer import Frozen, Trainer
 from errors import InputError
@@ -134,21 +134,27 @@ def test_terms_set_in_at_their_step(base_trainer):
     assert "adversarial" in trainer(batch, 8)[1] and trainer.judged
 
 
-def test_sync_needs_windows_of_five_frames():
+@pytest.mark.parametrize(("kind", "name"), [(TrainBaseConfig, "tiny"), (TrainHRConfig, "hr_tiny")])
+def test_sync_needs_windows_of_five_frames(kind, name):
     with pytest.raises(InputError, match="data.window is 1, expected 5"):
-        load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", ["loss.sync=0.1"])
+        load_config(kind, ROOT / "configs" / f"{name}.yaml", ["loss.sync=0.1"])
 
 
-def test_stage_two_terms_and_gradients():
+def test_stage_two_terms_and_gradients(tmp_path):
     torch.manual_seed(0)
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
     trainer = HRTrainer(load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        "loss.perceptual=0.1", "loss.lip_l1=1", "loss.lip_perceptual=0.1", "loss.adversarial=0.1", "loss.adversary_width=2"])).train()
-    batch = {name: torch.randint(0, 256, (2, channels, 128, 128), dtype=torch.uint8)
-             for name, channels in (("base", 3), ("sketch", 1), ("face", 3), ("reference", 3))}
-    loss, terms = trainer(batch | {"lip_box": torch.tensor([[36.0, 70, 91, 109]] * 2)}, 10**6)
-    assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "adversarial"}
+        "loss.perceptual=0.1", "loss.lip_l1=1", "loss.lip_perceptual=0.1", "loss.adversarial=0.1", "loss.adversary_width=2",
+        "data.window=5", "loss.sync=0.1", f"loss.sync_expert={tmp_path / 'expert.safetensors'}"])).train()
+    batch = {name: torch.randint(0, 256, (2, 5, channels, 128, 128), dtype=torch.uint8)
+             for name, channels in (("base", 3), ("sketch", 1), ("face", 3))}
+    batch |= {"reference": batch["face"][:, 0], "sync_audio": torch.randn(2, 18, 384),
+              "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4)}
+    loss, terms = trainer(batch, 10**6)
+    assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "sync", "adversarial"}
     loss.backward()
     assert [name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()] == []
+    assert all(value.grad is None for value in trainer.expert.network.parameters())
     critic, critic_terms = trainer.discriminate()
     critic.backward()
     assert 0 <= critic_terms["fooled"] <= 1 and all(value.grad is not None for value in trainer.adversary.parameters())

@@ -93,6 +93,8 @@ def test_published_parameter_counts(network, count):
         {"gru": "recurrent"},
         {"decoder_size": 128, "gru": "recurrent"},
         {"references": 3},
+        {"copied_rows": 0},
+        {"copied_rows": 64, "decoder_size": 128},
     ],
     ids=str,
 )
@@ -111,6 +113,17 @@ def test_base_shapes_of_every_ablation(changes):
     assert sequence.shape == (1, 3, 2, 128, 128)
     torch.testing.assert_close(sequence[:, :, 0], singles[:, :, 0])
     assert torch.allclose(sequence, singles, atol=1e-5) == (config.gru != "recurrent")
+
+
+def test_rows_above_the_mask_are_copied_and_the_rest_is_painted_alike():
+    torch.manual_seed(0)
+    copying, painting = (HyperLipsBase(BaseConfig(**SMALL, copied_rows=rows)).eval() for rows in (48, 0))
+    painting.load_state_dict(copying.state_dict())
+    audio, face = base_inputs(copying.config)
+    with torch.no_grad():
+        copied, painted = copying(audio, face), painting(audio, face)
+    assert torch.equal(copied[:, :, :48], face[:, :3, :48]) and not torch.equal(painted[:, :, :48], face[:, :3, :48])
+    torch.testing.assert_close(copied[:, :, 112:], painted[:, :, 112:])  # far from the edge where the maps were cut
 
 
 @pytest.mark.parametrize("preset", ["light", "published"])
@@ -287,6 +300,7 @@ def test_flops_count_the_convolutions_of_each_sample():
         ({"rewrite_levels": [0, 4]}, "rewrite_levels is .* expected some of 0, 1, 2, 3"),
         ({"gru": "zero_state", "decoder_channels": [9, 8, 8]}, "decoder_channels is .* even"),
         ({"decoder_size": 256}, "decoder_size is 256, expected one of 64, 128"),
+        ({"copied_rows": 40}, "copied_rows is 40, expected one of 0, 16, 32, 48, 64"),
         ({"references": 0}, "references is 0, expected a whole number"),
     ],
 )

@@ -40,7 +40,7 @@ def weights(folder: Path, step: int) -> dict:
     return torch.load(folder / "tiny" / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("reference", ["random", "far", "closed"])
+@pytest.mark.parametrize("reference", ["random", "far", "closed", "span"])
 def test_samples_depend_on_their_number_alone(data_set, reference):
     def make() -> BaseDataset:
         return BaseDataset(DataConfig(str(data_set), window=5, reference=reference), AugmentConfig(silence=0.5), "train", "whisper", 1, 7)

@@ -1,0 +1,49 @@
+"""Batches of a training, in an order that depends on the step alone."""
+
+import signal
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from errors import InputError
+
+
+def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: int, rank: int = 0,
+            processes: int = 1) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of steps first_step .. steps - 1; step s holds samples s * batch .. s * batch + batch - 1.
+
+    Of `processes` that train together, number `rank` gets its equal share of each batch, in order. Raises the InputError of a
+    sample that cannot be read as it is, from whichever process.
+    """
+    share = batch // processes
+    starts = range(first_step * batch + rank * share, steps * batch, batch)
+    loader = DataLoader(_Told(dataset), batch_sampler=[range(start, start + share) for start in starts], num_workers=workers,
+                        prefetch_factor=4 if workers else None, worker_init_fn=_ignore_signals, collate_fn=_collate)
+    for loaded in loader:
+        if isinstance(loaded, InputError):
+            raise loaded
+        yield loaded
+
+
+class _Told(Dataset):
+    """Hands an InputError on as the sample: one raised in a worker would arrive wrapped in its traceback."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor] | InputError:
+        try:
+            return self.dataset[index]
+        except InputError as error:
+            return error
+
+
+def _collate(items: list) -> dict[str, torch.Tensor] | InputError:
+    return next((item for item in items if isinstance(item, InputError)), None) or default_collate(items)
+
+
+def _ignore_signals(worker: int) -> None:
+    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,51 @@
+"""Cut a stretch, and maybe a rectangle, out of a video: material to adapt the weights to one person.
+
+    PYTHONPATH=. python scripts/cut_video.py --video V.mp4 --seconds 0 6 --output me.mp4 [--rect X Y W H]
+"""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+from errors import InputError, run_cli
+from media.audio import SAMPLE_RATE, read_audio
+from media.video import VideoReader, VideoWriter
+
+CRF = 4
+"""Next to nothing is lost."""
+
+
+def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[int, int, int, int] | None) -> int:
+    """Write the frames shown from `start` to before `end` s, cut to rect (x, y, w, h) px, with their sound; returns how many.
+
+    Raises InputError where there are none, or the rectangle leaves the picture.
+    """
+    reader = VideoReader(video)
+    x, y, w, h = rect or (0, 0, *reader.size)
+    if min(x, y) < 0 or min(w, h) < 16 or x + w > reader.size[0] or y + h > reader.size[1]:
+        raise InputError(f"--rect {x} {y} {w} {h} leaves the {reader.size[0]}x{reader.size[1]} picture of {video}, or is smaller than 16 px")
+    if not reader.frame_count or start >= end or start >= reader.frame_count / reader.fps:
+        raise InputError(f"{video} shows nothing from {float(start):g} to {float(end):g} s; it is "
+                         f"{float(reader.frame_count / reader.fps):g} s long")
+    sound = read_audio(video)[int(start * SAMPLE_RATE):int(end * SAMPLE_RATE)]
+    with VideoWriter(output, (w, h), reader.fps, reader.colour, audio=(sound, SAMPLE_RATE), crf=CRF) as writer:
+        for frame in reader:
+            if frame.time >= end:
+                break
+            if frame.time >= start:
+                writer.write(frame.rgb((x, y, x + w, y + h)), Fraction(frame.time) - start)
+    return writer.frames_written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--video", type=Path, required=True, metavar="V")
+    parser.add_argument("--output", type=Path, required=True, metavar="O")
+    parser.add_argument("--seconds", type=Fraction, nargs=2, required=True, metavar=("FROM", "TO"))
+    parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"))
+    args = parser.parse_args()
+    print(f"{args.output}: {cut(args.video, args.output, *args.seconds, args.rect)} frames")
+
+
+if __name__ == "__main__":
+    run_cli(main)
