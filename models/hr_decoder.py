@@ -16,8 +16,9 @@ MOUTH = (64.0, 92.0), (32.0, 28.0)
 """Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it on average, .87 at most)."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "published": {"width": 64, "residuals": 2, "head_width": 32, "reference": False, "residual": False},
-    "light": {"width": 32, "residuals": 1, "head_width": 0, "size": BASE_SIZE, "reference": True, "residual": True},
+    "published": {"width": 64, "residuals": 2, "head_width": 32, "copied_rows": 0, "reference": False, "residual": False},
+    "light": {"width": 40, "residuals": 1, "head_width": 0, "size": BASE_SIZE, "copied_rows": 48, "reference": True,
+              "residual": True},
 }
 
 
@@ -35,6 +36,9 @@ class HRConfig:
     """Channels of one more convolution before the last; 0 leaves it out."""
     size: int | None = None
     """Largest side it convolves at (published: the output's); the rest is a pixel shuffle."""
+    copied_rows: int | None = None
+    """Rows of 128 at the top that are not painted but copied: from the masked face with `reference`, else from the enlarged
+    stage-1 face."""
     reference: bool | None = None
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
     sketch: Literal[478, 68, 0] = 478
@@ -54,6 +58,7 @@ class HRConfig:
             raise InputError(
                 f"size is {self.size}, expected one of {', '.join(map(str, sizes))} with scale {self.scale}"
             )
+        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48, 64))
         check_widths("width", [self.width], 1)
         check_widths("residuals", [self.residuals], 1)
         if self.head_width != 0:
@@ -104,18 +109,26 @@ class HRDecoder(nn.Module):
         if (reference is not None) != self.config.reference:
             found = "missing" if reference is None else "given"
             raise ValueError(f"reference is {found}, config.reference is {self.config.reference}")
-        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, self.config.scale)] if self.config.reference else [])
-        x = self.output(self.head(self.body(self.entry(torch.cat(inputs, 1)))))
+        scale, copied = self.config.scale, self.config.copied_rows
+        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, scale)] if self.config.reference else [])
+        x = self.output(self.head(self.body(self.entry(torch.cat([image[:, :, copied:] for image in inputs], 1)))))
         x = F.pixel_shuffle(x, self.shuffle)
-        if not self.config.residual:
-            return torch.sigmoid(x)
-        x, scale = x.to(base.dtype), self.config.scale  # blend in full precision under autocast
         enlarged = base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
+        copied *= scale
+        painted = self._corrected(x.to(base.dtype), enlarged, reference, copied) if self.config.residual else torch.sigmoid(x)
+        if not copied:
+            return painted
+        above = enlarged if reference is None else reference[:, :3]
+        return torch.cat([above[:, :, :copied].to(painted.dtype), painted], 2)
+
+    def _corrected(self, x: Tensor, enlarged: Tensor, reference: Tensor | None, copied: int) -> Tensor:
+        """x plus what it corrects, rows from `copied` on; in full precision under autocast."""
+        known = enlarged[:, :, copied:]
         if self.blends:
-            half = x.shape[2] // 2
-            own = torch.cat([reference[:, :3, :half], reference[:, 3:, half:]], 2)
-            enlarged = torch.lerp(enlarged, own, torch.sigmoid(x[:, 3:]) * self.lendable)
-        x = x[:, :3] + enlarged
+            half = enlarged.shape[2] // 2
+            own = torch.cat([reference[:, :3, copied:half], reference[:, 3:, half:]], 2)
+            known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * self.lendable[:, :, copied:])
+        x = x[:, :3] + known
         return x if self.training else x.clamp(0, 1)
 
 

@@ -36,6 +36,7 @@ from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
 from media.video import VideoReader
 from models.checkpoint import load_network
 from models.syncnet import SyncExpert
+from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
 from preprocess.sync_check import sound_offset
 
@@ -226,23 +227,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
     parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="this job's share of the videos, 1/N to N/N")
+    add_shard_argument(parser, "videos")
     return parser.parse_args()
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`I/N` -> (I - 1, N). Raises InputError unless 1 <= I <= N."""
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise InputError(f"--shard {text}: expected I/N with 1 <= I <= N, e.g. 2/8")
-    return int(index) - 1, int(count)
 
 
 def main() -> None:
     args = parse_arguments()
     persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
-    shard, shards = parse_shard(args.shard)
-    sources = find_sources(args.videos)[shard::shards]
+    sources = shard(find_sources(args.videos), args.shard)
     try:
         for folder in ("clips", "sources", "aside"):
             (args.output / folder).mkdir(parents=True, exist_ok=True)

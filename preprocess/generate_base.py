@@ -24,6 +24,7 @@ from media.audio import audio_windows
 from metrics.landmark import lip_gap
 from models.checkpoint import load_network
 from models.hyperlips import HyperLipsBase
+from preprocess.shard import add_shard_argument, shard
 
 
 def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, device: torch.device) -> None:
@@ -43,13 +44,14 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DATA")
     parser.add_argument("--splits", nargs="+", default=["train", "val"])
     parser.add_argument("--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source")
+    add_shard_argument(parser, "clips")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--again", action="store_true", help="also clips that have stage-1 faces already")
     args = parser.parse_args()
     device = pick_device(args.device)
     network = load_network(args.checkpoint, device, HyperLipsBase)
     landmarks = LandmarkNet()
-    clips = [clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)]
+    clips = shard([clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard)
     todo = [clip for clip in clips if args.again or not (clip.folder / "base_track.npz").is_file()]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
         generate_clip(clip, network, landmarks, device)

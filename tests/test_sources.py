@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from errors import InputError
-from preprocess.extract_clips import parse_shard
+from preprocess.shard import shard
 from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
 
 
@@ -113,8 +113,8 @@ def test_a_table_without_its_columns_is_an_input_error(tmp_path):
 @pytest.mark.parametrize("text", ["0/2", "3/2", "a/2", "1"])
 def test_bad_shards_are_input_errors(text):
     with pytest.raises(InputError, match="--shard"):
-        parse_shard(text)
+        shard([1, 2, 3], text)
 
 
 def test_shards_count_from_one():
-    assert [parse_shard(text) for text in ("1/1", "2/8")] == [(0, 1), (1, 8)]
+    assert [shard(range(10), text) for text in ("1/1", "2/3", "3/3")] == [range(10), range(1, 10, 3), range(2, 10, 3)]
