@@ -18,6 +18,10 @@ from models.presets import check_choice, check_widths, fill
 
 _WINDOWS = {"mel": 16, "whisper": 18}
 
+EDGE = 12
+"""Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is where the loss of
+the mouth begins, a little above the mask."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {
         "audio": "mel",
@@ -81,7 +85,7 @@ class BaseConfig:
     decoder_size: Literal[64, 128] | None = None
     """Largest size the decoder convolves at; 64 ends in a pixel shuffle."""
     copied_rows: int | None = None
-    """Rows of 128 at the top that are copied from the visible face and not painted: 0, 16, 32, 48 or 64 (the masked half alone)."""
+    """Rows of 128 at the top that are not painted: 0, 16, 32 or 48. Output shows the visible face there, and EDGE rows further."""
     gru: Literal["none", "zero_state", "recurrent"] | None = None
     """Decoder memory: none, restarted at every frame (published), or carried through a sequence call."""
     references: int = 1
@@ -96,7 +100,7 @@ class BaseConfig:
         check_choice("condition", self.condition, ("hyper", "concat"))
         check_choice("gru", self.gru, ("none", "zero_state", "recurrent"))
         check_choice("decoder_size", self.decoder_size, (64, 128))
-        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48, 64))
+        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48))
         check_widths("latent_channels", self.latent_channels, LEVELS)
         check_widths("decoder_channels", self.decoder_channels, 3)
         for key in ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references"):
@@ -173,10 +177,10 @@ class HyperLipsBase(nn.Module):
 
     def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1) -> Tensor:
         """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
-        copied = self.config.copied_rows
+        copied, shown = self.config.copied_rows, self.config.copied_rows + EDGE
         latents = [_below(latent, copied * latent.shape[2] // face.shape[2]) for latent in self.face_encoder(face)]
         painted = self.decoder(self.rewrite(latents, vectors), face[:, :, copied:], frames)
-        return torch.cat([face[:, :3, :copied].to(painted.dtype), painted], 2) if copied else painted
+        return torch.cat([face[:, :3, :shown].to(painted.dtype), painted[:, :, EDGE:]], 2) if copied else painted
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
         """Latents after audio has rewritten those of `rewrite_levels`."""
