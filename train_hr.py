@@ -29,7 +29,7 @@ from errors import run_cli
 from losses.adversarial import relativistic_generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
-from losses.terms import JudgedTerms, scheduled, weighted
+from losses.terms import LATE, JudgedTerms, scheduled, weighted
 from media.audio import SAMPLE_RATE, read_audio
 from models.discriminators import DiscriminatorConfig, HRDiscriminator
 from models.hr_decoder import HRConfig, HRDecoder
@@ -50,6 +50,7 @@ class LossConfig(JudgedTerms):
     lip_l1: float = 0.0
     lip_perceptual: float = 0.1
     """The same on the box of the real lips."""
+    adversarial_ramp: int = 500
     adversary_sees: Literal["face", "lips"] = "face"
     """The lips alone cost a seventh."""
 
@@ -134,7 +135,7 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
         def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
             log.images(step, "val", validator.strip(network))
             log.film(step, "val", validator.film(network))
-            return validator.scores(network, trainer, step)
+            return validator.scores(network, trainer)
 
         return fit(config, Task(trainer, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world)
 
@@ -157,18 +158,19 @@ class HRValidator:
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()
-    def scores(self, network: HRDecoder, trainer: HRTrainer, step: int) -> dict[str, float]:
-        """The trainer's terms with this network in the place of its own; the loss leaves out the adversary, which changes."""
+    def scores(self, network: HRDecoder, trainer: HRTrainer) -> dict[str, float]:
+        """The trainer's terms, all set in, with this network in the place of its own; the loss leaves out the adversary, which
+        changes."""
         trained, trainer.network = trainer.network, network
-        terms = {name: value.item() for name, value in trainer(self.shown, step)[1].items()}
+        terms = {name: value.item() for name, value in trainer(self.shown, LATE)[1].items()}
         trainer.network = trained
         return terms | {"loss": sum(trainer.weights[name] * value for name, value in terms.items() if name != "adversarial")}
 
     def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
-        """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` frames spread over the batch."""
+        """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` windows' first frames."""
         chosen = np.linspace(0, len(self.shown["base"]) - 1, count).astype(int).tolist()
         rows = pictures(network, {name: value[chosen] for name, value in self.shown.items()})
-        return np.concatenate([np.concatenate(list(row), 1) for row in rows])
+        return np.concatenate([np.concatenate(list(row[::len(row) // len(chosen)]), 1) for row in rows])
 
     def film(self, network: HRDecoder) -> Film:
         """Stage-1 face (upscaled), output and real beside each other."""

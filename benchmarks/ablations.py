@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", required=True, type=Path, metavar="YAML")
     parser.add_argument("--steps", type=int, required=True, metavar="N")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="K")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value in all of them")
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values in all of them")
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"), metavar="DIR", help="where the runs lie")
     args = parser.parse_args()
     rows: dict[str, list[dict[str, float]]] = {}

@@ -10,11 +10,12 @@ from torch.utils.data import Dataset
 
 from datasets.augment import AugmentConfig, degrade_references, draw_change
 from datasets.clips import FPS, Clip
-from datasets.draw import WindowDraw, check_draw, clips_with
+from datasets.draw import DrawConfig, WindowDraw, clips_with
 from datasets.frames import FrameStore
-from datasets.references import ReferencePolicy, choose_references
+from datasets.references import choose_references
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
+from metrics.landmark import lip_gap
 from metrics.sync import sound_windows
 from models.syncnet import SyncConfig
 
@@ -23,21 +24,10 @@ LIP_BOX_MARGIN = (10, 8)
 
 
 @dataclass
-class DataConfig:
+class DataConfig(DrawConfig):
     """`data` section of the base config."""
 
-    path: str = "data"
-    min_face_px: float = 0.0
-    window: int = 1
-    """Consecutive frames a sample; losses that look at motion (sync) need 5."""
-    reference: ReferencePolicy = "far"
-    balance: float = 0.0
-    """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
     cache: Literal["auto", "memory", "disk"] = "auto"
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        check_draw(self.window, self.balance)
 
 
 class BaseDataset(Dataset):
@@ -60,7 +50,7 @@ class BaseDataset(Dataset):
         landmarks = [clip.landmarks for clip in clips]
         self.ear_points = [points[:, EAR_POINTS] - points[:, EAR_POINTS].mean(0) for points in landmarks]
         self.lip_boxes = [lip_boxes(points) for points in landmarks]
-        self.gaps = [points[:, 14, 1] - points[:, 13, 1] for points in landmarks]
+        self.gaps = [lip_gap(points) for points in landmarks]
         self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:

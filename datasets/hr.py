@@ -8,31 +8,21 @@ from torch.utils.data import Dataset
 
 from datasets.augment import HRAugmentConfig, blurred, degrade_references, draw_change
 from datasets.base import channels_first, lip_boxes
-from datasets.draw import WindowDraw, check_draw, clips_with
-from datasets.references import ReferencePolicy, choose_references
+from datasets.draw import DrawConfig, WindowDraw, clips_with
+from datasets.references import choose_references
 from errors import InputError
 from face.sketch import SketchPoints, draw_sketch, smooth_landmarks
+from metrics.landmark import lip_gap
 from metrics.sync import sound_windows
 from models.syncnet import SyncConfig
 
 
 @dataclass
-class HRDataConfig:
+class HRDataConfig(DrawConfig):
     """`data` section of the HR config."""
 
-    path: str = "data"
     min_face_px: float = 150.0
-    """Clips whose faces are narrower in the source are left out: with a reference the network sees how much detail there is;
-    without one it learns to blur from them."""
-    window: int = 1
-    """Consecutive frames a sample; the sync loss needs 5."""
-    reference: ReferencePolicy = "far"
-    balance: float = 0.0
-    """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        check_draw(self.window, self.balance)
+    """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur from them."""
 
 
 class HRDataset(Dataset):
@@ -56,7 +46,7 @@ class HRDataset(Dataset):
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
-        self.gaps = [clip.landmarks[:, 14, 1] - clip.landmarks[:, 13, 1] for clip in self.clips]
+        self.gaps = [lip_gap(clip.landmarks) for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
     def __len__(self) -> int:

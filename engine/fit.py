@@ -131,6 +131,9 @@ class _Run:
             processes = f" in {self.world.size} processes" if self.world.size > 1 else ""
             print(f"{self.folder}: {len(self.task.dataset)} windows, {precision} on {self.world.device}{processes}, "
                   f"from step {first}; {self.log.version}", flush=True)
+            if first >= self.run.steps:
+                print(f"nothing left to train up to step {self.run.steps}: raise run.steps, or give another run its own run.name",
+                      flush=True)
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)

@@ -52,7 +52,8 @@ class FaceConfig:
     index: int = 0
     """Which face: 0 the largest track, 1 the next."""
     reference: Literal["closed", "first"] = "closed"
-    """Frontal frames from a closed mouth to a wide one, as many as stage 1 wants, or the first frame (published)."""
+    """As many frames as stage 1 wants: the most closed mouth, the others on to a wide one, rather frontal; or the first frame
+    (published)."""
 
 
 @dataclass

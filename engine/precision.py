@@ -14,12 +14,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from losses.terms import LATE
+
 PrecisionName = Literal["auto", "float32", "bf16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hyperlips" / "precision.json"
 _WARMUP, _REPEATS = 1, 3
-_LATE = 10**9
-"""A step by which every scheduled loss term has set in."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str,
 
     def work(precision: Precision) -> None:
         with precision.autocast(device):
-            loss = trainer(batch, _LATE)[0]
+            loss = trainer(batch, LATE)[0]
         loss.backward()
 
     precision = choose_precision(name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}", layout)

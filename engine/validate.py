@@ -23,7 +23,7 @@ FILM_FRAMES = 75
 
 
 class LipValidator:
-    """Generates every frame of up to `count` clips of a split, spread over its persons, from a closed-mouth reference."""
+    """Generates every frame of up to `count` clips of a split, spread over its persons, from references of its own."""
 
     def __init__(self, data: str, split: str, audio: str, references: int, count: int):
         clips = load_clips(data, split)

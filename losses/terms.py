@@ -9,6 +9,9 @@ from torch import Tensor
 from errors import InputError
 from models.syncnet import SYNC_FRAMES
 
+LATE = 10**9
+"""A step by which every scheduled term has set in."""
+
 
 @dataclass
 class JudgedTerms:

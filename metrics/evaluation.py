@@ -78,6 +78,8 @@ def evaluate_clip(
     """
     real = find_face(job.real, progress)
     left_out = real.times < job.from_s - 1e-6
+    if left_out.all():
+        raise NoFace(f"{job.real.path} ends before {job.from_s:g} s")
     real.transforms[left_out] = np.nan
     views = {**job.generated, REENCODED: reencode(job.real, folder / "reencoded.mp4", crf, progress)}
     notes, problems = [f"real: {note}" for note in real.reader.notes], []
@@ -91,7 +93,7 @@ def evaluate_clip(
     gap, measured = measure(real, pairs, scorers, contexts, net, progress)
     known = np.isfinite(gap)
     if not known.any():
-        raise NoFace(f"no face seen in the crops of {job.real.path}{f' from {job.from_s:g} s on' if job.from_s else ''}")
+        raise NoFace(f"no face seen in the crops of {job.real.path}")
     if left_out.any():
         notes.append(f"scored from {job.from_s:g} s on")
     if missing := int((~known & ~left_out).sum()):
@@ -201,7 +203,7 @@ def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list
     chosen = same or rest
     if not chosen:
         basis = "the clip's own, moved by 2 s and more (no other clip given)"
-        return landmark.chance_series(result.gap, result.fps), basis
+        return landmark.chance_series(result.gap, result.fps, first=int(np.isfinite(result.gap).argmax())), basis
     chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
     count = f"{len(chosen)} other clip{'s' if len(chosen) > 1 else ''}"
     basis = f"{count} of {result.job.person}" if same else f"{count}, of other or unknown persons"

@@ -71,13 +71,15 @@ def best_lag(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
     return scores[lag], lag
 
 
-def chance_series(real: np.ndarray, fps: float, count: int = 8) -> list[np.ndarray]:
-    """Stand-ins for other lips where there is one clip alone: the real series (frames,) turned round by 2 s and more.
+def chance_series(real: np.ndarray, fps: float, count: int = 8, first: int = 0) -> list[np.ndarray]:
+    """Stand-ins for other lips where there is one clip alone: the real series (frames,) from `first` on turned round by 2 s and more.
 
     Shorter clips are turned by a third at least.
     """
-    least = min(round(2 * fps), len(real) // 3)
-    return [np.roll(real, round(shift)) for shift in np.linspace(least, len(real) - least, count)]
+    before, scored = real[:first], real[first:]
+    least = min(round(2 * fps), len(scored) // 3)
+    shifts = np.linspace(least, len(scored) - least, count)
+    return [np.concatenate([before, np.roll(scored, round(shift))]) for shift in shifts]
 
 
 def articulation(generated: np.ndarray, real: np.ndarray) -> float:

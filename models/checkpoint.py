@@ -169,6 +169,8 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     network_class, config_class = _NETWORKS[kind]
     try:
         values: dict[str, Any] = json.loads(metadata.get("config", "{}"))
+        if values and kind in ("HyperLipsBase", "HRDecoder"):
+            values.setdefault("copied_rows", 0)  # configs are stored whole, so this one is older than the key
         network = network_class() if config_class is None else network_class(config=config_class(**values))
     except (ValueError, TypeError, InputError) as error:
         raise InputError(f"{path}: its config does not fit {kind}: {error}; was it made by another version?") from error

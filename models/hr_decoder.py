@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from errors import InputError
 from models.blocks import ConvNormReLU, UpConvNormReLU
-from models.presets import check_choice, check_widths, fill
+from models.presets import COPIED_ROWS, check_choice, check_widths, fill
 
 BASE_SIZE = 128
 MOUTH = (64.0, 92.0), (32.0, 28.0)
@@ -37,7 +37,7 @@ class HRConfig:
     size: int | None = None
     """Largest side it convolves at (published: the output's); the rest is a pixel shuffle."""
     copied_rows: int | None = None
-    """Rows of 128 at the top that are not painted but copied: from the masked face with `reference`, else from the enlarged
+    """Rows of 128 at the top, 0, 16, 32 or 48, that are not painted but copied: from the masked face with `reference`, else from the enlarged
     stage-1 face."""
     reference: bool | None = None
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
@@ -58,7 +58,7 @@ class HRConfig:
             raise InputError(
                 f"size is {self.size}, expected one of {', '.join(map(str, sizes))} with scale {self.scale}"
             )
-        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48, 64))
+        check_choice("copied_rows", self.copied_rows, COPIED_ROWS)
         check_widths("width", [self.width], 1)
         check_widths("residuals", [self.residuals], 1)
         if self.head_width != 0:
@@ -113,19 +113,22 @@ class HRDecoder(nn.Module):
         inputs = [base, sketch] + ([F.pixel_unshuffle(reference, scale)] if self.config.reference else [])
         x = self.output(self.head(self.body(self.entry(torch.cat([image[:, :, copied:] for image in inputs], 1)))))
         x = F.pixel_shuffle(x, self.shuffle)
-        enlarged = base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
         copied *= scale
-        painted = self._corrected(x.to(base.dtype), enlarged, reference, copied) if self.config.residual else torch.sigmoid(x)
+        painted = self._corrected(x.to(base.dtype), base, reference, copied) if self.config.residual else torch.sigmoid(x)
         if not copied:
             return painted
-        above = enlarged if reference is None else reference[:, :3]
+        above = self._enlarged(base) if reference is None else reference[:, :3]
         return torch.cat([above[:, :, :copied].to(painted.dtype), painted], 2)
 
-    def _corrected(self, x: Tensor, enlarged: Tensor, reference: Tensor | None, copied: int) -> Tensor:
+    def _enlarged(self, base: Tensor) -> Tensor:
+        scale = self.config.scale
+        return base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
+
+    def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, copied: int) -> Tensor:
         """x plus what it corrects, rows from `copied` on; in full precision under autocast."""
-        known = enlarged[:, :, copied:]
+        known = self._enlarged(base)[:, :, copied:]
         if self.blends:
-            half = enlarged.shape[2] // 2
+            half = reference.shape[2] // 2
             own = torch.cat([reference[:, :3, copied:half], reference[:, 3:, half:]], 2)
             known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * self.lendable[:, :, copied:])
         x = x[:, :3] + known

@@ -14,7 +14,7 @@ from models.face_decoder import FaceDecoder
 from models.face_encoder import make_face_encoder
 from models.hyper import ConcatBlock, HyperBlock, HyperNet
 from models.mobilenet import TRUNK_CHANNELS
-from models.presets import check_choice, check_widths, fill
+from models.presets import COPIED_ROWS, check_choice, check_widths, fill
 
 _WINDOWS = {"mel": 16, "whisper": 18}
 
@@ -100,7 +100,7 @@ class BaseConfig:
         check_choice("condition", self.condition, ("hyper", "concat"))
         check_choice("gru", self.gru, ("none", "zero_state", "recurrent"))
         check_choice("decoder_size", self.decoder_size, (64, 128))
-        check_choice("copied_rows", self.copied_rows, (0, 16, 32, 48))
+        check_choice("copied_rows", self.copied_rows, COPIED_ROWS)
         check_widths("latent_channels", self.latent_channels, LEVELS)
         check_widths("decoder_channels", self.decoder_channels, 3)
         for key in ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references"):

@@ -2,10 +2,11 @@
 
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
-Each clip is painted from its own references (the most closed mouth first), as inference does. Restartable.
+Each clip is painted from references of its own, the most closed mouth first. Restartable.
 """
 
 import argparse
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,16 +27,22 @@ from models.checkpoint import load_network
 from models.hyperlips import HyperLipsBase
 from preprocess.shard import add_shard_argument, shard
 
+DONE = "base_track.npz"
+"""Written last: a clip that has it has both."""
+
 
 def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, device: torch.device) -> None:
-    """Write base.zip and base_track.npz of one clip."""
+    """Write base.zip and then base_track.npz of one clip."""
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
     references = faces[spanning_references(lip_gap(clip.landmarks), config.references)]
     windows = audio_windows(clip.features(config.audio), np.arange(count), Fraction(FPS), config.audio)
     base = generate(network, windows, faces, references, device)
+    (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
-    np.savez(clip.folder / "base_track.npz", landmarks=landmarks.landmarks(base)[0].astype(np.float32))
+    aside = clip.folder / "base_track.part.npz"
+    np.savez(aside, landmarks=landmarks.landmarks(base)[0].astype(np.float32))
+    os.replace(aside, clip.folder / DONE)
 
 
 def main() -> None:
@@ -52,7 +59,7 @@ def main() -> None:
     network = load_network(args.checkpoint, device, HyperLipsBase)
     landmarks = LandmarkNet()
     clips = shard([clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard)
-    todo = [clip for clip in clips if args.again or not (clip.folder / "base_track.npz").is_file()]
+    todo = [clip for clip in clips if args.again or not (clip.folder / DONE).is_file()]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
         generate_clip(clip, network, landmarks, device)
     print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")

@@ -5,6 +5,7 @@
 
 import argparse
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 from errors import InputError, run_cli
@@ -24,16 +25,15 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
     x, y, w, h = rect or (0, 0, *reader.size)
     if min(x, y) < 0 or min(w, h) < 16 or x + w > reader.size[0] or y + h > reader.size[1]:
         raise InputError(f"--rect {x} {y} {w} {h} leaves the {reader.size[0]}x{reader.size[1]} picture of {video}, or is smaller than 16 px")
-    if not reader.frame_count or start >= end or start >= reader.frame_count / reader.fps:
-        raise InputError(f"{video} shows nothing from {float(start):g} to {float(end):g} s; it is "
-                         f"{float(reader.frame_count / reader.fps):g} s long")
+    times = [Fraction(frame.time) for frame in reader]
+    chosen = [index for index, time in enumerate(times) if 0 <= start <= time < end]
     sound = read_audio(video)[int(start * SAMPLE_RATE):int(end * SAMPLE_RATE)]
+    if not chosen or not len(sound):
+        raise InputError(f"{video} has no {'sound' if chosen else 'picture'} from {float(start):g} to {float(end):g} s; "
+                         f"it ends at {float(times[-1]):.2f} s")
     with VideoWriter(output, (w, h), reader.fps, reader.colour, audio=(sound, SAMPLE_RATE), crf=CRF) as writer:
-        for frame in reader:
-            if frame.time >= end:
-                break
-            if frame.time >= start:
-                writer.write(frame.rgb((x, y, x + w, y + h)), Fraction(frame.time) - start)
+        for frame in islice(reader, chosen[0], chosen[-1] + 1):
+            writer.write(frame if rect is None else frame.rgb((x, y, x + w, y + h)), times[frame.index] - times[chosen[0]])
     return writer.frames_written
 
 

@@ -11,6 +11,7 @@ from engine.config import load_config, to_yaml
 from engine.pipeline import InferenceConfig
 from errors import InputError
 from evaluate import EvaluateConfig
+from models.checkpoint import load_network
 from train_base import TrainBaseConfig
 from train_hr import TrainHRConfig
 from train_syncnet import TrainSyncConfig
@@ -73,5 +74,15 @@ def test_every_shipped_config_fits_its_script(path):
     name = path.stem
     schema = (TrainHRConfig if "hr" in name else InferenceConfig if "inference" in name
               else EvaluateConfig if name == "evaluate" else TrainSyncConfig if "syncnet" in name else TrainBaseConfig)
-    assert to_yaml(load_config(schema, path))
-    assert "preset" not in (yaml.safe_load(path.read_text()).get("model") or {}) or load_config(schema, path).model.preset
+    config, own = load_config(schema, path), yaml.safe_load(path.read_text()) or {}
+    assert yaml.safe_load(to_yaml(config)).keys() >= own.keys() - {"inherit"}
+    for key, value in (own.get("run") or {}).items():
+        assert getattr(config.run, key) == value
+
+
+@pytest.mark.parametrize(("schema", "name", "weights"), [
+    (TrainBaseConfig, "base", "base_light"), (TrainHRConfig, "hr", "hr_light_256"), (TrainSyncConfig, "syncnet", "sync_light")])
+def test_shipped_weights_are_what_the_demo_configs_train(schema, name, weights):
+    shipped = load_network(CONFIGS.parent / "checkpoints" / f"{weights}.safetensors").config
+    for path in [path for kind in ("demo", "adapt") if (path := CONFIGS / f"{kind}_{name}.yaml").is_file()]:
+        assert load_config(schema, path).model == shipped

@@ -7,6 +7,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,14 @@ from parity.weights import state_dict
 
 from engine.pictures import from_network
 from engine.pipeline import AudioConfig, InferenceConfig, LipSync, lip_sync
+from engine.precision import Precision
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
+from metrics.landmark import lip_gap
 from models.checkpoint import save_network
 from models.discriminators import HRDiscriminator
+from models.hyperlips import BaseConfig, HyperLipsBase
 
 ROOT = Path(__file__).resolve().parent.parent
 ODD_FACES = ["h264_pcm.avi", "hevc_portrait_1080x1920.mp4", "hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg",
@@ -89,6 +93,20 @@ def test_articulation_scales_the_motion(talking_clip):
     assert 1.2 * one < two < 2.5 * one
     with pytest.raises(InputError, match="articulation is -1"):
         AudioConfig(articulation=-1)
+
+
+def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip):
+    save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
+    engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
+    seen = []
+    engine._choose_precision = lambda features, references: seen.append(references) or setattr(
+        engine, "base_precision", Precision(False, False))
+    next(engine.frames(talking_clip, talking_clip))
+    gaps = lip_gap(engine.landmarks.landmarks(seen[0])[0])
+    assert seen[0].shape == (3, 128, 128, 3) and gaps[0] < gaps[1] < gaps[2]
+    cv2.imwrite(str(tmp_path / "still.png"), next(iter(VideoReader(talking_clip))).rgb()[:, :, ::-1])
+    next(engine.frames(tmp_path / "still.png", talking_clip))
+    assert all(np.array_equal(reference, seen[1][0]) for reference in seen[1])  # a picture has one
 
 
 def test_shorter_video_goes_back_and_forth(tmp_path, talking_clip):

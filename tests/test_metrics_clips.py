@@ -14,8 +14,9 @@ from face.landmark_net import LandmarkNet
 from media.video import VideoReader, VideoWriter
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult, complete, evaluate_clip
 from metrics.jobs import Job, columns
+from metrics.landmark import chance_series
 from metrics.measure import Measured
-from metrics.pairs import Match, View, find_face, look, match, nearest_frames, picture_lag
+from metrics.pairs import Match, NoFace, View, find_face, look, match, nearest_frames, picture_lag
 from metrics.scorers import PictureScorer
 from metrics.table import markdown, offset_text, summarise
 
@@ -267,3 +268,24 @@ def test_views_of_a_side_by_side_file_see_only_their_rectangle(tmp_path, picture
     assert match(real, shown).scale == (1, 1)
     other = shown.view.face(frame, real.transforms[0], 128)
     assert np.abs(face.astype(int) - other).mean() > 5
+
+
+def test_only_the_rest_is_scored_from_a_time_on(talking_clip, tmp_path):
+    def score(from_s: float) -> ClipResult:
+        job = Job("talking", View(talking_clip), {"self": View(talking_clip)}, from_s=from_s)
+        found = evaluate_clip(job, [PictureScorer()], LandmarkNet(), tmp_path, 18, sound_features)
+        complete([found])
+        return found
+
+    rest = score(0.8)
+    assert rest.lines["self"]["frames"] == 30 and np.isnan(rest.gap[:20]).all() and np.isfinite(rest.gap[20:]).all()
+    assert rest.lines["self"]["lip_r"] == pytest.approx(1) and rest.lines[CHANCE]["lip_r"] != 0
+    assert "scored from 0.8 s on" in rest.notes and not any("left out" in note for note in rest.notes)
+    with pytest.raises(NoFace, match="ends before 9 s"):
+        score(9)
+
+
+def test_stand_ins_for_other_lips_are_turned_within_what_is_scored():
+    gap = np.concatenate([np.full(60, np.nan), np.arange(40.0)])
+    for other in chance_series(gap, 25, first=60):
+        assert np.isnan(other[:60]).all() and sorted(other[60:]) == list(range(40)) and other[60] != 0

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from datasets.augment import AugmentConfig
 from datasets.base import BaseDataset, DataConfig
 from datasets.clips import load_clips
+from datasets.hr import HRDataset
 from engine.config import load_config
 from engine.loop import Ema, OptimConfig, apply_step, learning_rate, make_optimizer, match_layout
 from engine.runlog import RunLog
@@ -20,9 +22,10 @@ from losses.reconstruction import box_mask, l1, mouth_l1
 from losses.terms import weighted
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader
-from models.checkpoint import load_network, read_metadata
+from models.checkpoint import load_network, read_metadata, save_network
 from models.hr_decoder import HRDecoder
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
+from models.syncnet import SyncConfig, SyncExpert
 from train_base import BaseTrainer, TrainBaseConfig, train
 from train_hr import TrainHRConfig
 from train_hr import train as train_hr
@@ -106,6 +109,22 @@ def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
     best = train_hr(config)
     assert isinstance(load_network(best), HRDecoder)
     assert list((tmp_path / "hr_tiny" / "samples").glob("val_*.png"))
+
+
+def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
+    config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
+        f"data.path={data_set}", f"run.folder={tmp_path}", f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors",
+        "data.window=5", "loss.sync=0.1", "loss.sync_from=100", f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
+        "validation.frames=10"])
+    dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig("light"))
+    item = dataset[3]
+    assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
+    assert item["sync_audio"].shape == (18, 384) and item["lip_box"].shape == (5, 4)
+    best = read_metadata(train_hr(config))
+    assert 0 < float(best["sync"]) <= 1  # validation counts what has not set in yet
+    strip = cv2.imread(str(tmp_path / "hr_tiny" / "samples" / "val_00000004.png"))
+    assert strip.shape[:2] == (4 * 128, 6 * 128)
 
 
 def test_dataset_problems_are_told_in_one_line(data_set, tmp_path):
