@@ -158,13 +158,14 @@ class LipSync:
         with self.report.time("sound"):
             features = sound_features(wave, self.base.config.audio)
         references = self._references(reader, track, transforms)
+        small = np.stack([area_reduce(reference, 128) for reference in references])
         half = median_step(times, reader.fps) / 2
         self._choose_precision(features, references)
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
         based = (item for chunk in chunks(items, self.config.batch)
-                 for item in self._paint_base(chunk, features, half, references))
+                 for item in self._paint_base(chunk, features, half, small))
         for chunk in chunks(_smoothed(based), self.config.batch):
             for item in self._finish(chunk, references[0]):
                 self.report.frames += 1
@@ -223,8 +224,7 @@ class LipSync:
             kind = self.base.config.audio
             windows = [audio_window_at(features, item.shown + half, kind, convention=self.config.audio.window) for item in items]
             faces = np.stack([area_reduce(item.face, 128) for item in items])
-            small = np.stack([area_reduce(reference, 128) for reference in references])
-            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, small)
+            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, references)
         with self.report.time("landmarks"):
             points = self.landmarks.landmarks(base)[0]
         for item, image, found in zip(items, base, points, strict=True):
