@@ -41,8 +41,8 @@ class Archive:
 
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Pictures `indices`, each (H, W, 3) uint8 RGB. Raises InputError for one that is missing or damaged."""
-        if max(indices) >= len(self):
-            raise InputError(f"{self.path} holds {len(self)} pictures, number {max(indices)} is wanted; extract the clip again")
+        if missing := [index for index in indices if not index < len(self)]:
+            raise InputError(f"{self.path} holds {len(self)} pictures, number {missing[0]} is wanted; extract the clip again")
         try:
             with self.path.open("rb", buffering=0) as file:
                 data = [os.pread(file.fileno(), self._sizes[index], self._starts[index]) for index in indices]

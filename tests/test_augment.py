@@ -219,6 +219,7 @@ def test_damaged_archives_are_named(tmp_path):
     assert write_archive(path, images) == 3
     archive = Archive(path)
     assert len(archive) == 3 and [picture[0, 0, 0] for picture in archive.pictures([2, 0])] == [200, 10]
+    assert archive.pictures([]) == []
     with pytest.raises(InputError, match="holds 3 pictures, number 3"):
         archive.pictures([3])
     content = bytearray(path.read_bytes())
