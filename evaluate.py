@@ -27,7 +27,7 @@ from engine.sound import sound_features
 from errors import InputError, run_cli
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE, read_audio, write_flac
-from media.video import VideoReader
+from media.video import CUT_CRF, VideoReader
 from metrics.evaluation import PASSES, ClipResult, complete, evaluate_clip
 from metrics.fid import FidScorer
 from metrics.jobs import OURS, Job, columns, job_name, listed, matched
@@ -40,8 +40,6 @@ from preprocess.sources import Persons, Source, find_sources, offset_of, read_of
 
 ROOT = Path(__file__).resolve().parent
 SYNC_WEIGHTS = ROOT / "checkpoints" / "sync_light.safetensors"
-_CUT_CRF = 4
-"""Of the file that a rectangle is cut into to be lip-synced: next to nothing is lost."""
 
 
 @dataclass
@@ -172,7 +170,7 @@ def generate(jobs: list[Job], config: EvaluateConfig, folder: Path, only_own: bo
 def _generated(job: Job, driver: Job | None, engine: LipSync, folder: Path, only_own: bool) -> Job:
     source = job.real.path
     if job.real.rect is not None:
-        source = reencode(job.real, folder / f"{job.name}_cut.mp4", _CUT_CRF).path
+        source = reencode(job.real, folder / f"{job.name}_cut.mp4", CUT_CRF).path
     wave = _heard(job)
     drives = {"own": wave}
     if not only_own:

@@ -131,5 +131,8 @@ def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: 
         group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([parameter for group in optimizer.param_groups for parameter in group["params"]], clip)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    if not norm <= clip:  # most steps need no walk through all gradients
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()

@@ -2,6 +2,6 @@
 
 from media.frame import Colour, Frame
 from media.reader import VideoReader
-from media.writer import VideoWriter
+from media.writer import CUT_CRF, VideoWriter
 
-__all__ = ["Colour", "Frame", "VideoReader", "VideoWriter"]
+__all__ = ["CUT_CRF", "Colour", "Frame", "VideoReader", "VideoWriter"]

@@ -16,6 +16,8 @@ from media.source import first_picture_time, open_input
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 BT709 = Colour(1, 1, 1, 1)
+CUT_CRF = 4
+"""Of a cut that becomes an input again: next to nothing is lost."""
 
 _FINE = 90000
 _AAC_RATES = (32000, 44100, 48000, 88200, 96000)

@@ -203,7 +203,7 @@ def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list
     chosen = same or rest
     if not chosen:
         basis = "the clip's own, moved by 2 s and more (no other clip given)"
-        return landmark.chance_series(result.gap, result.fps, first=int(np.isfinite(result.gap).argmax())), basis
+        return landmark.chance_series(result.gap, result.fps), basis
     chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
     count = f"{len(chosen)} other clip{'s' if len(chosen) > 1 else ''}"
     basis = f"{count} of {result.job.person}" if same else f"{count}, of other or unknown persons"

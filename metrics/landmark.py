@@ -71,11 +71,13 @@ def best_lag(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
     return scores[lag], lag
 
 
-def chance_series(real: np.ndarray, fps: float, count: int = 8, first: int = 0) -> list[np.ndarray]:
-    """Stand-ins for other lips where there is one clip alone: the real series (frames,) from `first` on turned round by 2 s and more.
+def chance_series(real: np.ndarray, fps: float, count: int = 8) -> list[np.ndarray]:
+    """Stand-ins for other lips where there is one clip alone: the real series (frames,), from its first known frame on, turned round
+    by 2 s and more.
 
     Shorter clips are turned by a third at least.
     """
+    first = int(np.isfinite(real).argmax())
     before, scored = real[:first], real[first:]
     least = min(round(2 * fps), len(scored) // 3)
     shifts = np.linspace(least, len(scored) - least, count)

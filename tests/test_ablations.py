@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from datasets.clips import load_clips, merge_index
 from engine.config import load_config
 from errors import InputError, run_cli
 from models.checkpoint import load_network
+from preprocess.augment_sound import Backgrounds, write_variants
 from train_base import TrainBaseConfig
 from train_base import main as base_main
 from train_base import train as train_base
@@ -31,14 +33,18 @@ TINY = ["model.latent_channels=[8,8,8,16]", "model.hyper_width=16", "model.audio
         "model.output_channels=8", "ear.steps=2", "ear.batch=4", "validation.clips=1"]
 TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0",
            f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors"]
-BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_sync", "recurrent", "references_4"]
+BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_augmentation", "no_sync", "noisy_sound", "recurrent", "reference_closed",
+        "reference_random", "reference_span", "references_2", "references_4"]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
 
 
 @pytest.fixture(scope="module")
 def short(data_set, tmp_path_factory) -> Path:
-    """The data set cut to six frames: validation paints them all."""
-    return _copy(data_set, tmp_path_factory.mktemp("short") / "data", 6, 128)
+    """The data set cut to six frames, as validation paints them all, with a noisy variant of its training sound."""
+    data = _copy(data_set, tmp_path_factory.mktemp("short") / "data", 6, 128)
+    clips = load_clips(data, "train")
+    write_variants(clips[0], Backgrounds(clips, []), 1, seed=0, again=False)
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +85,10 @@ def test_stage_one_ablations_train(name, short, tmp_path):
     assert load_network(train_base(config)).config == config.model
     expected = {"concat": config.model.condition == "concat", "hyper_deepest": config.model.rewrite_levels == [3],
                 "mel": config.model.audio == "mel", "no_sync": config.loss.sync == 0, "no_adversarial": config.loss.adversarial == 0,
-                "recurrent": config.model.gru == "recurrent" and config.data.window > 1, "references_4": config.model.references == 4}
+                "recurrent": config.model.gru == "recurrent" and config.data.window > 1, "noisy_sound": config.augment.sound == 0.3,
+                "no_augmentation": not any(asdict(config.augment).values()),
+                **{f"reference_{policy}": config.data.reference == policy for policy in ("closed", "random", "span")},
+                **{f"references_{count}": config.model.references == count for count in (2, 4)}}
     assert expected[name]
 
 

@@ -287,5 +287,5 @@ def test_only_the_rest_is_scored_from_a_time_on(talking_clip, tmp_path):
 
 def test_stand_ins_for_other_lips_are_turned_within_what_is_scored():
     gap = np.concatenate([np.full(60, np.nan), np.arange(40.0)])
-    for other in chance_series(gap, 25, first=60):
+    for other in chance_series(gap, 25):
         assert np.isnan(other[:60]).all() and sorted(other[60:]) == list(range(40)) and other[60] != 0
