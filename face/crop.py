@@ -91,9 +91,10 @@ def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ transform[:, :2].T + transform[:, 2]
 
 
-def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int) -> np.ndarray:
-    """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; else at a multiple, then area means."""
-    scale = np.sqrt(abs(np.linalg.det(transform[:, :2])))
+def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int, finest: float = 1.0) -> np.ndarray:
+    """Resample (H, W, ...) to size_wh = (w, h) px: cubic as long as its finest detail, of `finest` px, stays a pixel; else at a
+    multiple, then area means."""
+    scale = finest * np.sqrt(abs(np.linalg.det(transform[:, :2])))
     width, height = size_wh
     if scale >= 1:
         return cv2.warpAffine(image, transform, size_wh, flags=cv2.INTER_CUBIC, borderMode=border)

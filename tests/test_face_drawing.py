@@ -133,6 +133,20 @@ def test_own_crop_pasted_back_changes_nothing_to_speak_of(scale):
     assert 0 < (difference > 0).mean() and difference.max() <= 12 and difference.mean() < 0.5
 
 
+@pytest.mark.parametrize("scale", [0.55, 0.72, 0.95])
+def test_an_enlarged_crop_comes_back_as_sharp_as_it_was(scale):
+    image = skimage.data.astronaut()
+    transform = np.array([[scale, 0.05, 0], [-0.05, scale, 0]])
+    transform[:, 2] = 64 - transform[:, :2] @ [220, 120]
+    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+    original = image[y0:y1, x0:x1]
+    result = paste_face(original, rect, crop(image, transform, 256), np.ones((256, 256), np.float32), transform)
+    inner = slice(len(original) // 4, -len(original) // 4)
+    before, after = (cv2.Laplacian(cv2.cvtColor(picture[inner, inner], cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
+                     for picture in (original, result))
+    assert 0.9 < after / before < 1.1
+
+
 @pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
 def test_rect_stays_inside_the_frame(centre):
     transform = np.array([[1.0, 0, 64 - centre[0]], [0, 1, 64 - centre[1]]])
