@@ -144,7 +144,7 @@ def test_an_enlarged_crop_comes_back_as_sharp_as_it_was(scale):
     inner = slice(len(original) // 4, -len(original) // 4)
     before, after = (cv2.Laplacian(cv2.cvtColor(picture[inner, inner], cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
                      for picture in (original, result))
-    assert 0.9 < after / before < 1.1
+    assert 0.75 < after / before < 1.05  # twice cubic; area means on the way back leave .4 to .6
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
