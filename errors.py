@@ -8,6 +8,13 @@ class InputError(Exception):
     """Bad input. The message says what was found, what was expected and what to do, in one line."""
 
 
+def check_counts(config: object, *names: str) -> None:
+    """Raises InputError for a field of a config that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}, expected 1 or more")
+
+
 def run_cli(main: Callable[[], None]) -> None:
     """Run a script's `main`; an InputError becomes one line on stderr and exit code 2."""
     try:

@@ -30,7 +30,7 @@ from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import CUT_CRF, VideoReader
 from metrics.evaluation import PASSES, ClipResult, complete, evaluate_clip
 from metrics.fid import FidScorer
-from metrics.jobs import OURS, Job, columns, job_name, listed, matched
+from metrics.jobs import OURS, Job, columns, job_name, listed, matched, numbered
 from metrics.pairs import NoFace, View, reencode
 from metrics.report import write_report
 from metrics.scorers import Scorer
@@ -131,7 +131,7 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], l
         jobs, missing = matched(_videos(args.real), args.real, args.generated, args.audio, must=args.base is None)
     root = args.real or args.clips
     finished = []
-    for job in jobs:
+    for job in numbered(jobs):
         path = job.real.path
         folder = root if root is not None and root.is_dir() else path.parent
         source = Source(path, path.relative_to(folder).as_posix(), folder.resolve())
@@ -180,9 +180,11 @@ def _generated(job: Job, driver: Job | None, engine: LipSync, folder: Path, only
     views = {}
     for kind, sound in drives.items():
         output, drive = folder / f"{job.name}_{kind}.mp4", folder / f"{job.name}_{kind}.flac"
-        write_flac(drive, sound)
-        lip_sync(source, drive, output, engine.config, engine)
-        drive.unlink()
+        try:
+            write_flac(drive, sound)
+            lip_sync(source, drive, output, engine.config, engine)
+        finally:
+            drive.unlink(missing_ok=True)
         views[kind] = View(output)
     own = {"ours" if job.generated else OURS: views["own"]}
     return replace(

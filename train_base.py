@@ -23,7 +23,7 @@ from engine.loop import apply_step, not_finite
 from engine.runlog import RunLog
 from engine.trainer import Frozen, Trainer
 from engine.validate import LipValidator
-from errors import run_cli
+from errors import InputError, run_cli
 from losses.adversarial import generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
@@ -61,6 +61,11 @@ class LossConfig(JudgedTerms):
 class ValidationConfig:
     split: str = "val"
     clips: int = 10
+    """Spread over the split; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 0:
+            raise InputError(f"clips is {self.clips}, expected 0 or more")
 
 
 @dataclass
@@ -117,7 +122,7 @@ def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfi
         loss = ear_loss(trainer.head(trainer.network.encode_audio(audio.to(device))), points.to(device))
         if not torch.isfinite(loss):
             raise not_finite(step, {"ear": loss})
-        apply_step(loss, optimizer, config.ear.lr * (1 - step / config.ear.steps), config.optim.clip)
+        apply_step(loss, optimizer, config.ear.lr * (1 - step / config.ear.steps), config.optim.clip, step)
         if step % 200 == 0 or step == config.ear.steps - 1:
             log.scalars(step, {"loss": loss.item()}, "ear")
             print(f"ear {step:6d}  loss {loss.item():.4f}", flush=True)
@@ -129,10 +134,9 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
         torch.manual_seed(config.run.seed)
         trainer, model = BaseTrainer(config), config.model
         expert = trainer.expert.network.config if trainer.expert else None
-        dataset = BaseDataset(config.data, config.augment, "train", model.audio, model.references, config.run.seed, expert)
+        dataset = BaseDataset(config.data, config.augment, "train", model, config.run.seed, expert)
         # As the loop calls it, in the first process only.
-        validator = world.main and LipValidator(config.data.path, config.validation.split, model.audio, model.references,
-                                                config.validation.clips)
+        validator = world.main and LipValidator(config.data.path, config.validation.split, model, config.validation.clips)
         heard = set(trainer.network.audio_parameters())
         groups = [{"params": [value for value in trainer.parameters() if value in heard], "name": "ear",
                    "scale": config.ear.rate},
@@ -162,7 +166,7 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(TrainBaseConfig, args.config, args.set)
     if args.bench_loader:
-        data = BaseDataset(config.data, config.augment, "train", config.model.audio, config.model.references, config.run.seed)
+        data = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed)
         print(bench_loader(data, config.run.batch, config.data.workers))
         return
     best = train(config, args.init)

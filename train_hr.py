@@ -25,7 +25,7 @@ from engine.distributed import distributed
 from engine.fit import Task, TrainConfig, fit, start_from
 from engine.runlog import Film, RunLog
 from engine.trainer import Frozen, Trainer
-from errors import run_cli
+from errors import check_counts, run_cli
 from losses.adversarial import relativistic_generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
@@ -61,6 +61,9 @@ class ValidationConfig:
     frames: int = 48
     film: int = 50
     """Frames of the video that is shown at each validation."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, "frames", "film")
 
 
 @dataclass

@@ -26,11 +26,11 @@ from datasets.syncnet import (
 )
 from engine.config import add_config_arguments, load_config
 from engine.distributed import distributed
-from engine.fit import Task, TrainConfig, fit
+from engine.fit import Task, TrainConfig, fit, start_from
 from engine.loop import pick_device
 from engine.runlog import RunLog
 from engine.trainer import Trainer
-from errors import InputError, run_cli
+from errors import InputError, check_counts, run_cli
 from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.sync import MAX_SHIFT, SyncEstimate, estimate_offset
@@ -67,6 +67,9 @@ class SyncValidationConfig:
     """Spread over the split; 0 takes all."""
     every: int = 2
     """Every how many frames a window is looked at."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, "every")
 
 
 @dataclass
@@ -218,7 +221,7 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
 
         def prepare(log: RunLog) -> None:
             if init is not None:
-                trainer.network.load_state_dict(load_expert(init, config.model).state_dict())
+                start_from(trainer.network, init)
 
         def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
             scores, estimates = validator(network)
@@ -235,15 +238,6 @@ def offsets(estimates: dict[str, SyncEstimate]) -> str:
     return "         offsets  " + "  ".join(f"{name} {estimate.offset:+d}" for name, estimate in estimates.items())
 
 
-def load_expert(path: Path, config: SyncConfig | None = None) -> SyncExpert:
-    """An expert from a checkpoint. Raises InputError for another network, or one of another shape than `config`."""
-    network = load_network(path, kind=SyncExpert)
-    if config is not None and network.config != config:
-        raise InputError(f"{path} holds an expert of the shape {network.config}, expected {config}; "
-                         "set model to its values")
-    return network
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser, "configs/syncnet.yaml")
@@ -254,7 +248,7 @@ def main() -> None:
     if args.score is None:
         print(f"weights to use: {train(config, args.init)}")
         return
-    expert = load_expert(args.score).to(pick_device(config.run.device))
+    expert = load_network(args.score, pick_device(config.run.device), SyncExpert)
     scores, estimates = SyncValidator(config.data, config.validation, expert.config.audio)(expert)
     print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()), offsets(estimates), sep="\n")
 

@@ -10,6 +10,7 @@ deviation.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ class Run:
             raise InputError(f"{self.folder} holds a run of other settings (see its config.yaml); remove it or name another --folder")
         if not metrics.is_file():
             return None
-        for line in reversed(metrics.read_text(encoding="utf-8").splitlines()):
+        whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0]
+        for line in reversed(whole.splitlines()):
             values = json.loads(line)
             scores = {name.removeprefix("val/"): value for name, value in values.items() if name.startswith("val/")}
             if scores:
@@ -61,11 +63,27 @@ class Run:
     def train(self) -> dict[str, float]:
         """Raises InputError where the script ends without the last validation."""
         options = [option for override in self.overrides for option in ("--set", override)]
-        code = subprocess.run([sys.executable, self.script, "--config", self.config.resolve(), *options], cwd=ROOT, check=False).returncode
+        code = run_to_its_end([sys.executable, self.script, "--config", self.config.resolve(), *options])
         scores = self.scores()
+        if code > 128:
+            sys.exit(code)  # it was told to stop, and has said so
         if code or scores is None:
             raise InputError(f"{self.script} --config {self.config} ended with code {code}, see above; the same command goes on from here")
         return scores
+
+
+def run_to_its_end(command: list[str | Path]) -> int:
+    """The exit code of a command, run here. Signals that end this process are handed on to it, and it is waited for: a training stops
+    well."""
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    handed_on = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in handed_on}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def plan(configs: Sequence[Path], steps: int, seeds: Sequence[int], overrides: Sequence[str], folder: Path) -> list[Run]:

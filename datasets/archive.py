@@ -12,6 +12,7 @@ import numpy as np
 from errors import InputError
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+EXTRACT_AGAIN = "extract the clip again, with --again"
 _NAME_LENGTHS = 26
 """Offset of the two lengths in a zip entry's own header of 30 bytes, which stand between it and its data."""
 
@@ -26,9 +27,9 @@ class Archive:
             with zipfile.ZipFile(path) as archive:
                 entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
         except (zipfile.BadZipFile, OSError) as error:
-            raise InputError(f"{path} cannot be read ({error}); extract the clip again") from error
+            raise InputError(f"{path} cannot be read ({error}); {self._remedy}") from error
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise InputError(f"{path} is compressed, expected a stored zip; extract the clip again")
+            raise InputError(f"{path} is compressed, expected a stored zip; {self._remedy}")
         self._sizes = [entry.file_size for entry in entries]
         self._starts = []
         with path.open("rb", buffering=0) as file:
@@ -36,24 +37,28 @@ class Archive:
                 lengths = struct.unpack("<HH", os.pread(file.fileno(), 4, entry.header_offset + _NAME_LENGTHS))
                 self._starts.append(entry.header_offset + 30 + sum(lengths))
 
+    @property
+    def _remedy(self) -> str:
+        return "run preprocess.generate_base with --again" if self.path.name.startswith("base") else EXTRACT_AGAIN
+
     def __len__(self) -> int:
         return len(self._starts)
 
     def pictures(self, indices: Sequence[int]) -> list[np.ndarray]:
         """Pictures `indices`, each (H, W, 3) uint8 RGB. Raises InputError for one that is missing or damaged."""
         if missing := [index for index in indices if not index < len(self)]:
-            raise InputError(f"{self.path} holds {len(self)} pictures, number {missing[0]} is wanted; extract the clip again")
+            raise InputError(f"{self.path} holds {len(self)} pictures, number {missing[0]} is wanted; {self._remedy}")
         try:
             with self.path.open("rb", buffering=0) as file:
                 data = [os.pread(file.fileno(), self._sizes[index], self._starts[index]) for index in indices]
         except OSError as error:
-            raise InputError(f"{self.path} cannot be read any more ({error}); extract the clip again") from error
+            raise InputError(f"{self.path} cannot be read any more ({error}); {self._remedy}") from error
         return [self._decode(index, picture) for index, picture in zip(indices, data, strict=True)]
 
     def _decode(self, index: int, data: bytes) -> np.ndarray:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
         if picture is None:
-            raise InputError(f"picture {index} of {self.path} is damaged; extract the clip again")
+            raise InputError(f"picture {index} of {self.path} is damaged; {self._remedy}")
         return picture
 
 

@@ -17,6 +17,7 @@ from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
 from metrics.landmark import lip_gap
 from metrics.sync import sound_windows
+from models.hyperlips import BaseConfig
 from models.syncnet import SyncConfig
 
 LIP_BOX_MARGIN = (10, 8)
@@ -39,9 +40,9 @@ class BaseDataset(Dataset):
     shows one resting mouth, which is nothing to judge.
     """
 
-    def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, audio: str, references: int, seed: int,
+    def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, model: BaseConfig, seed: int,
                  expert: SyncConfig | None = None):
-        self.config, self.augment, self.audio, self.references, self.seed = data, augment, audio, references, seed
+        self.config, self.augment, self.model, self.seed = data, augment, model, seed
         clips = clips_with(data.window, data.path, split, data.min_face_px)
         self.store = FrameStore(clips, data.cache)
         self.features = [self._heard(clip) for clip in clips]
@@ -62,7 +63,7 @@ class BaseDataset(Dataset):
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, self.gaps[clip].argmin())
-        references = choose_references(self.config.reference, self.gaps[clip], frames, self.references, rng)
+        references = choose_references(self.config.reference, self.gaps[clip], frames, self.model.references, rng)
         faces = self.store.get(clip, np.concatenate([frames, references]))
         change = draw_change(self.augment, rng)
         faces = change.faces(faces)
@@ -72,7 +73,7 @@ class BaseDataset(Dataset):
             points = points[:, EAR_POINTS_MIRRORED]
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
         heard = frames - 10 * FPS if silent else frames
-        audio = audio_windows(self._sound(clip, rng), heard, Fraction(FPS), self.audio)
+        audio = self._windows(clip, heard, rng)
         item = {"faces": channels_first(faces), "references": channels_first(shown),
                 "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
                 "lip_box": torch.from_numpy(boxes), "ear_points": torch.from_numpy(np.ascontiguousarray(points))}
@@ -83,12 +84,14 @@ class BaseDataset(Dataset):
 
     def _heard(self, clip: Clip) -> list[np.ndarray]:
         """Features of the clip's sound, then of its noisy variants if any are wanted."""
-        variants = clip.variants(self.audio) if self.augment.sound else 0
-        return [clip.features(self.audio, variant) for variant in range(variants + 1)]
+        variants = clip.variants(self.model.audio) if self.augment.sound else 0
+        return [clip.features(self.model.audio, variant) for variant in range(variants + 1)]
 
-    def _sound(self, clip: int, rng: np.random.Generator) -> np.ndarray:
+    def _windows(self, clip: int, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The sound of some frames, or a noisy variant of it."""
         noisy = self.augment.sound and rng.random() < self.augment.sound
-        return self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
+        features = self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
+        return audio_windows(features, frames, Fraction(FPS), self.model.audio, self.model.audio_window)
 
     def ear_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio windows and ear points of `size` random frames, without pictures."""
@@ -96,7 +99,7 @@ class BaseDataset(Dataset):
         for _ in range(size):
             clip = self.draw.clip(rng)
             frame = rng.integers(len(self.gaps[clip]), size=1)
-            audio.append(audio_windows(self._sound(clip, rng), frame, Fraction(FPS), self.audio)[0])
+            audio.append(self._windows(clip, frame, rng)[0])
             points.append(self.ear_points[clip][frame[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.archive import Archive
+from datasets.archive import EXTRACT_AGAIN, Archive
 from errors import InputError
 from face.crop import area_reduce
 
@@ -82,7 +82,7 @@ class Clip:
         try:
             return np.load(path)
         except (ValueError, EOFError) as error:
-            raise InputError(f"{path} is damaged ({error}); extract the clip again") from error
+            raise InputError(f"{path} is damaged ({error}); {EXTRACT_AGAIN}") from error
 
     def variants(self, kind: str) -> int:
         """How many variants of the sound there are beside it. Raises InputError where there is none."""
@@ -96,7 +96,7 @@ class Clip:
             data = self.folder.parent.parent
             hint = (f"run python -m preprocess.generate_base --checkpoint C --data {data}" if name.startswith("base")
                     else f"run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0" if "_" in name
-                    else "extract the clip again")
+                    else EXTRACT_AGAIN)
             raise InputError(f"clip {self.folder} has no {name}; {hint}")
         return path
 

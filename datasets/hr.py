@@ -41,7 +41,7 @@ class HRDataset(Dataset):
             clip.path("base.zip")
         if small < size:
             raise InputError(f"{data.path}: holds crops of {small} px, this network paints {size} px; "
-                             f"extract with --size {size}")
+                             f"extract with --size {size} --again")
         self.expert = expert
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]

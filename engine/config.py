@@ -36,15 +36,6 @@ def load_config(schema: type[Config], path: str | Path, overrides: typing.Sequen
     return config
 
 
-def from_tree(schema: type[Config], tree: dict[str, Any], source: str) -> Config:
-    """Build `schema` from a plain tree, e.g. one stored in a checkpoint; `source` names it in errors."""
-    problems: list[str] = []
-    config = _build(schema, tree, "", problems)
-    if problems:
-        raise InputError(f"{source}: {'; '.join(problems)}")
-    return config
-
-
 def to_yaml(config: Any) -> str:
     """The resolved config as YAML text, in the order of its fields."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)

@@ -1,6 +1,7 @@
 """The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
 
 import errno
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +79,13 @@ def fit(config: TrainConfig, task: Task, world: World) -> Path:
 
 
 def start_from(network: nn.Module, checkpoint: Path) -> None:
-    """Load the weights of a network of the same class and shape. Raises InputError for others."""
-    state = load_network(checkpoint, kind=type(network)).state_dict()
+    """Load the weights of a network of the same class and shape. Raises InputError for others, and where they want BGR pictures:
+    the data sets hold RGB."""
+    found = load_network(checkpoint, kind=type(network))
+    if found.channel_order != network.channel_order:
+        raise InputError(f"{checkpoint} was trained on {found.channel_order} pictures, this run trains on {network.channel_order}; "
+                         "start from weights that were trained here")
+    state = found.state_dict()
     check_fit(checkpoint, network, state)
     network.load_state_dict(state)
 
@@ -186,12 +192,12 @@ class _Run:
             with precision.autocast(device):
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
-            apply_step(loss, self.optimizer, rate, self.config.optim.clip)
+            apply_step(loss, self.optimizer, rate, self.config.optim.clip, step)
             if self.trainer.judged:
                 with precision.autocast(device):
                     critic_loss, critic_terms = self.critic()
                 stopping = self._check(critic_loss, critic_terms, step, stop)
-                apply_step(critic_loss, self.adversary_optimizer, rate, self.config.optim.clip)
+                apply_step(critic_loss, self.adversary_optimizer, rate, self.config.optim.clip, step)
                 terms = terms | critic_terms
             self.ema.update(self.trainer.network)
             done = step + 1
@@ -227,16 +233,22 @@ class _Run:
     def _score(self, step: int) -> None:
         if step in self.log.validated:
             return
-        trained, key = self.trainer.network, self.task.best
+        trained = self.trainer.network
         network = type(trained)(config=trained.config).to(self.world.device)
         network.load_state_dict(self.ema.average)
         scores = self.task.validate(network.eval(), step, self.log)
-        self.log.scalars(step, scores, "val")
+        if self._is_best(scores[self.task.best]):
+            self._keep(network, step, scores)
+        self.log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
         print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
-        if self.best.is_file():
-            found, kept = scores[key], float(read_metadata(self.best)[key])
-            if found > kept if self.task.lower else found < kept:
-                return
+
+    def _is_best(self, score: float) -> bool:
+        if not self.best.is_file():
+            return True
+        kept = float(read_metadata(self.best)[self.task.best])
+        return math.isnan(kept) or (score <= kept if self.task.lower else score >= kept)
+
+    def _keep(self, network: nn.Module, step: int, scores: dict[str, float]) -> None:
         details = {name: f"{value:.5f}" for name, value in scores.items()}
         details |= {"step": str(step), "training": to_yaml(self.config), "code": self.log.version}
         try:

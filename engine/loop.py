@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from errors import InputError
+from errors import InputError, check_counts
 
 
 @dataclass
@@ -28,8 +28,10 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         self.betas = self.betas or [0.9, 0.99]
-        if self.lr <= 0:
-            raise InputError(f"lr is {self.lr}, expected more than 0")
+        if self.lr <= 0 or self.clip <= 0:
+            raise InputError(f"lr is {self.lr} and clip {self.clip}, expected more than 0")
+        if len(self.betas) != 2 or not all(0 <= value < 1 for value in (*self.betas, self.ema)):
+            raise InputError(f"betas is {self.betas} and ema {self.ema}, expected two numbers and one, each from 0 to below 1")
 
 
 @dataclass
@@ -51,17 +53,23 @@ class RunConfig:
     keep: int = 2
     """Checkpoints kept, the newest; beside them best.safetensors."""
 
+    def __post_init__(self) -> None:
+        check_counts(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep")
+
 
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA where there is one. Raises InputError for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device {name}: no CUDA device is visible; use auto or cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device {name!r}: expected auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device {name!r}: expected auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu")
+    return device
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -120,19 +128,27 @@ class Ema:
 
 def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
     """What to say when the loss is not finite: the step, and the terms that are to blame."""
-    bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
-    return InputError(f"step {step}: loss term {', '.join(bad)} is not finite; the last checkpoint is kept: "
+    return _diverged(step, f"loss term {', '.join([name for name, value in values.items() if not torch.isfinite(value)] or ['total'])}")
+
+
+def _diverged(step: int, what: str) -> InputError:
+    return InputError(f"step {step}: {what} is not finite; the last checkpoint is kept: "
                       "lower optim.lr or look at the data, then run the same command again")
 
 
-def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float) -> None:
-    """Backward, clip the norm of the optimiser's gradients and step; each group at its `scale` of `lr`."""
+def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float, step: int = 0) -> None:
+    """Backward, clip the norm of the optimiser's gradients and step; each group at its `scale` of `lr`.
+
+    Raises InputError, before a weight is touched, where a gradient is not finite in this `step`.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
-    if not norm <= clip:  # most steps need no walk through all gradients
+    if not torch.isfinite(norm):
+        raise _diverged(step, "the gradient")
+    if norm > clip:  # most steps need no walk through all gradients
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()

@@ -143,7 +143,7 @@ class LipSync:
         self.size = 128 * (1 if self.hr is None else self.hr.config.scale)
         self.landmarks = LandmarkNet()
         silence = sound_features(np.zeros(2 * SAMPLE_RATE, np.float32), self.base.config.audio)
-        self.silence = torch.from_numpy(audio_window_at(silence, Fraction(1), self.base.config.audio)[None].astype(np.float32))
+        self.silence = torch.from_numpy(self._window(silence, Fraction(1))[None])
         self.report = Report()
 
     def frames(self, face: str | Path, audio: str | Path) -> Iterator[tuple[Frame, Fraction]]:
@@ -187,7 +187,7 @@ class LipSync:
         if config.index >= len(tracks):
             raise InputError(f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0")
         track = tracks[config.index]
-        self.report.passed = gaps(~track.present, times)
+        self.report.passed = gaps(~track.present, times, reader.fps)
         fit = box_transforms(track.box, track.present, track.shot) if config.crop == "box" else \
             fit_transforms(track.rigid, track.present, track.shot)
         return times, track, fit
@@ -221,15 +221,19 @@ class LipSync:
         if not items:
             return chunk
         with self.report.time("base"), torch.inference_mode():
-            kind = self.base.config.audio
-            windows = [audio_window_at(features, item.shown + half, kind, convention=self.config.audio.window) for item in items]
+            windows = np.stack([self._window(features, item.shown + half, self.config.audio.window) for item in items])
             faces = np.stack([area_reduce(item.face, 128) for item in items])
-            base = self._base(torch.from_numpy(np.stack(windows).astype(np.float32)), faces, references)
+            base = self._base(torch.from_numpy(windows), faces, references)
         with self.report.time("landmarks"):
             points = self.landmarks.landmarks(base)[0]
         for item, image, found in zip(items, base, points, strict=True):
             item.base, item.landmarks = image, found
         return chunk
+
+    def _window(self, features: np.ndarray, seconds: Fraction, convention: str = "centred") -> np.ndarray:
+        """What stage 1 hears of a frame whose middle is shown at `seconds`."""
+        config = self.base.config
+        return audio_window_at(features, seconds, config.audio, config.audio_window, convention)
 
     def _base(self, windows: torch.Tensor, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
         shown = to_network(references, self.base)[None].expand(len(faces), -1, -1, -1, -1)
@@ -267,8 +271,7 @@ class LipSync:
             return from_network(self.hr(*inputs), self.hr)
 
     def _choose_precision(self, features: np.ndarray, references: np.ndarray) -> None:
-        window = audio_window_at(features, Fraction(0), self.base.config.audio)
-        windows = torch.from_numpy(np.repeat(window[None], self.config.batch, 0).astype(np.float32))
+        windows = torch.from_numpy(np.repeat(self._window(features, Fraction(0))[None], self.config.batch, 0))
         faces = np.repeat(references[:1], self.config.batch, 0)
         small = np.stack([area_reduce(face, 128) for face in faces])
 

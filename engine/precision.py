@@ -57,7 +57,9 @@ def choose_precision(name: PrecisionName, network: nn.Module, work: Callable[[Pr
 
 def _fastest(candidates: list[Precision], network: nn.Module, work: Callable[[Precision], None], purpose: str) -> Precision:
     shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
-    text = "|".join([platform.processor(), _cpu_name(), str(next(network.parameters()).device), torch.__version__,
+    device = next(network.parameters()).device
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    text = "|".join([platform.processor(), machine, str(device), torch.__version__,
                      str(torch.get_num_threads()), purpose, shapes])
     key = hashlib.sha1(text.encode()).hexdigest()
     cache = _read_cache()

@@ -45,7 +45,6 @@ class Progress:
         """Take in one step's values; every so many steps report their means (over the processes too), the learning rates,
         frames/s and the share of time spent waiting for data."""
         for name, value in values.items():
-            # Summed on the device: reading a value there would wait for it.
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
             self._counts[name] = self._counts.get(name, 0) + 1
         if done % self.every:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -44,7 +45,9 @@ class RunLog:
             with (folder / "code.txt").open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} from step {first}: {self.version}\n")
             kept = _up_to(metrics, first)
-            metrics.write_text("".join(kept), encoding="utf-8")
+            aside = metrics.with_suffix(".part")
+            aside.write_text("".join(kept), encoding="utf-8")
+            os.replace(aside, metrics)
         except OSError as error:
             raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
         self.validated = {json.loads(line)["step"] for line in kept if '"val/' in line}
@@ -105,4 +108,4 @@ def _up_to(metrics: Path, step: int) -> list[str]:
     if not metrics.is_file():
         return []
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n") and (line.count('"ear/') or json.loads(line)["step"] <= step)]
+    return [line for line in lines if line.endswith("\n") and ('"ear/' in line or json.loads(line)["step"] <= step)]

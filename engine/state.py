@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,24 @@ class RunState:
         return next(iter(self.checkpoints()[::-1]), None)
 
     def load(self, path: Path) -> int:
-        """Load a checkpoint; returns the step to go on from."""
+        """Load a checkpoint; returns the step to go on from. Raises InputError for one that is damaged or of another run."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise InputError(f"found no {path}, which the first process resumes from; run.folder has to lie on a file system "
                              "that all machines share") from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}); remove it, and the one before it is used") from error
         missing = set(self.objects) ^ (set(state) - {"step", "config"})
         if missing:
             raise InputError(f"{path} does not fit this run: {', '.join(sorted(missing))} on one side only; "
                              "use another name or remove the run folder")
         for name, thing in self.objects.items():
-            thing.load_state_dict(state[name])
+            try:
+                thing.load_state_dict(state[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise InputError(f"{path} does not fit this run: its {name} is of another shape; the run began with other settings: "
+                                 "use another name or remove the run folder") from error
         return state["step"]
 
     def checkpoints(self) -> list[Path]:

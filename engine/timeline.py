@@ -6,9 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from media.video import Frame, VideoReader
-
-STILL_FPS = Fraction(25)
+from media.video import STILL_FPS, Frame, VideoReader
 
 
 def shown_frames(reader: VideoReader, times: list[Fraction], duration: Fraction) -> Iterator[tuple[Frame, Fraction]]:
@@ -51,8 +49,8 @@ def median_step(times: list[Fraction], fps: Fraction) -> Fraction:
     return 1 / fps if abs(middle - 1 / fps) < Fraction(1, 2000) else middle
 
 
-def gaps(absent: np.ndarray, times: list[Fraction]) -> list[tuple[float, float]]:
-    """Stretches (start, end) in s over which `absent` holds."""
+def gaps(absent: np.ndarray, times: list[Fraction], fps: Fraction) -> list[tuple[float, float]]:
+    """Stretches (start, end) in s over which `absent` holds; the last frame is shown for as long as is usual."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], absent.astype(int), [0]])))
-    ends = [*map(float, times), float(times[-1])]
+    ends = [*map(float, times), float(times[-1] + median_step(times, fps))]
     return [(ends[start], ends[stop]) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

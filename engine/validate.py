@@ -16,20 +16,21 @@ from engine.runlog import Film
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE, audio_windows, read_audio
 from metrics.landmark import articulation, best_lag, correlation, fast_part, lip_gap
-from models.hyperlips import face_input
+from models.hyperlips import BaseConfig, face_input
 
 BATCH = 16
 FILM_FRAMES = 75
 
 
 class LipValidator:
-    """Generates every frame of up to `count` clips of a split, spread over its persons, from references of its own."""
+    """Generates every frame of up to `count` clips (0: all) of a split, spread over its persons, from references of its own."""
 
-    def __init__(self, data: str, split: str, audio: str, references: int, count: int):
+    def __init__(self, data: str, split: str, model: BaseConfig, count: int):
         clips = load_clips(data, split)
-        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count, len(clips)))]
-        self.store, self.references = FrameStore(chosen, "memory"), references
-        self.audio = [audio_windows(clip.features(audio), np.arange(clip.info.frames), Fraction(FPS), audio) for clip in chosen]
+        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
+        self.store, self.references = FrameStore(chosen, "memory"), model.references
+        self.audio = [audio_windows(clip.features(model.audio), clip.info.frames, Fraction(FPS), model.audio, model.audio_window)
+                      for clip in chosen]
         self.landmarks = LandmarkNet()
 
     def __call__(self, network: nn.Module, device: torch.device) -> tuple[dict[str, float], np.ndarray, Film]:

@@ -14,6 +14,8 @@ INPUT = 256
 MARGIN = 1.25
 """The network wants to see this many times the width of the crop."""
 BATCH = 8
+MIN_PRESENCE = 0.0
+"""Presence logit above which a crop shows a face."""
 _MEMBER = "face_landmarks_detector.tflite"
 _OUTPUTS = ["Identity", "Identity_1"]
 

@@ -1,6 +1,6 @@
 """Who is where in a whole video: every face followed through every shot, in one pass that keeps no pictures."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -36,7 +36,6 @@ class Track:
     a closed mouth. yaw (T,): nose tip's offset from the eyes' middle over eye distance, 0 frontal, 0.5 near profile.
     """
 
-    frame_count: int
     present: np.ndarray
     interpolated: np.ndarray
     rigid: np.ndarray
@@ -60,13 +59,12 @@ class _Trail:
         return float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean())
 
 
-def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector,
-                progress: Callable[[int], None] | None = None) -> list[Track]:
+def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector) -> list[Track]:
     """Follow every face of (image (H, W, 3) uint8 RGB, time in s) pairs; returns tracks, largest face first.
 
     A shot ends where the colours or all faces jump; detection starts anew there. Within a shot a face is the one
     nearest to where it was. Across shots the k-th largest face of each belongs to track k; equally large ones are
-    ordered by time on screen. `progress` is called with the number of frames done.
+    ordered by time on screen.
     """
     trails: list[_Trail] = []
     shots: list[int] = []
@@ -90,8 +88,6 @@ def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector,
             shots.append(shot)
             times.append(time_s)
             trails += _follow(current, faces, index, shot, detector)
-            if progress is not None:
-                progress(index + 1)
         if len(times) == 1:  # a still: nothing to follow, so spend the time on finding
             trails = _follow([], detector.search(image), 0, 0, detector) or trails
     finally:
@@ -194,6 +190,6 @@ def _track(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> Track:
                 share = ((times[missing] - times[first]) / max(times[last] - times[first], 1e-9))[:, None]
                 values[missing] = (1 - share) * rows[before] + share * rows[before + 1]
                 interpolated[missing] = True
-    return Track(frame_count=count, present=~np.isnan(values[:, 0]), interpolated=interpolated,
+    return Track(present=~np.isnan(values[:, 0]), interpolated=interpolated,
                  rigid=values[:, :20].reshape(count, 10, 2), box=values[:, 20:24], shot=shots,
                  lip_gap=values[:, 24], yaw=values[:, 25])

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import InputError
 from losses.vgg import load_vgg
-from models.checkpoint import check_fit, read_metadata
+from models.checkpoint import check_fit, read_state
 
 STLPIPS_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "stlpips_alex.safetensors"
 _CHANNELS = 64, 192, 384, 256, 256
@@ -38,8 +37,7 @@ def load_perceptual(kind: str, weights: str | Path | None = None) -> nn.Module:
     if kind != "stlpips":
         raise InputError(f"found perceptual kind {kind!r}, expected stlpips or vgg19; correct it")
     path = Path(STLPIPS_WEIGHTS if weights is None else weights)
-    read_metadata(path)  # complains about missing and broken files
-    state = load_file(path)
+    state = read_state(path)[0]
     network = STLPIPS()
     check_fit(path, network, state)
     network.load_state_dict(state)
@@ -60,18 +58,18 @@ class STLPIPS(nn.Module):
         self.net = nn.Sequential(
             OrderedDict(
                 slice1=Entry(OrderedDict({"0": nn.Conv2d(3, first, 11, padding=2), "1": Blur(first)})),
-                slice2=_numbered(
+                slice2=numbered(
                     3, nn.MaxPool2d(3, 1), Blur(first), nn.Conv2d(first, second, 5, padding=2), nn.ReLU(inplace=True)
                 ),
-                slice3=_numbered(
+                slice3=numbered(
                     7, nn.MaxPool2d(3, 1), Blur(second), nn.Conv2d(second, third, 3, padding=1), nn.ReLU(inplace=True)
                 ),
-                slice4=_numbered(11, nn.Conv2d(third, fourth, 3, padding=1), nn.ReLU(inplace=True)),
-                slice5=_numbered(13, nn.Conv2d(fourth, fifth, 3, padding=1), nn.ReLU(inplace=True)),
+                slice4=numbered(11, nn.Conv2d(third, fourth, 3, padding=1), nn.ReLU(inplace=True)),
+                slice5=numbered(13, nn.Conv2d(fourth, fifth, 3, padding=1), nn.ReLU(inplace=True)),
             )
         )
         for stage, channels in enumerate(_CHANNELS):
-            head = _numbered(1, Head(channels))
+            head = numbered(1, Head(channels))
             self.add_module(f"lin{stage}", nn.Sequential(OrderedDict(model=head)))
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # as the features: else CPU convolutions reorder it at every call
@@ -168,6 +166,6 @@ class Head(nn.Module):
         return (squares.mean((2, 3)) * self.weight.flatten()).sum(1)
 
 
-def _numbered(first: int, *layers: nn.Module) -> nn.Sequential:
+def numbered(first: int, *layers: nn.Module) -> nn.Sequential:
     """Layers in order, whose names count from `first`."""
     return nn.Sequential(OrderedDict((str(first + index), layer) for index, layer in enumerate(layers)))

@@ -67,11 +67,6 @@ def read_audio(path: str | Path) -> np.ndarray:
     return wave
 
 
-def audio_duration(path: str | Path) -> Fraction:
-    """Length of `read_audio(path)` in s."""
-    return Fraction(len(read_audio(path)), SAMPLE_RATE)
-
-
 def write_flac(path: str | Path, wave: np.ndarray) -> None:
     """Write a mono 16 kHz sound (samples,) in -1..1 as 16-bit FLAC."""
     samples = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)

@@ -33,16 +33,14 @@ class VideoWriter:
     nothing is left. size: (width, height) in px, padded to even numbers; fps: rate of frames written without a time.
     colour: tags of the output (default: those of the first Frame, BT.709 for RGB arrays).
     Sound: `audio` = ((samples,) or (samples, channels) float32, rate in Hz), or `audio_from` = a file whose sound is kept at its
-    own rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame and ends after
-    `duration` s at the latest. crf, preset: of x264; qp: fixed quantiser instead of crf, 0 for lossless.
+    own rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame. crf, preset: of x264;
+    qp: fixed quantiser instead of crf, 0 for lossless.
     Raises InputError, before any frame is written, for an output that cannot be written or a sound that cannot be read.
     """
 
     def __init__(self, path: str | Path, size: tuple[int, int], fps: Fraction, colour: Colour | None = None,
-                 audio: tuple[np.ndarray, int] | str | Path | None = None, audio_from: str | Path | None = None,
-                 duration: Fraction | float | None = None, crf: float = 18, preset: str = "veryfast", qp: int | None = None):
-        if isinstance(audio, (str, Path)):
-            audio, audio_from = None, audio
+                 audio: tuple[np.ndarray, int] | None = None, audio_from: str | Path | None = None,
+                 crf: float = 18, preset: str = "veryfast", qp: int | None = None):
         if audio is not None and audio_from is not None:
             raise ValueError("give audio or audio_from, not both")
         self.path = Path(path)
@@ -58,7 +56,6 @@ class VideoWriter:
         # mp4 keeps the durations of a variable rate.
         self._options = {"preset": preset, "bf": "0", **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
         self._audio, self._audio_from = audio, audio_from
-        self._duration = None if duration is None else Fraction(duration)
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
         steps = self.fps.numerator
         self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
@@ -140,7 +137,7 @@ class VideoWriter:
         context.colorspace, context.color_range = self._colour.space, self._colour.range
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
         if self._sound is not None:
-            self._sound.add_to(self._container, self._duration)
+            self._sound.add_to(self._container)
         self._video = video
 
     def _encode(self, duration: int) -> None:
@@ -186,14 +183,12 @@ class _Sound:
         self._ready = next(pieces)
         self._layout = "mono" if len(self._ready) == 1 else "stereo"
         self._written = 0
-        self._last: int | None = None
 
-    def add_to(self, container: av.container.OutputContainer, duration: Fraction | None) -> None:
-        """Add the AAC stream; the sound ends after `duration` s at the latest."""
+    def add_to(self, container: av.container.OutputContainer) -> None:
+        """Add the AAC stream."""
         rate = self._rate if self._rate in _AAC_RATES else 44100 if 44100 % self._rate == 0 else 48000
         self._stream = container.add_stream("aac", rate=rate, layout=self._layout, format="fltp")
         self._stream.bit_rate = _AAC_BITS * len(self._ready)
-        self._last = None if duration is None else round(duration * self._rate)
 
     def write_until(self, container: av.container.OutputContainer, seconds: Fraction) -> None:
         """Encode everything heard before `seconds`."""
@@ -212,10 +207,6 @@ class _Sound:
 
     def _encode(self, container: av.container.OutputContainer) -> None:
         piece, self._ready = self._ready, next(self._pieces, None)
-        if self._last is not None:
-            piece = piece[:, :self._last - self._written]
-            if self._written + piece.shape[1] >= self._last:
-                self._ready = None
         if piece.shape[1]:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=self._layout)
             frame.sample_rate, frame.time_base, frame.pts = self._rate, Fraction(1, self._rate), self._written

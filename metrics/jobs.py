@@ -116,6 +116,11 @@ def listed(path: Path) -> list[Job]:
         raise InputError(
             f"--list {path}: no pair in it; expected lines of real, generated and maybe sound, with tabs between"
         )
+    return jobs
+
+
+def numbered(jobs: list[Job]) -> list[Job]:
+    """The jobs, of which those that share a name have their number in it: files and drivers go by it."""
     names = [job.name for job in jobs]
     return [
         replace(job, name=f"{job.name} ({k + 1})") if names.count(job.name) > 1 else job for k, job in enumerate(jobs)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from face.landmark_net import LandmarkNet
+from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.topology import RIGID
 from media.video import Frame
 from metrics import landmark
@@ -14,8 +14,6 @@ from metrics.scorers import Batch, ClipContext, ClipScore, Scorer
 
 SIZE = 256
 """px of the crops that pictures are compared on."""
-MIN_PRESENCE = 0.0
-"""Presence logit of the landmark net above which a crop shows a face (about +17 on faces, -7 on noise)."""
 BATCH = 8
 _FRAMING_PX, _FRAMING_SCALE = 6.0, 0.07
 """Of 128: how far, and how much larger or smaller, a generated face may be before a note says so."""

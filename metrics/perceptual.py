@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from errors import InputError
+from losses.perceptual import numbered
 from metrics.image import lower_face, mouth_boxes
 from metrics.scorers import Batch, ClipContext
-from models.checkpoint import read_state
+from models.checkpoint import check_fit, read_state
 
 LOWER_SIZE = 128
 """px of the crop whose lower face is compared; the mouth box keeps the pixels it has."""
@@ -73,15 +73,15 @@ class LPIPS(nn.Module):
         self.scaling_layer = _Scaling()
         self.net = nn.Sequential(
             OrderedDict(
-                slice1=_layers(0, nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU()),
-                slice2=_layers(2, nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()),
-                slice3=_layers(5, nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
-                slice4=_layers(8, nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
-                slice5=_layers(10, nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()),
+                slice1=numbered(0, nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU()),
+                slice2=numbered(2, nn.MaxPool2d(3, 2), nn.Conv2d(64, 192, 5, padding=2), nn.ReLU()),
+                slice3=numbered(5, nn.MaxPool2d(3, 2), nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+                slice4=numbered(8, nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+                slice5=numbered(10, nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()),
             )
         )
         for stage, channels in enumerate((64, 192, 384, 256, 256)):
-            head = _layers(1, nn.Conv2d(channels, 1, 1, bias=False))
+            head = numbered(1, nn.Conv2d(channels, 1, 1, bias=False))
             self.add_module(f"lin{stage}", nn.Sequential(OrderedDict(model=head)))
         self.requires_grad_(False)
         self.eval()
@@ -97,22 +97,12 @@ class LPIPS(nn.Module):
 
 
 def load_lpips(path: Path) -> LPIPS:
-    """LPIPS from the state dict of `lpips.LPIPS(net="alex")`, trunk included. Raises InputError for another file."""
+    """LPIPS from `lpips.LPIPS(net="alex").state_dict()`, trunk included. Raises InputError for another file."""
     state = {
         key: value for key, value in read_state(path)[0].items() if not key.startswith("lins.")
     }  # lins repeat lin0..4
     network = LPIPS()
-    wanted = network.state_dict()
-    wrong = [
-        key
-        for key in sorted(wanted.keys() | state.keys())
-        if key not in state or key not in wanted or state[key].shape != wanted[key].shape
-    ]
-    if wrong:
-        raise InputError(
-            f"{path} is not the state dict of lpips.LPIPS(net='alex') with its trunk: {len(wrong)} keys do not fit "
-            f"({', '.join(wrong[:3])}); save lpips.LPIPS(net='alex').state_dict()"
-        )
+    check_fit(path, network, state)
     network.load_state_dict(state)
     return network
 
@@ -129,7 +119,3 @@ class _Scaling(nn.Module):
 
 def _unit(features: Tensor) -> Tensor:
     return features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
-
-
-def _layers(first: int, *layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict((str(first + index), layer) for index, layer in enumerate(layers)))

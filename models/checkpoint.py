@@ -89,7 +89,6 @@ def load_network(path: str | Path, device: str | torch.device = "cpu", kind: typ
     digest other than the one that a SHA256SUMS beside the file gives for it.
     """
     path = Path(path)
-    _check_digest(path)
     state, metadata = read_state(path)
     if "network" in metadata:
         network = _from_metadata(path, metadata)
@@ -122,8 +121,9 @@ def _existing(path: Path) -> Path:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one."""
-    _existing(path)
+    """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one, and for a digest
+    other than the one that a SHA256SUMS beside the file gives for it."""
+    check_digest(_existing(path))
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
 
 
@@ -178,9 +178,10 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     return network
 
 
-def _check_digest(path: Path) -> None:
+def check_digest(path: Path) -> None:
+    """Raises InputError where a SHA256SUMS beside the file gives another digest for it."""
     sums = path.parent / "SHA256SUMS"
-    if not (sums.is_file() and path.is_file()):
+    if not sums.is_file():
         return
     listed = dict(reversed(line.split()) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
     if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:

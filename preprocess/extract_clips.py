@@ -2,7 +2,7 @@
 
     python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA
 
-Restartable: a finished source is not read again. Shards (`--shard 2/8`) may run side by side on a shared disk.
+Restartable: a finished source is not read again, unless with --again. Shards (`--shard 2/8`) may run side by side on a shared disk.
 """
 
 import argparse
@@ -30,10 +30,10 @@ from engine.sound import sound_features
 from errors import InputError, run_cli
 from face.crop import crop, fit_transforms
 from face.detect import make_detector
-from face.landmark_net import LandmarkNet
+from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.track import track_faces
 from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
-from media.video import VideoReader
+from media.video import Frame, VideoReader
 from models.checkpoint import load_network
 from models.syncnet import SyncExpert
 from preprocess.shard import add_shard_argument, shard
@@ -41,8 +41,6 @@ from preprocess.sources import Persons, Source, Splits, find_sound, find_sources
 from preprocess.sync_check import sound_offset
 
 MIN_SECONDS, MAX_SECONDS = 1, 20
-MIN_PRESENCE = 0.0
-"""Presence logit of the landmark net above which a crop shows a face (about +17 on faces, -7 on noise)."""
 MIN_VISIBLE = 0.5
 """Share of a clip's crops in which the landmark net must see a face: below it the track is something else."""
 LANDMARK_BATCH = 8
@@ -72,7 +70,10 @@ class Piece:
 
 
 def extract_source(source: Source, options: Options) -> None:
-    """Write the clips of one video, then its record of what was kept and rejected."""
+    """Write the clips of one video, then its record of what was kept and rejected; clips of an earlier time go first."""
+    _record_path(source, options).unlink(missing_ok=True)
+    for old in (options.output / "clips").glob(f"{source.id}*"):
+        shutil.rmtree(old)
     aside = options.output / "aside" / f"{source.id}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -81,10 +82,24 @@ def extract_source(source: Source, options: Options) -> None:
         rejected = [str(error)]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    record = options.output / "sources" / f"{source.id}.json"
+    _record(source, options, rejected)
+
+
+def reject_unlisted(source: Source, options: Options) -> None:
+    """Record a source that no official list names."""
+    _record(source, options, ["not in the split lists"])
+
+
+def _record(source: Source, options: Options, rejected: list[str]) -> None:
+    """The source is done: what of it was rejected, and why."""
+    record = _record_path(source, options)
     part = record.with_suffix(f".{os.getpid()}")
     part.write_text(json.dumps({"source": f"{source.root.name}/{source.relative}", "rejected": rejected}), encoding="utf-8")
     os.replace(part, record)
+
+
+def _record_path(source: Source, options: Options) -> Path:
+    return options.output / "sources" / f"{source.id}.json"
 
 
 def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
@@ -106,6 +121,7 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
     if not pieces:
         yield f"no face for {MIN_SECONDS} s in a row"
     digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
+    walk = _Walk(reader)
     for number, piece in enumerate(pieces):
         scale = np.sqrt(np.abs(np.linalg.det(piece.transforms[:, :, :2])))
         face_px = float(128 / np.median(scale))
@@ -114,7 +130,7 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
             yield f"{name}face {face_px:.0f} px wide, below --min-face {options.min_face_px:.0f}"
             continue
         aside.mkdir(parents=True)
-        landmarks, visible = _write_faces(aside / "faces.zip", reader, piece, options.size)
+        landmarks, visible = _write_faces(aside / "faces.zip", walk, piece, options.size)
         if visible.mean() < MIN_VISIBLE:
             shutil.rmtree(aside)
             yield f"{name}landmarks found in {visible.mean():.0%} of the crops only"
@@ -161,12 +177,12 @@ def _pieces(times: np.ndarray, present: np.ndarray, shot: np.ndarray, transforms
             yield Piece(nearest, float(start), transforms[nearest])
 
 
-def _write_faces(path: Path, reader: VideoReader, piece: Piece, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Write the crops; returns landmarks (frames, 478, 2) in px of the 128 crop and visible (frames,)."""
     landmarks, presence = [], []
 
     def measured() -> Iterator[np.ndarray]:
-        for batch in chunks(_crops(reader, piece, size), LANDMARK_BATCH):
+        for batch in chunks(_crops(walk, piece, size), LANDMARK_BATCH):
             points, logit = _landmark_net().landmarks(np.stack(batch))
             landmarks.append((points + 0.5) * (128 / size) - 0.5)
             presence.append(logit)
@@ -176,15 +192,27 @@ def _write_faces(path: Path, reader: VideoReader, piece: Piece, size: int) -> tu
     return np.concatenate(landmarks).astype(np.float32), np.concatenate(presence) > MIN_PRESENCE
 
 
-def _crops(reader: VideoReader, piece: Piece, size: int) -> Iterator[np.ndarray]:
-    wanted = iter(zip(piece.frames, piece.transforms, strict=True))
-    index, transform = next(wanted)
-    for frame in reader:
-        while frame.index == index:
-            yield crop(frame.rgb(), transform, size)
-            index, transform = next(wanted, (-1, None))
-        if index < 0:
-            return
+class _Walk:
+    """Reads a video once for all its pieces, which follow each other; one may begin with the frame that the one before ended with."""
+
+    def __init__(self, reader: VideoReader):
+        self._frames, self._last = iter(reader), None
+
+    def up_to(self, index: int) -> Iterator[Frame]:
+        """The frame read last, and those after it up to number `index`."""
+        if self._last is not None:
+            yield self._last
+        while self._last is None or self._last.index < index:
+            self._last = next(self._frames)
+            yield self._last
+
+
+def _crops(walk: _Walk, piece: Piece, size: int) -> Iterator[np.ndarray]:
+    for frame in walk.up_to(int(piece.frames[-1])):
+        places = piece.transforms[piece.frames == frame.index]
+        if len(places):
+            image = frame.rgb()
+            yield from (crop(image, place, size) for place in places)
 
 
 def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:
@@ -227,6 +255,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
     parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--again", action="store_true", help="also videos that are done already")
     add_shard_argument(parser, "videos")
     return parser.parse_args()
 
@@ -246,7 +275,7 @@ def main() -> None:
     common = Options(args.output, args.size, args.backend, args.min_face, split="", person="",
                      sync_expert=args.sync_expert and str(args.sync_expert))
     for source in sources:
-        if (args.output / "sources" / f"{source.id}.json").is_file():
+        if not args.again and _record_path(source, common).is_file():
             continue
         person = persons(source)
         split = splits(source, person)
@@ -254,12 +283,6 @@ def main() -> None:
         jobs.append(partial(extract_source if split else reject_unlisted, source, options))
     _run(jobs, args.workers)
     report(args.output)
-
-
-def reject_unlisted(source: Source, options: Options) -> None:
-    """Record a source that no official list names."""
-    record = {"source": f"{source.root.name}/{source.relative}", "rejected": ["not in the split lists"]}
-    (options.output / "sources" / f"{source.id}.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def _run(jobs: list[partial], workers: int) -> None:

@@ -36,7 +36,7 @@ def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, de
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
     references = faces[spanning_references(lip_gap(clip.landmarks), config.references)]
-    windows = audio_windows(clip.features(config.audio), np.arange(count), Fraction(FPS), config.audio)
+    windows = audio_windows(clip.features(config.audio), count, Fraction(FPS), config.audio, config.audio_window)
     base = generate(network, windows, faces, references, device)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)

@@ -1,7 +1,12 @@
 """Every ablation builds and trains two steps; the runner compares runs, repeats none, and mixes none up."""
 
 import json
+import os
 import shutil
+import signal
+import sys
+import threading
+import time
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.ablations import Run, main, plan, table
+from benchmarks.ablations import Run, main, plan, run_to_its_end, table
 from datasets.archive import write_archive
 from datasets.augment import AugmentConfig
 from datasets.base import BaseDataset, DataConfig
@@ -19,6 +24,7 @@ from datasets.clips import load_clips, merge_index
 from engine.config import load_config
 from errors import InputError, run_cli
 from models.checkpoint import load_network
+from models.hyperlips import BaseConfig
 from preprocess.augment_sound import Backgrounds, write_variants
 from train_base import TrainBaseConfig
 from train_base import main as base_main
@@ -31,8 +37,7 @@ ABLATIONS = ROOT / "configs" / "ablations"
 SHORT = ["run.steps=2", "run.batch=2", "precision=float32", "data.workers=0"]
 TINY = ["model.latent_channels=[8,8,8,16]", "model.hyper_width=16", "model.audio_width=16", "model.decoder_channels=[16,8,8]",
         "model.output_channels=8", "ear.steps=2", "ear.batch=4", "validation.clips=1"]
-TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0",
-           f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors"]
+TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0"]
 BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_augmentation", "no_sync", "noisy_sound", "recurrent", "reference_closed",
         "reference_random", "reference_span", "references_2", "references_4"]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
@@ -127,6 +132,22 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
         command("optim.lr=1e-3")
 
 
+def test_a_signal_is_handed_on_and_the_training_waited_for(tmp_path):
+    child = ("import pathlib, signal, sys, time\n"
+             f"def stop(*_):\n    time.sleep(0.5); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(143)\n"
+             f"signal.signal(signal.SIGTERM, stop); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)")
+
+    def tell() -> None:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=tell, daemon=True).start()
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_to_its_end([sys.executable, "-c", child]) == 143 and (tmp_path / "saved").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_the_table_holds_mean_and_spread():
     rows = {"base": [{"lip_r": 0.5, "psnr": 30.0}, {"lip_r": 0.7, "psnr": 32.0}], "hr": [{"loss": 0.25}]}
     assert table(rows).splitlines() == [
@@ -145,7 +166,7 @@ def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
 
 
 def test_the_loader_says_what_it_gives(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), "train", "whisper", 1, 0)
+    dataset = BaseDataset(DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), "train", BaseConfig(), 0)
     line = bench_loader(dataset, 4, 1, seconds=0.4)
     assert int(line.split(" windows/s with 1 workers")[0]) > 0
 
@@ -153,7 +174,7 @@ def test_the_loader_says_what_it_gives(data_set):
 @pytest.mark.parametrize(("broken", "message"), [
     ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
     ("split", "error: {data}: none of its 1 clips is in split 'val' with faces of 0 px or more"),
-    ("mel", "error: clip {clip} has no mel.npy; extract the clip again"),
+    ("mel", "error: clip {clip} has no mel.npy; extract the clip again, with --again"),
     ("features", "error: {clip}/whisper.npy is damaged"),
     ("index", "error: {data}/index.jsonl is damaged"),
     ("window", "error: {data}: no clip of split 'train' has data.window = 7 frames"),
@@ -193,5 +214,5 @@ def test_a_picture_that_cannot_be_read_is_named_from_any_process(workers, short,
             damaged.writestr(f"{frame:06d}.jpg", b"no picture")
     config = load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", [
         f"data.path={data}", f"run.folder={tmp_path}", "data.cache=disk", f"data.workers={workers}"])
-    with pytest.raises(InputError, match=rf"^picture \d+ of {archive} is damaged; extract the clip again$"):
+    with pytest.raises(InputError, match=rf"^picture \d+ of {archive} is damaged; extract the clip again, with --again$"):
         train_base(config)

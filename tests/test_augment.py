@@ -20,6 +20,7 @@ from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
 from media.audio import SAMPLE_RATE
+from models.hyperlips import BaseConfig
 
 STILL = {"flip": 0.0, "colour": 0.0, "shift": 0, "reference_blur": 0.0, "reference_jpeg": 0.0}
 STILL_HR = STILL | {"base_blur": 0.0}
@@ -29,7 +30,7 @@ MOVES = [FaceChange(shift=(3, -2)), FaceChange(mirrored=True, shift=(-5, 4)), Fa
 
 def base_item(data: Path, index: int = 5, window: int = 1, **augment: float) -> dict[str, torch.Tensor]:
     config = AugmentConfig(**{**STILL, "silence": 0.0, **augment})
-    return BaseDataset(DataConfig(str(data), window=window, cache="disk"), config, "train", "whisper", 2, 3)[index]
+    return BaseDataset(DataConfig(str(data), window=window, cache="disk"), config, "train", BaseConfig(references=2), 3)[index]
 
 
 @pytest.mark.parametrize("change", MOVES, ids=str)
@@ -57,7 +58,7 @@ def test_whole_pixel_shifts_keep_every_value_and_boxes_stay_boxes(data_set):
 
 def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(**{**STILL, "flip": 1.0, "shift": 6, "zoom": 0.05, "silence": 0}),
-                          "train", "mel", 1, 0)
+                          "train", BaseConfig(audio="mel"), 0)
     item = dataset[2]
     found = LandmarkNet().landmarks(item["faces"].permute(0, 2, 3, 1).numpy())[0][0]
     lips = found[[61, 291, 0, 17]]  # by the net's own naming, on the mirrored picture
@@ -106,7 +107,7 @@ def test_impossible_values_are_refused(wrong):
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, audio):
-    dataset = BaseDataset(DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", audio, 1, 0)
+    dataset = BaseDataset(DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(audio=audio), 0)
     item = dataset[3]
     closed = load_clips(data_set, "train")[0].faces([int(dataset.gaps[0].argmin())])[0]
     assert all(np.array_equal(face.permute(1, 2, 0), closed) for face in item["faces"])
@@ -206,7 +207,7 @@ def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, 
     heard = [base_item(copy, sound=0.5), base_item(copy, sound=1.0)]
     assert torch.equal(base_item(copy, sound=0.0)["audio"], clean) and not torch.equal(heard[1]["audio"], clean)
     assert torch.equal(heard[1]["faces"], base_item(copy)["faces"])  # the picture is the same
-    dataset = BaseDataset(DataConfig(str(copy)), AugmentConfig(sound=0.5), "train", "whisper", 1, 0)
+    dataset = BaseDataset(DataConfig(str(copy)), AugmentConfig(sound=0.5), "train", BaseConfig(), 0)
     rng = np.random.default_rng(0)
     drawn = [dataset._sound(0, rng) for _ in range(200)]
     shares = [sum(sound is variant for sound in drawn) / 200 for variant in dataset.features[0]]

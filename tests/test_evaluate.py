@@ -15,7 +15,7 @@ import evaluate
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from metrics.evaluation import CHANCE, COPY, REENCODED
-from metrics.jobs import Job, columns, listed, matched
+from metrics.jobs import Job, columns, listed, matched, numbered
 from metrics.pairs import NoFace, View, find_face
 from models.checkpoint import save_network
 from models.syncnet import SyncConfig, SyncExpert
@@ -47,11 +47,20 @@ def test_folders_are_matched_by_name_and_the_rest_is_reported(tmp_path):
 
 def test_list_files_are_read(tmp_path):
     (tmp_path / "pairs.tsv").write_text("# comment\na.mp4\tb.mp4\na.mp4\tc.mp4\ts.wav\n")
-    jobs = listed(tmp_path / "pairs.tsv")
+    jobs = numbered(listed(tmp_path / "pairs.tsv"))
     assert [job.name for job in jobs] == ["a (1)", "a (2)"] and jobs[1].audio == tmp_path / "s.wav"
     (tmp_path / "bad.tsv").write_text("a.mp4 b.mp4\n")
     with pytest.raises(InputError, match="line 1"):
         listed(tmp_path / "bad.tsv")
+
+
+def test_clips_of_one_name_are_told_apart(tmp_path):
+    for name in ("a.mp4", "a.mov", "x/b.mp4", "x_b.mp4", "c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    args = evaluate.parse_arguments(["--clips", str(tmp_path), "--base", "c"])
+    names = [job.name for job in evaluate.plan(args, evaluate.EvaluateConfig())[0]]
+    assert len(set(names)) == 5 and "c" in names and {name[0] for name in names} == {"a", "x", "c"}
 
 
 def test_a_clip_without_a_face_cannot_be_scored(tmp_path):

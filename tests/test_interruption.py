@@ -109,6 +109,15 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
         train(config)
 
 
+def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(data_set, tmp_path, monkeypatch):
+    config = tiny(data_set, tmp_path, "ear.steps=0", "run.steps=1")
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="best.safetensors could not be written .*No space left"):
+        patch.setattr("engine.fit.save_network", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        train(config)
+    assert not (tmp_path / "tiny" / "best.safetensors").exists()
+    assert isinstance(load_network(train(config)), HyperLipsBase)
+
+
 def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(data_set, tmp_path, monkeypatch):
     forward = BaseTrainer.forward
 

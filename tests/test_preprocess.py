@@ -14,6 +14,8 @@ import pytest
 from datasets.clips import load_clips, merge_index
 from face.sketch import draw_sketch
 from media.audio import read_audio
+from media.video import VideoReader
+from preprocess.extract_clips import Piece, _crops, _Walk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,6 +61,17 @@ def test_a_second_run_extracts_nothing_again(data_set, tmp_path):
     assert result.returncode == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*")} == before
     assert len(merge_index(copy)) == 2
+    result = extract("--videos", videos, "--output", copy, "--again")
+    assert result.returncode == 0 and f"{source}/clip.mp4" in result.stdout
+    assert len(merge_index(copy)) == 1
+
+
+def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
+    walk, place = _Walk(VideoReader(talking_clip)), np.array([[0.7, 0, -60], [0, 0.7, -40]])
+    for numbers in ([0, 0, 1, 2], [2, 3, 3], [10, 12]):
+        piece = Piece(np.array(numbers), 0.0, place + np.arange(len(numbers))[:, None, None] * [0, 0, 1])
+        crops, alone = list(_crops(walk, piece, 128)), list(_crops(_Walk(VideoReader(talking_clip)), piece, 128))
+        assert len(crops) == len(numbers) and np.array_equal(crops, alone)
 
 
 TREES = {

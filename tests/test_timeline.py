@@ -19,8 +19,8 @@ def test_median_step_is_exact_at_a_constant_rate_and_the_usual_one_otherwise():
 def test_gaps_are_stretches_in_seconds():
     times = [Fraction(index, 10) for index in range(6)]
     absent = np.array([True, False, True, True, False, True])
-    assert gaps(absent, times) == [(0.0, 0.1), (0.2, 0.4), (0.5, 0.5)]
-    assert gaps(np.zeros(6, bool), times) == []
+    assert gaps(absent, times, Fraction(10)) == [(0.0, 0.1), (0.2, 0.4), (0.5, 0.6)]
+    assert gaps(np.zeros(6, bool), times, Fraction(10)) == []
 
 
 def test_frames_are_shown_within_the_sound(talking_clip):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,13 +12,15 @@ import torch
 
 from datasets.augment import AugmentConfig
 from datasets.base import BaseDataset, DataConfig
-from datasets.clips import load_clips
+from datasets.clips import Clip, load_clips
 from datasets.hr import HRDataset
 from engine.config import load_config
 from engine.loop import Ema, OptimConfig, apply_step, learning_rate, make_optimizer, match_layout
+from engine.pipeline import InferenceConfig, LipSync
 from engine.runlog import RunLog
 from engine.state import RunState
 from errors import InputError
+from face.landmark_net import LandmarkNet
 from losses.reconstruction import box_mask, l1, mouth_l1
 from losses.terms import weighted
 from media.audio import SAMPLE_RATE, read_audio
@@ -26,6 +29,7 @@ from models.checkpoint import load_network, read_metadata, save_network
 from models.hr_decoder import HRDecoder
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
 from models.syncnet import SyncConfig, SyncExpert
+from preprocess.generate_base import generate_clip
 from train_base import BaseTrainer, TrainBaseConfig, train
 from train_hr import TrainHRConfig
 from train_hr import train as train_hr
@@ -46,7 +50,7 @@ def weights(folder: Path, step: int) -> dict:
 @pytest.mark.parametrize("reference", ["random", "far", "closed", "span"])
 def test_samples_depend_on_their_number_alone(data_set, reference):
     def make() -> BaseDataset:
-        return BaseDataset(DataConfig(str(data_set), window=5, reference=reference), AugmentConfig(silence=0.5), "train", "whisper", 1, 7)
+        return BaseDataset(DataConfig(str(data_set), window=5, reference=reference), AugmentConfig(silence=0.5), "train", BaseConfig(), 7)
     first, second = make(), make()
     for index in (3, 0, 11):
         a, b = first[index], second[index]
@@ -55,7 +59,7 @@ def test_samples_depend_on_their_number_alone(data_set, reference):
 
 
 def test_a_mirrored_sample_mirrors_points_and_box(data_set):
-    plain, mirrored = (BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=flip, colour=0, silence=0), "train", "mel", 1, 0)[5]
+    plain, mirrored = (BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=flip, colour=0, silence=0), "train", BaseConfig(audio="mel"), 0)[5]
                        for flip in (0.0, 1.0))
     assert torch.equal(plain["faces"].flip(-1), mirrored["faces"])
     assert torch.allclose(plain["lip_box"][:, [0, 2]].flip(1), 127 - mirrored["lip_box"][:, [0, 2]])
@@ -64,7 +68,7 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
 
 
 def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=0, colour=0, shift=0, silence=1), "train", "mel", 1, 0)
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=0, colour=0, shift=0, silence=1), "train", BaseConfig(audio="mel"), 0)
     item = dataset[0]
     assert (item["audio"] == -4).all()
     clip = load_clips(data_set, "train")[0]
@@ -72,7 +76,7 @@ def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
 
 
 def test_the_network_cannot_see_the_answer(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", "whisper", 1, 0)
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     item = dataset[0]
     network = HyperLipsBase().eval()
     faces, references = item["faces"], item["references"][None]
@@ -105,7 +109,7 @@ def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
 
 def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
     config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        f"data.path={data_set}", f"run.folder={tmp_path}", f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors"])
+        f"data.path={data_set}", f"run.folder={tmp_path}"])
     best = train_hr(config)
     assert isinstance(load_network(best), HRDecoder)
     assert list((tmp_path / "hr_tiny" / "samples").glob("val_*.png"))
@@ -114,7 +118,7 @@ def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
 def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
     save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
     config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        f"data.path={data_set}", f"run.folder={tmp_path}", f"perceptual.weights={ROOT}/checkpoints/stlpips_alex.safetensors",
+        f"data.path={data_set}", f"run.folder={tmp_path}",
         "data.window=5", "loss.sync=0.1", "loss.sync_from=100", f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
         "validation.frames=10"])
     dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig("light"))
@@ -234,12 +238,59 @@ def test_run_state_keeps_the_newest_and_refuses_strangers(tmp_path):
         RunState(tmp_path, 2, other=layer).load(state.newest())
     with pytest.raises(InputError, match="all machines share"):
         state.load(tmp_path / "step_00000009.pt")
+    with pytest.raises(InputError, match="step_00000003.pt does not fit this run: its layer is of another shape"):
+        RunState(tmp_path, 2, layer=torch.nn.Linear(2, 1)).load(state.newest())
+    state.newest().write_bytes(state.newest().read_bytes()[:300])
+    with pytest.raises(InputError, match="step_00000003.pt is damaged"):
+        state.load(state.newest())
+
+
+@pytest.mark.parametrize("wrong", ["run.batch=0", "run.keep=0", "run.log_every=0", "run.validate_every=-1", "optim.betas=[0.9]",
+                                   "optim.clip=0", "optim.ema=1", "validation.clips=-1", "run.device=cuda:99", "run.device=meta"])
+def test_impossible_numbers_are_an_input_error(wrong, data_set, tmp_path):
+    with pytest.raises(InputError, match=wrong.split(".")[1].split("=")[0]):
+        train(tiny(data_set, tmp_path, wrong))
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], 1.0)
+    with pytest.raises(InputError, match="step 7: the gradient is not finite"):
+        apply_step((weight * torch.tensor([1.0, torch.inf])).sum().tanh() + weight[0], optimizer, 0.5, 1.0, 7)
+    assert weight.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("model", [["model.audio_window=10"], ["model.audio=mel", "model.audio_window=32"]])
+def test_another_audio_window_trains_and_generates(model, data_set, talking_clip, tmp_path):
+    best = train(tiny(data_set, tmp_path, *model, "run.steps=1", "ear.steps=1"))
+    network = load_network(best)
+    clip, = load_clips(data_set, "val")
+    clip = Clip(shutil.copytree(clip.folder, tmp_path / "clip"), clip.info)
+    generate_clip(clip, network, LandmarkNet(), torch.device("cpu"))
+    assert clip.base_landmarks.shape == (clip.info.frames, 478, 2)
+    frame, _ = next(LipSync(InferenceConfig(base=str(best), hr=None)).frames(talking_clip, talking_clip))
+    assert frame.rgb().shape == (288, 360, 3)
+
+
+def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
+    config = tiny(data_set, tmp_path, "run.steps=1", "optim.lr=1e-9", "ear.steps=0")
+    network = HyperLipsBase(config.model)
+    save_network(tmp_path / "init.safetensors", network, half=False)
+    trained = load_network(train(config, tmp_path / "init.safetensors"))
+    weights = dict(network.named_parameters())
+    assert all(torch.allclose(value, weights[name], atol=1e-3) for name, value in trained.named_parameters())
+    network.channel_order = "bgr"
+    save_network(tmp_path / "bgr.safetensors", network)
+    save_network(tmp_path / "other.safetensors", HyperLipsBase())
+    for name, message in (("bgr", "was trained on bgr pictures, this run trains on rgb"), ("other", "does not fit HyperLipsBase")):
+        with pytest.raises(InputError, match=message):
+            train(tiny(data_set, tmp_path, f"run.name={name}"), tmp_path / f"{name}.safetensors")
 
 
 def test_gradient_reaches_every_parameter_of_the_base_run(data_set):
     config = TrainBaseConfig(model=BaseConfig())
     trainer = BaseTrainer(config).train()
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", "whisper", 1, 0)
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     batch = torch.utils.data.default_collate([dataset[0], dataset[1]])
     trainer(batch, 0)[0].backward()
     idle = [name for name, parameter in trainer.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]

@@ -278,11 +278,11 @@ def test_sound_is_in_place_and_interleaved(tmp_path, suffix, rate):
 def test_sound_of_a_file_keeps_rate_channels_and_place(tmp_path):
     left, right = tone(2, 44100), 0.5 * tone(2, 44100)
     source = write_video(tmp_path / "source.mkv", 50, audio=(np.stack([left, right], 1), 44100))
-    result = write_video(tmp_path / "result.mp4", 50, audio_from=source, duration=Fraction(3, 2))
+    result = write_video(tmp_path / "result.mp4", 50, audio_from=source)
     with av.open(str(result)) as container:
         sound = container.streams.audio[0]
         assert (sound.rate, sound.channels) == (44100, 2)
-        assert float(sound.duration * sound.time_base) == pytest.approx(1.5, abs=0.001)
+        assert float(sound.duration * sound.time_base) == pytest.approx(2, abs=0.03)
     wave = read_audio(result)
     expected = 0.75 * tone(1.5, SAMPLE_RATE)
     assert np.corrcoef(wave[6000:23000], expected[6000:23000])[0, 1] > 0.999
