@@ -118,6 +118,16 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("found --hr without --base; give both, or neither")
 
 
+def make_folders(args: argparse.Namespace) -> None:
+    """Where the results go. Raises InputError, before anything is scored, where nothing can be written."""
+    for folder in (args.json and args.json.parent, args.csv and args.csv.parent, args.report, args.keep):
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made: {error.strerror}; choose another place for the results") from error
+
+
 def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], list[str]]:
     """Jobs of finished videos, and what is missing. Raises InputError where nothing matches."""
     offsets, persons = read_offsets(args.offsets), Persons(config.person)
@@ -263,6 +273,7 @@ def tell(results: list[ClipResult], summary: Summary, details: dict[str, Any], a
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
+    make_folders(args)
     config = configure(args)
     files = ScorerFiles(
         args.sync_weights, args.syncnet_weights, args.lpips_weights, args.identity_weights, args.fid_weights
@@ -271,9 +282,7 @@ def main() -> None:
     jobs, problems = plan(args, config)
     with tempfile.TemporaryDirectory() as temporary:
         if args.base is not None:
-            place = args.keep or Path(temporary)
-            place.mkdir(parents=True, exist_ok=True)
-            jobs, failed = generate(jobs, config, place, only_own=args.clips is None)
+            jobs, failed = generate(jobs, config, args.keep or Path(temporary), only_own=args.clips is None)
             problems += failed
         results, skipped = score(jobs, scorers, config, Path(temporary))
         summary = summarise(results)

@@ -152,12 +152,12 @@ class HRValidator:
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))]
-        self.shown = self._batch([(clip, np.arange(start, start + window)) for clip, start in places])
+        self.shown = self._batch([(clip, self.dataset.draw.at(clip, number)) for clip, number in places])
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
         self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[:len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        items = [self.dataset.sample(clip, frames, int(self.dataset.gaps[clip].argmin())) for clip, frames in places]
+        items = [self.dataset.sample(clip, frames, int(np.nanargmin(self.dataset.gaps[clip]))) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()

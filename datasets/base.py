@@ -15,7 +15,6 @@ from datasets.frames import FrameStore
 from datasets.references import choose_references
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
-from metrics.landmark import lip_gap
 from metrics.sync import sound_windows
 from models.hyperlips import BaseConfig
 from models.syncnet import SyncConfig
@@ -51,7 +50,7 @@ class BaseDataset(Dataset):
         landmarks = [clip.landmarks for clip in clips]
         self.ear_points = [points[:, EAR_POINTS] - points[:, EAR_POINTS].mean(0) for points in landmarks]
         self.lip_boxes = [lip_boxes(points) for points in landmarks]
-        self.gaps = [lip_gap(points) for points in landmarks]
+        self.gaps = [clip.openness for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -62,7 +61,7 @@ class BaseDataset(Dataset):
         clip, frames = self.draw.frames(rng)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
-            frames = np.full(self.config.window, self.gaps[clip].argmin())
+            frames = np.full(self.config.window, np.nanargmin(self.gaps[clip]))
         references = choose_references(self.config.reference, self.gaps[clip], frames, self.model.references, rng)
         faces = self.store.get(clip, np.concatenate([frames, references]))
         change = draw_change(self.augment, rng)
@@ -97,10 +96,9 @@ class BaseDataset(Dataset):
         """Audio windows and ear points of `size` random frames, without pictures."""
         audio, points = [], []
         for _ in range(size):
-            clip = self.draw.clip(rng)
-            frame = rng.integers(len(self.gaps[clip]), size=1)
-            audio.append(self._windows(clip, frame, rng)[0])
-            points.append(self.ear_points[clip][frame[0]])
+            clip, frames = self.draw.frames(rng)
+            audio.append(self._windows(clip, frames[:1], rng)[0])
+            points.append(self.ear_points[clip][frames[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
 
 

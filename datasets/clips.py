@@ -23,6 +23,7 @@ import numpy as np
 from datasets.archive import EXTRACT_AGAIN, Archive
 from errors import InputError
 from face.crop import area_reduce
+from metrics.landmark import lip_gap
 
 FPS = 25
 """Clips are stored at 25 frames a second, where 5 frames are 16 mel frames."""
@@ -67,6 +68,16 @@ class Clip:
     def landmarks(self) -> np.ndarray:
         """(frames, points, 2) float32, px of the 128 crop."""
         return np.load(self.path("track.npz"))["landmarks"]
+
+    @cached_property
+    def visible(self) -> np.ndarray:
+        """(frames,) bool: where the landmark net sees a face; elsewhere the landmarks are a guess."""
+        return np.load(self.path("track.npz"))["visible"]
+
+    @cached_property
+    def openness(self) -> np.ndarray:
+        """lip_gap (frames,) of the landmarks, NaN where no face is seen."""
+        return np.where(self.visible, lip_gap(self.landmarks), np.nan)
 
     @cached_property
     def base_landmarks(self) -> np.ndarray:

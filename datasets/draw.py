@@ -31,11 +31,12 @@ class DrawConfig:
 
 
 class WindowDraw:
-    """Random windows of `window` consecutive frames of clips that have as many; persons drawn alike as far as `balance` says."""
+    """Random windows of `window` consecutive frames that all show the face, of clips that have some; persons drawn alike as far as `balance` says."""
 
     def __init__(self, clips: list[Clip], window: int, balance: float):
         self.window = window
-        self.counts = np.array([clip.info.frames - window + 1 for clip in clips])
+        self._starts = [window_starts(clip.visible, window) for clip in clips]
+        self.counts = np.array([len(starts) for starts in self._starts])
         self._shares = np.cumsum(draw_shares(self.counts, [clip.info.person for clip in clips], balance))
 
     def __len__(self) -> int:
@@ -48,15 +49,23 @@ class WindowDraw:
     def frames(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """A clip, and the numbers of `window` frames of it."""
         clip = self.clip(rng)
-        start = int(rng.integers(self.counts[clip]))
-        return clip, np.arange(start, start + self.window)
+        return clip, self.at(clip, int(rng.integers(self.counts[clip])))
+
+    def at(self, clip: int, number: int) -> np.ndarray:
+        """Frames of window `number` of the clip's `counts[clip]`."""
+        return self._starts[clip][number] + np.arange(self.window)
+
+
+def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
+    """First frames of the windows of a clip in which the face is seen in every frame; visible (frames,) bool."""
+    return np.flatnonzero(np.convolve(visible, np.ones(window, int), "valid") == window) if len(visible) >= window else np.zeros(0, int)
 
 
 def clips_with(window: int, data: str, split: str, min_face_px: float) -> list[Clip]:
-    """load_clips, less those shorter than `window` frames. Raises InputError where none is left."""
-    clips = [clip for clip in load_clips(data, split, min_face_px) if clip.info.frames >= window]
+    """load_clips, less those without `window` frames that all show the face. Raises InputError where none is left."""
+    clips = [clip for clip in load_clips(data, split, min_face_px) if len(window_starts(clip.visible, window))]
     if not clips:
-        raise InputError(f"{data}: no clip of split {split!r} has data.window = {window} frames")
+        raise InputError(f"{data}: no clip of split {split!r} has data.window = {window} frames in a row that show the face")
     return clips
 
 

@@ -12,7 +12,6 @@ from datasets.draw import DrawConfig, WindowDraw, clips_with
 from datasets.references import choose_references
 from errors import InputError
 from face.sketch import SketchPoints, draw_sketch, smooth_landmarks
-from metrics.landmark import lip_gap
 from metrics.sync import sound_windows
 from models.syncnet import SyncConfig
 
@@ -46,7 +45,7 @@ class HRDataset(Dataset):
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
-        self.gaps = [lip_gap(clip.landmarks) for clip in self.clips]
+        self.gaps = [clip.openness for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
     def __len__(self) -> int:

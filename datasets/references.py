@@ -16,7 +16,7 @@ _SAME = 0.1
 
 
 def spanning_references(openness: np.ndarray, count: int) -> np.ndarray:
-    """`count` frames of a clip whose lips open by `openness` (n,), evenly from the most closed mouth to its widest; one: closed."""
+    """`count` frames of a clip whose lips open by `openness` (n,), NaN where no face is seen, evenly from the most closed mouth to its widest; one: closed."""
     return _at_ranks(openness, np.linspace(0, WIDEST, count))
 
 
@@ -29,7 +29,7 @@ def choose_references(policy: ReferencePolicy, openness: np.ndarray, frames: np.
     """
     if policy == "closed":
         return np.argsort(openness)[:count]
-    choices = np.arange(len(openness))
+    choices = np.flatnonzero(np.isfinite(openness))
     if policy in ("far", "span"):
         distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))
         far = choices[distance >= min(FAR_FRAMES, len(openness) // 3)]
@@ -42,5 +42,6 @@ def choose_references(policy: ReferencePolicy, openness: np.ndarray, frames: np.
 
 
 def _at_ranks(openness: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Positions of the values at these ranks, 0 the smallest, 1 the largest."""
-    return np.argsort(openness)[(ranks * (len(openness) - 1)).round().astype(int)]
+    """Positions of the known values at these ranks, 0 the smallest, 1 the largest."""
+    known = np.isfinite(openness).sum()  # NaN is sorted to the end
+    return np.argsort(openness)[(ranks * (known - 1)).round().astype(int)]

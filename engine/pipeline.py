@@ -2,7 +2,7 @@
 
     from engine.pipeline import LipSync, lip_sync
     lip_sync("face.mp4", "speech.wav", "out.mp4")                      # a file
-    for frame in LipSync().frames("face.mp4", "speech.wav"): ...       # frames as they are made
+    for frame, seconds in LipSync().frames("face.mp4", "speech.wav"): ...   # frames as they are made
 """
 
 import time
@@ -25,7 +25,7 @@ from engine.pictures import from_network, to_network
 from engine.precision import PrecisionName, choose_precision
 from engine.sound import sound_features
 from engine.timeline import gaps, median_step, shown_frames
-from errors import InputError
+from errors import InputError, check_counts
 from face.crop import area_reduce, box_transforms, crop, fit_transforms
 from face.detect import make_detector
 from face.landmark_net import LandmarkNet
@@ -84,6 +84,9 @@ class InferenceConfig:
     crf: int = 18
     device: str = "auto"
     precision: PrecisionName = "auto"
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
 
 
 @dataclass
@@ -184,7 +187,7 @@ class LipSync:
             tracks = track_faces(pictures(), make_detector(config.backend, device=self.device.type))
         if not tracks:
             raise InputError(f"{reader.path}: no face found in any frame; expected a video or picture that shows one")
-        if config.index >= len(tracks):
+        if not 0 <= config.index < len(tracks):
             raise InputError(f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0")
         track = tracks[config.index]
         self.report.passed = gaps(~track.present, times, reader.fps)

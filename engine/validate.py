@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from datasets.base import lip_boxes
-from datasets.clips import FPS, load_clips
+from datasets.clips import FPS, Clip, load_clips
 from datasets.frames import FrameStore
 from datasets.references import spanning_references
 from engine.pictures import from_network, to_network
@@ -42,15 +42,15 @@ class LipValidator:
         rows, columns = [], []
         for number, clip in enumerate(self.store.clips):
             real = self.store.get(number, np.arange(clip.info.frames))
-            reference = spanning_references(lip_gap(clip.landmarks), self.references)
+            reference = spanning_references(clip.openness, self.references)
             output = generate(network, self.audio[number], real, real[reference], device)
             points = self.landmarks.landmarks(output)[0]
-            rows.append(_scores(points, clip.landmarks, output, real))
+            rows.append(_scores(points, clip, output, real))
             if number == 0:
                 sound = read_audio(clip.path("audio.flac"))[:FILM_FRAMES * SAMPLE_RATE // FPS]
                 film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
             if len(columns) < 6:
-                frame = int(lip_gap(clip.landmarks).argmax())
+                frame = int(np.nanargmax(clip.openness))
                 masked = real[frame].copy()
                 masked[len(masked) // 2:] = 0
                 columns.append(np.concatenate([masked, real[reference[0]], output[frame], real[frame]]))
@@ -71,11 +71,11 @@ def generate(network: nn.Module, audio: np.ndarray, faces: np.ndarray, reference
     return np.concatenate(outputs)
 
 
-def _scores(points: np.ndarray, real_points: np.ndarray, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    gap, real_gap = lip_gap(points), lip_gap(real_points)
+def _scores(points: np.ndarray, clip: Clip, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    gap, real_gap = lip_gap(points), clip.openness
     fast, real_fast = fast_part(gap), fast_part(real_gap)
     errors = []
-    for box, generated, wanted in zip(lip_boxes(real_points).round().astype(int), output, real, strict=True):
+    for box, generated, wanted in zip(lip_boxes(clip.landmarks).round().astype(int), output, real, strict=True):
         x0, y0, x1, y1 = box.clip(0, 127)
         errors.append(cv2.norm(generated[y0:y1, x0:x1], wanted[y0:y1, x0:x1], cv2.NORM_L2SQR) / (3 * (y1 - y0) * (x1 - x0)))
     return {"lip_r": correlation(gap, real_gap), "fast_r": correlation(fast, real_fast),

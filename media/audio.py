@@ -17,6 +17,7 @@ import numpy as np
 from errors import InputError
 from media.source import decode, first_picture_time, open_input
 
+SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 SAMPLE_RATE = 16000
 MEL_RATE = 80
 MEL_BANDS = 80

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -89,13 +89,25 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is None:
-                self._finish()
-                os.replace(self._temporary, self.path)
+                with self._told():
+                    self._finish()
+                    os.replace(self._temporary, self.path)
         finally:
             self._discard()
 
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A disk that is full is the user's to mend."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path} could not be written ({error.strerror}); free space or choose another output") from error
+
     def write(self, frame: Frame | np.ndarray, time: Fraction | float | None = None) -> None:
-        """Append a Frame, or an RGB array (H, W, 3) uint8, shown at `time` s (default: frames written so far / fps)."""
+        """Append a Frame, or an RGB array (H, W, 3) uint8, shown at `time` s (default: frames written so far / fps).
+
+        Raises InputError where the file cannot grow.
+        """
         if self._video is None:
             self._add_video(frame)
         if isinstance(frame, Frame):
@@ -112,7 +124,8 @@ class VideoWriter:
         if self._waiting is not None:
             if picture.pts <= self._waiting.pts:
                 raise ValueError(f"frame {self.frames_written} at {float(shown)} s does not come after the one before")
-            self._encode(picture.pts - self._waiting.pts)
+            with self._told():
+                self._encode(picture.pts - self._waiting.pts)
         self._waiting = picture
         self.frames_written += 1
 

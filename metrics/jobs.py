@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from errors import InputError
+from media.audio import SOUND_SUFFIXES
 from media.video import VideoReader
 from metrics.pairs import View
 
 OURS = "generated"
 """Line of the one method there is."""
-SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 
 
 @dataclass(frozen=True)

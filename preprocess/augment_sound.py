@@ -24,7 +24,7 @@ from datasets.clips import Clip, load_clips, variant_name
 from datasets.sound_augment import coloured_noise, stretch_of, vary_sound
 from engine.sound import sound_features
 from errors import InputError, run_cli
-from media.audio import read_audio
+from media.audio import SOUND_SUFFIXES, read_audio
 
 DTYPES = {"mel": np.float32, "whisper": np.float16}
 VOICES = 3, 6
@@ -83,9 +83,9 @@ def find_recordings(folder: Path | None) -> list[Path]:
     """Sound files below `folder`, in order. Raises InputError where there is none."""
     if folder is None:
         return []
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".wav", ".flac", ".mp3", ".ogg", ".m4a"))
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     if not found:
-        raise InputError(f"--noise {folder}: found no wav, flac, mp3, ogg or m4a file in it")
+        raise InputError(f"--noise {folder}: found no sound in it (looked for {', '.join(SOUND_SUFFIXES)})")
     return found
 
 

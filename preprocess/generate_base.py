@@ -2,10 +2,12 @@
 
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
-Each clip is painted from references of its own, the most closed mouth first. Restartable.
+Each clip is painted from references of its own, the most closed mouth first. Restartable; clips that other weights painted are painted
+again.
 """
 
 import argparse
+import hashlib
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +24,6 @@ from engine.validate import generate
 from errors import run_cli
 from face.landmark_net import LandmarkNet
 from media.audio import audio_windows
-from metrics.landmark import lip_gap
 from models.checkpoint import load_network
 from models.hyperlips import HyperLipsBase
 from preprocess.shard import add_shard_argument, shard
@@ -31,18 +32,26 @@ DONE = "base_track.npz"
 """Written last: a clip that has it has both."""
 
 
-def generate_clip(clip: Clip, network: HyperLipsBase, landmarks: LandmarkNet, device: torch.device) -> None:
-    """Write base.zip and then base_track.npz of one clip."""
+def generate_clip(clip: Clip, network: HyperLipsBase, weights: str, landmarks: LandmarkNet, device: torch.device) -> None:
+    """Write base.zip and then base_track.npz of one clip; `weights` is the digest that tells by which ones it was painted."""
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
-    references = faces[spanning_references(lip_gap(clip.landmarks), config.references)]
+    references = faces[spanning_references(clip.openness, config.references)]
     windows = audio_windows(clip.features(config.audio), count, Fraction(FPS), config.audio, config.audio_window)
     base = generate(network, windows, faces, references, device)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
     aside = clip.folder / "base_track.part.npz"
-    np.savez(aside, landmarks=landmarks.landmarks(base)[0].astype(np.float32))
+    np.savez(aside, landmarks=landmarks.landmarks(base)[0].astype(np.float32), weights=weights)
     os.replace(aside, clip.folder / DONE)
+
+
+def painted_by(clip: Clip) -> str | None:
+    """Digest of the weights that painted a clip's stage-1 faces, "" where it was not kept; None where there are no faces."""
+    if not (clip.folder / DONE).is_file():
+        return None
+    with np.load(clip.folder / DONE) as track:
+        return str(track["weights"]) if "weights" in track else ""
 
 
 def main() -> None:
@@ -53,15 +62,16 @@ def main() -> None:
     parser.add_argument("--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source")
     add_shard_argument(parser, "clips")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--again", action="store_true", help="also clips that have stage-1 faces already")
+    parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
     device = pick_device(args.device)
     network = load_network(args.checkpoint, device, HyperLipsBase)
     landmarks = LandmarkNet()
     clips = shard([clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard)
-    todo = [clip for clip in clips if args.again or not (clip.folder / DONE).is_file()]
+    weights = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
+    todo = [clip for clip in clips if args.again or painted_by(clip) != weights]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
-        generate_clip(clip, network, landmarks, device)
+        generate_clip(clip, network, weights, landmarks, device)
     print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")
 
 

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from errors import InputError
+from media.audio import SOUND_SUFFIXES
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".webm", ".m4v"}
-SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac")
 
 _SOUND_TREES = (("video", "audio"), ("mp4", "aac"))
 """Folder names whose twin holds the sound: MEAD keeps video/<view>/ and audio/, VoxCeleb2 mp4/ and aac/."""
@@ -42,10 +42,10 @@ def find_sources(roots: list[Path]) -> list[Source]:
     sources = []
     for root in roots:
         if not root.is_dir():
-            raise InputError(f"--videos {root}: no such folder")
+            raise InputError(f"no such folder: {root}")
         found = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         if not found:
-            raise InputError(f"--videos {root}: no video below it (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
+            raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         sources += [Source(path, path.relative_to(root).as_posix(), root.resolve()) for path in found]
     return sources
 
@@ -149,7 +149,7 @@ def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
         raise InputError(f"--offsets {path}: expected a tab-separated table with columns file and offset_ms")
     try:
         return {(row.get("set") or "", row["file"]): Fraction(row["offset_ms"]) / 1000 for row in rows}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
 
 

@@ -174,12 +174,17 @@ def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
         "unknown key": [*ok, "--set", "face.bakend=x"],
         "output not writable": ["--face", clip, "--audio", clip, "--output", text / "out.mp4"],
         "no such face": [*ok, "--face-index", "3"],
+        "faces are counted from 0": [*ok, "--face-index", "-1"],
+        "no batch": [*ok, "--set", "batch=0"],
+        "demo beside a face": [*ok, "--demo", "still"],
+        "source as output": [*ok[:-1], ok[1]],
         "face alone": ["--face", clip],
     }
 
 
 @pytest.mark.parametrize("name", ["no such file", "text named mp4", "no face", "audio without sound", "text as audio", "empty sound",
-                                  "wrong network", "unknown key", "output not writable", "no such face", "face alone"])
+                                  "wrong network", "unknown key", "output not writable", "no such face", "faces are counted from 0", "no batch", "demo beside a face",
+                                  "source as output", "face alone"])
 def test_bad_input_is_one_line_and_code_2(tmp_path, talking_clip, name):
     before = None
     arguments = bad_inputs(tmp_path, talking_clip)[name]

@@ -15,7 +15,10 @@ from datasets.clips import load_clips, merge_index
 from face.sketch import draw_sketch
 from media.audio import read_audio
 from media.video import VideoReader
+from models.checkpoint import save_network
+from models.hyperlips import HyperLipsBase
 from preprocess.extract_clips import Piece, _crops, _Walk
+from preprocess.generate_base import main as generate_base
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -134,6 +137,18 @@ def test_generated_faces_lie_beside_the_real_ones(painted):
     assert clip.base_landmarks.shape == (50, 478, 2)
 
 
+def test_faces_of_other_weights_are_painted_again(painted, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(painted, tmp_path / "data")
+    counts = []
+    for name in ("one.safetensors", "one.safetensors", "other.safetensors"):
+        if not (tmp_path / name).is_file():
+            save_network(tmp_path / name, HyperLipsBase())
+        monkeypatch.setattr("sys.argv", ["generate_base", "--checkpoint", str(tmp_path / name), "--data", str(copy), "--splits", "train"])
+        generate_base()
+        counts.append(capsys.readouterr().out.split(",")[0])
+    assert counts == ["1 clips painted", "0 clips painted", "1 clips painted"]
+
+
 def test_bad_arguments_are_one_line(tmp_path):
     result = extract("--videos", tmp_path / "none", "--output", tmp_path / "data")
-    assert result.returncode == 2 and result.stderr.strip().splitlines() == [f"error: --videos {tmp_path / 'none'}: no such folder"]
+    assert result.returncode == 2 and result.stderr.strip().splitlines() == [f"error: no such folder: {tmp_path / 'none'}"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from datasets.draw import window_starts
 from datasets.references import FAR_FRAMES, choose_references, spanning_references
 
 OPENNESS = np.random.default_rng(0).permutation(101) / 100
@@ -13,6 +14,20 @@ def test_references_span_from_closed_to_wide():
     assert OPENNESS[spanning_references(OPENNESS, 1)].tolist() == [0]
     assert OPENNESS[spanning_references(OPENNESS, 2)] == pytest.approx([0, 0.95])
     assert spanning_references(np.array([0.3]), 2).tolist() == [0, 0]  # a picture has one face
+    assert spanning_references(np.array([np.nan, 0.5, np.nan, 0.2]), 2).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("policy", ["random", "far", "closed", "span"])
+def test_frames_without_a_face_are_no_references(policy):
+    openness, rng = np.where(np.arange(101) % 3, np.nan, OPENNESS), np.random.default_rng(3)
+    chosen = np.array([choose_references(policy, openness, np.arange(5), 2, rng) for _ in range(200)])
+    assert not (chosen % 3).any()
+
+
+def test_windows_begin_where_every_frame_shows_the_face():
+    visible = np.array([1, 1, 1, 0, 1, 1], bool)
+    assert window_starts(visible, 1).tolist() == [0, 1, 2, 4, 5] and window_starts(visible, 2).tolist() == [0, 1, 4]
+    assert window_starts(visible, 3).tolist() == [0] and not len(window_starts(visible, 4)) and not len(window_starts(visible, 7))
 
 
 @pytest.mark.parametrize("policy", ["far", "span"])

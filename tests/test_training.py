@@ -266,7 +266,7 @@ def test_another_audio_window_trains_and_generates(model, data_set, talking_clip
     network = load_network(best)
     clip, = load_clips(data_set, "val")
     clip = Clip(shutil.copytree(clip.folder, tmp_path / "clip"), clip.info)
-    generate_clip(clip, network, LandmarkNet(), torch.device("cpu"))
+    generate_clip(clip, network, "", LandmarkNet(), torch.device("cpu"))
     assert clip.base_landmarks.shape == (clip.info.frames, 478, 2)
     frame, _ = next(LipSync(InferenceConfig(base=str(best), hr=None)).frames(talking_clip, talking_clip))
     assert frame.rgb().shape == (288, 360, 3)

@@ -1,6 +1,7 @@
 """Video: counts, times, colours and pixels through the reader and the writer; what broken and odd files give."""
 
 import os
+import resource
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -273,6 +274,20 @@ def test_sound_is_in_place_and_interleaved(tmp_path, suffix, rate):
     for kind, time in packets(path):
         clock[kind] = time
         assert abs(clock["video"] - clock["audio"]) < 0.2 or min(clock.values()) > 1.8
+
+
+def test_a_file_that_cannot_grow_is_one_line_and_leaves_nothing(tmp_path):
+    noise = np.random.default_rng(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(InputError, match="out.mp4 could not be written .*free space"), \
+                VideoWriter(tmp_path / "out.mp4", (320, 240), Fraction(25), crf=4) as writer:
+            for _ in range(60):
+                writer.write(noise.integers(0, 255, (240, 320, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_sound_of_a_file_keeps_rate_channels_and_place(tmp_path):
