@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -20,7 +19,7 @@ def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: 
     share = batch // processes
     starts = range(first_step * batch + rank * share, steps * batch, batch)
     loader = DataLoader(_Told(dataset), batch_sampler=[range(start, start + share) for start in starts], num_workers=workers,
-                        prefetch_factor=4 if workers else None, worker_init_fn=_worker_setup, collate_fn=_collate,
+                        prefetch_factor=4 if workers else None, worker_init_fn=_ignore_signals, collate_fn=_collate,
                         pin_memory=torch.cuda.is_available())
     for loaded in loader:
         if isinstance(loaded, InputError):
@@ -45,9 +44,7 @@ def _collate(items: list) -> dict[str, torch.Tensor] | InputError:
     return next((item for item in items if isinstance(item, InputError)), None) or default_collate(items)
 
 
-def _worker_setup(worker: int) -> None:
-    """One thread a worker. Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to
-    stop."""
-    cv2.setNumThreads(1)
+def _ignore_signals(worker: int) -> None:
+    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
