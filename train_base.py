@@ -166,7 +166,8 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(TrainBaseConfig, args.config, args.set)
     if args.bench_loader:
-        data = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed)
+        expert = BaseTrainer(config).expert
+        data = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config)
         print(bench_loader(data, config.run.batch, config.data.workers))
         return
     best = train(config, args.init)

@@ -1,20 +1,16 @@
 """Frames/s of the light and the published preset, measured alternately in one run, in inference and in training.
 
-    python benchmarks/presets.py [--rounds 3]
+    python -m benchmarks.presets [--rounds 3]
 
 Machines are shared and differ sixfold: read the ratios, not the frames/s.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.precision import choose_precision
 from models.hr_decoder import HRConfig, HRDecoder

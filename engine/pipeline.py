@@ -62,7 +62,7 @@ class AudioConfig:
 
     window: Literal["centred", "published"] = "centred"
     """`published`: the mel window convention of published training."""
-    articulation: float = 1.3
+    articulation: float = 1.4
     """How far the lips move: what the sound says beyond silence is taken this many times. Networks trained on a mean error move
     too little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time all the same)."""
 

@@ -1,6 +1,6 @@
 """Cut a stretch, and maybe a rectangle, out of a video: material to adapt the weights to one person.
 
-    PYTHONPATH=. python scripts/cut_video.py --video V.mp4 --seconds 0 6 --output me.mp4 [--rect X Y W H]
+    python -m scripts.cut_video --video V.mp4 --seconds 0 6 --output me.mp4 [--rect X Y W H]
 """
 
 import argparse

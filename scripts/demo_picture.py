@@ -1,6 +1,6 @@
 """README's picture: frames of the demo's source above what it was made to say.
 
-    python inference.py && PYTHONPATH=. python scripts/demo_picture.py
+    python inference.py && python -m scripts.demo_picture
 """
 
 import argparse

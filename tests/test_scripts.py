@@ -1,8 +1,6 @@
 """Scripts beside the main road."""
 
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +8,7 @@ import pytest
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
-from cut_video import cut
+from scripts.cut_video import cut
 
 
 def test_a_stretch_keeps_its_pictures_its_sound_and_their_step(talking_clip, tmp_path):
