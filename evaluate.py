@@ -12,6 +12,8 @@ input, and nothing was scored.
 """
 
 import argparse
+import errno
+import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -124,8 +126,12 @@ def make_folders(args: argparse.Namespace) -> None:
         try:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK):
+                    raise PermissionError(errno.EACCES, "nothing can be written in it")
         except OSError as error:
-            raise InputError(f"{folder} cannot be made: {error.strerror}; choose another place for the results") from error
+            raise InputError(f"{folder}: {error.strerror}; choose another place for the results") from error
+    if folders := [path for path in (args.json, args.csv) if path is not None and path.is_dir()]:
+        raise InputError(f"{folders[0]} is a folder; expected the name of a file for the results")
 
 
 def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], list[str]]:

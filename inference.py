@@ -62,8 +62,9 @@ def main() -> None:
         raise InputError(f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo")
     if args.face is not None and args.demo is not None:
         raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
-    if args.output is not None and args.face is not None and Path(args.output).resolve() == Path(args.face).resolve():
-        raise InputError(f"--output {args.output} is the source itself; choose another name")
+    sources = [Path(source).resolve() for source in (args.face, args.audio) if source is not None]
+    if args.output is not None and Path(args.output).resolve() in sources:
+        raise InputError(f"--output {args.output} is a source itself; choose another name")
     with tempfile.TemporaryDirectory() as folder:
         face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
         if args.face is None and args.demo == "still":

@@ -23,7 +23,7 @@ from engine.loop import apply_step, not_finite
 from engine.runlog import RunLog
 from engine.trainer import Frozen, Trainer
 from engine.validate import LipValidator
-from errors import InputError, run_cli
+from errors import InputError, check_counts, run_cli
 from losses.adversarial import generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
@@ -42,6 +42,9 @@ class EarConfig:
     lr: float = 1e-3
     rate: float = 0.1
     """Share of optim.lr at which the audio path goes on learning with the pictures: more of it, and the ear forgets."""
+
+    def __post_init__(self) -> None:
+        check_counts(self, "batch")
 
 
 @dataclass

@@ -70,6 +70,8 @@ class SyncValidationConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "every")
+        if self.clips < 0:
+            raise InputError(f"clips is {self.clips}, expected 0 or more")
 
 
 @dataclass

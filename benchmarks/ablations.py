@@ -65,7 +65,7 @@ class Run:
         options = [option for override in self.overrides for option in ("--set", override)]
         code = run_to_its_end([sys.executable, self.script, "--config", self.config.resolve(), *options])
         scores = self.scores()
-        if code > 128:
+        if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             sys.exit(code)  # it was told to stop, and has said so
         if code or scores is None:
             raise InputError(f"{self.script} --config {self.config} ended with code {code}, see above; the same command goes on from here")
@@ -73,11 +73,13 @@ class Run:
 
 
 def run_to_its_end(command: list[str | Path]) -> int:
-    """The exit code of a command, run here. Signals that end this process are handed on to it, and it is waited for: a training stops
+    """The exit code of a command, run here. What tells this process to stop tells the command, and it is waited for: a training stops
     well."""
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
-    handed_on = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in handed_on}
+    told = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        told[signal.SIGHUP] = signal.SIGTERM
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(told[number])) for number in told}
     try:
         code = process.wait()
     finally:

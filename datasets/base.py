@@ -47,9 +47,9 @@ class BaseDataset(Dataset):
         self.features = [self._heard(clip) for clip in clips]
         self.expert = expert
         self.sync_features = [clip.features(expert.audio) for clip in clips] if expert else []
-        landmarks = [clip.landmarks for clip in clips]
-        self.ear_points = [points[:, EAR_POINTS] - points[:, EAR_POINTS].mean(0) for points in landmarks]
-        self.lip_boxes = [lip_boxes(points) for points in landmarks]
+        points = [clip.landmarks[:, EAR_POINTS] for clip in clips]
+        self.ear_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
+        self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
         self.gaps = [clip.openness for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 

@@ -84,6 +84,14 @@ class Clip:
         """(frames, points, 2) float32: landmarks of the stage-1 faces, px of the 128 crop."""
         return np.load(self.path("base_track.npz"))["landmarks"]
 
+    @property
+    def painted_by(self) -> str | None:
+        """Digest of the weights that painted the stage-1 faces, "" where it was not kept; None where there are no faces."""
+        if not (self.folder / "base_track.npz").is_file():
+            return None
+        with np.load(self.folder / "base_track.npz") as track:
+            return str(track["weights"]) if "weights" in track else ""
+
     def features(self, kind: str, variant: int = 0) -> np.ndarray:
         """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound itself.
 

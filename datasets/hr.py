@@ -38,6 +38,9 @@ class HRDataset(Dataset):
         small = min(clip.info.size for clip in self.clips)
         for clip in self.clips:
             clip.path("base.zip")
+        if len(painters := {clip.painted_by for clip in self.clips}) > 1:
+            raise InputError(f"{data.path}: {len(painters)} different weights painted its stage-1 faces; run preprocess.generate_base "
+                             "again with those you want: it paints what others painted")
         if small < size:
             raise InputError(f"{data.path}: holds crops of {small} px, this network paints {size} px; "
                              f"extract with --size {size} --again")

@@ -184,7 +184,8 @@ class _Run:
         progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world)
         if first and self._validates(first):  # unless the run stopped before that was done
             self._validate(first, stop)
-        loader = batches(self.task.dataset, run.batch, first, run.steps, self.config.data.workers, world.rank, world.size)
+        loader = batches(self.task.dataset, run.batch, first, run.steps, self.config.data.workers, world.rank, world.size,
+                         pinned=device.type == "cuda")
         for step, batch in progress.batches(loader, first):
             # Chance depends on the step, so that it needs no memory.
             torch.manual_seed(int(np.random.SeedSequence((run.seed, step, world.rank)).generate_state(1)[0]))

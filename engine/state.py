@@ -51,8 +51,11 @@ class RunState:
         except FileNotFoundError as error:
             raise InputError(f"found no {path}, which the first process resumes from; run.folder has to lie on a file system "
                              "that all machines share") from error
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path} is damaged ({type(error).__name__}); remove it, and the one before it is used") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); see to that, then run the same command again") from error
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}); without it the run goes on from the checkpoint before it, "
+                             "or begins anew where there is none") from error
         missing = set(self.objects) ^ (set(state) - {"step", "config"})
         if missing:
             raise InputError(f"{path} does not fit this run: {', '.join(sorted(missing))} on one side only; "
@@ -60,6 +63,8 @@ class RunState:
         for name, thing in self.objects.items():
             try:
                 thing.load_state_dict(state[name])
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, ValueError, KeyError) as error:
                 raise InputError(f"{path} does not fit this run: its {name} is of another shape; the run began with other settings: "
                                  "use another name or remove the run folder") from error

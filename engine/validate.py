@@ -75,7 +75,8 @@ def _scores(points: np.ndarray, clip: Clip, output: np.ndarray, real: np.ndarray
     gap, real_gap = lip_gap(points), clip.openness
     fast, real_fast = fast_part(gap), fast_part(real_gap)
     errors = []
-    for box, generated, wanted in zip(lip_boxes(clip.landmarks).round().astype(int), output, real, strict=True):
+    seen = clip.visible
+    for box, generated, wanted in zip(lip_boxes(clip.landmarks[seen]).round().astype(int), output[seen], real[seen], strict=True):
         x0, y0, x1, y1 = box.clip(0, 127)
         errors.append(cv2.norm(generated[y0:y1, x0:x1], wanted[y0:y1, x0:x1], cv2.NORM_L2SQR) / (3 * (y1 - y0) * (x1 - x0)))
     return {"lip_r": correlation(gap, real_gap), "fast_r": correlation(fast, real_fast),

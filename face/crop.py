@@ -21,7 +21,7 @@ _MAX_OVERSAMPLING = 8
 
 def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
                    scale_sigma: float = 8.0) -> np.ndarray:
-    """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE (Umeyama 1991).
+    """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE.
 
     Centre and angle are smoothed by a zero-phase Gaussian of `smooth_sigma` frames, the scale by `scale_sigma`, within
     each uninterrupted stretch of a shot. present (T,) bool, shot (T,) int; NaN where absent.
@@ -30,9 +30,7 @@ def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smo
     points = np.asarray(rigid, float) @ [1, 1j]
     transforms = np.full((len(points), 2, 3), np.nan)
     for run in _runs(present, shot):
-        centre = points[run].mean(1)
-        offsets = points[run] - centre[:, None]
-        turn = (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(1).clip(1e-9)
+        turn, centre = similarity(points[run], target)
         log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), scale_sigma)
         angle = _smooth(np.unwrap(np.angle(turn)), smooth_sigma)
         centre = _smooth(centre.real, smooth_sigma) + 1j * _smooth(centre.imag, smooth_sigma)
@@ -41,6 +39,14 @@ def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smo
         rows = [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
         transforms[run] = np.moveaxis(np.array(rows), 2, 0)
     return transforms
+
+
+def similarity(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least squares (Umeyama 1991) between complex numbers x + iy, points (..., n) and target (n,): turn and centre, (...,) each, of
+    point -> turn * (point - centre) + target.mean()."""
+    centre = points.mean(-1)
+    offsets = points - centre[..., None]
+    return (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(-1).clip(1e-9), centre
 
 
 def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
@@ -80,6 +86,11 @@ def at_size(transform: np.ndarray, size: int) -> np.ndarray:
     return scaled
 
 
+def scale_of(transform: np.ndarray) -> float:
+    """By how much a (2, 3) transform enlarges."""
+    return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
+
+
 def invert(transform: np.ndarray) -> np.ndarray:
     """(2, 3) from the crop's px to the frame's."""
     back = np.linalg.inv(transform[:, :2])
@@ -91,10 +102,9 @@ def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ transform[:, :2].T + transform[:, 2]
 
 
-def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int, finest: float = 1.0) -> np.ndarray:
-    """Resample (H, W, ...) to size_wh = (w, h) px: cubic as long as its finest detail, of `finest` px, stays a pixel; else at a
-    multiple, then area means."""
-    scale = finest * np.sqrt(abs(np.linalg.det(transform[:, :2])))
+def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int) -> np.ndarray:
+    """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; else at a multiple, then area means."""
+    scale = scale_of(transform)
     width, height = size_wh
     if scale >= 1:
         return cv2.warpAffine(image, transform, size_wh, flags=cv2.INTER_CUBIC, borderMode=border)

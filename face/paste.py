@@ -3,12 +3,8 @@
 import cv2
 import numpy as np
 
-from face.crop import SIZE, apply, at_size, invert, warp
+from face.crop import SIZE, apply, at_size, invert, scale_of, warp
 from face.mask import TOP_ROW
-
-_FINEST = 2.0
-"""px of the crop. One that was cut enlarged holds nothing finer than its frame: cubic samples give that back, with .98 of its sharpness
-where area means keep .67. Faces that were enlarged more than this may have been painted with more detail."""
 
 
 def paste_rect(transform: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -44,9 +40,21 @@ def paste_face(rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.n
     back[:, 2] -= x0, y0
     size_wh = part.shape[1], part.shape[0]
     share = np.clip(warp(mask, back, size_wh, cv2.BORDER_CONSTANT), 0, 1)
-    image = warp(face, back, size_wh, cv2.BORDER_REPLICATE, _FINEST)
+    image = _sampled(face, back, size_wh)
     part[:] = cv2.blendLinear(image, np.ascontiguousarray(part), share, 1 - share)
     return out
+
+
+def _sampled(face: np.ndarray, back: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """The face at the frame's pixels, cubic.
+
+    A crop that was enlarged up to twice holds nothing finer than its frame, and samples give that back with .98 of its sharpness, where
+    area means keep .67. One that was enlarged more may have been painted with more detail: it is blurred first, the more the smaller.
+    """
+    excess = (0.5 / scale_of(back)) ** 2 - 1
+    if excess > 0:
+        face = cv2.GaussianBlur(face, (0, 0), np.sqrt(excess), borderType=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(face, back, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _corners(back: np.ndarray, left: float, top: float, right: float, bottom: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from face.crop import similarity
 from metrics.onnx import OnnxNetwork
 from metrics.scorers import Batch, ClipContext
 
@@ -55,8 +56,7 @@ def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     )
     points = (points + 0.5) * (len(image) / 128) - 0.5
     source, target = points @ [1, 1j], _TEMPLATE @ [1, 1j]
-    offsets = source - source.mean()
-    turn = (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum()
-    shift = target.mean() - turn * source.mean()
+    turn, centre = similarity(source, target)
+    shift = target.mean() - turn * centre
     matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
     return cv2.warpAffine(image, matrix, (_SIZE, _SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

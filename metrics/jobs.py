@@ -1,6 +1,7 @@
 """What is to be scored: finished videos by name, by list, or side by side in one file."""
 
 import glob
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,11 +121,16 @@ def listed(path: Path) -> list[Job]:
 
 
 def numbered(jobs: list[Job]) -> list[Job]:
-    """The jobs, of which those that share a name have their number in it: files and drivers go by it."""
+    """The jobs, of which those that share a name have a number in it: files and drivers go by it."""
     names = [job.name for job in jobs]
-    return [
-        replace(job, name=f"{job.name} ({k + 1})") if names.count(job.name) > 1 else job for k, job in enumerate(jobs)
-    ]
+    taken, told_apart = set(names), []
+    for job in jobs:
+        if names.count(job.name) > 1:
+            name = next(name for k in itertools.count(1) if (name := f"{job.name} ({k})") not in taken)
+            taken.add(name)
+            job = replace(job, name=name)
+        told_apart.append(job)
+    return told_apart
 
 
 def columns(path: Path, text: str) -> Job:

@@ -5,7 +5,7 @@ Series over time may hold NaN where no face was seen: such frames take no part.
 
 import numpy as np
 
-from face.crop import TEMPLATE
+from face.crop import TEMPLATE, similarity
 from face.topology import LIPS, RIGID
 
 FAST_SIGMA = 8
@@ -112,12 +112,9 @@ def resting(real_gap: np.ndarray) -> np.ndarray:
 def align_rigid(landmarks: np.ndarray) -> np.ndarray:
     """(frames, 478, 2) moved by the least-squares similarities that take each frame's rigid points to the template."""
     points, target = landmarks @ [1, 1j], TEMPLATE @ [1, 1j]
-    rigid = points[:, list(RIGID)]
-    centre = rigid.mean(1, keepdims=True)
-    offsets = rigid - centre
     with np.errstate(invalid="ignore"):  # NaN where no face is known
-        turn = (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(1)
-    moved = (points - centre) * turn[:, None] + target.mean()
+        turn, centre = similarity(points[:, list(RIGID)], target)
+    moved = (points - centre[:, None]) * turn[:, None] + target.mean()
     return np.stack([moved.real, moved.imag], -1)
 
 

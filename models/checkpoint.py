@@ -123,7 +123,7 @@ def _existing(path: Path) -> Path:
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one, and for a digest
     other than the one that a SHA256SUMS beside the file gives for it."""
-    check_digest(_existing(path))
+    _check_digest(_existing(path))
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
 
 
@@ -178,7 +178,7 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     return network
 
 
-def check_digest(path: Path) -> None:
+def _check_digest(path: Path) -> None:
     """Raises InputError where a SHA256SUMS beside the file gives another digest for it."""
     sums = path.parent / "SHA256SUMS"
     if not sums.is_file():

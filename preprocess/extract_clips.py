@@ -10,7 +10,9 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -69,11 +71,9 @@ class Piece:
     transforms: np.ndarray
 
 
-def extract_source(source: Source, options: Options) -> None:
-    """Write the clips of one video, then its record of what was kept and rejected; clips of an earlier time go first."""
-    _record_path(source, options).unlink(missing_ok=True)
-    for old in (options.output / "clips").glob(f"{source.id}*"):
-        shutil.rmtree(old)
+def extract_source(source: Source, options: Options, earlier: list[Path]) -> None:
+    """Write the clips of one video, then its record of what was kept and rejected; clips of an `earlier` time go first."""
+    _forget(source, options, earlier)
     aside = options.output / "aside" / f"{source.id}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -85,9 +85,24 @@ def extract_source(source: Source, options: Options) -> None:
     _record(source, options, rejected)
 
 
-def reject_unlisted(source: Source, options: Options) -> None:
-    """Record a source that no official list names."""
+def reject_unlisted(source: Source, options: Options, earlier: list[Path]) -> None:
+    """Record a source that no official list names, and remove its clips of an `earlier` time."""
+    _forget(source, options, earlier)
     _record(source, options, ["not in the split lists"])
+
+
+def _forget(source: Source, options: Options, earlier: list[Path]) -> None:
+    _record_path(source, options).unlink(missing_ok=True)
+    for folder in earlier:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clips_by_source(data: Path) -> dict[str, list[Path]]:
+    """Clip folders by the id of their source: pieces have their number behind it."""
+    found = defaultdict(list)
+    for folder in (data / "clips").iterdir():
+        found[re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", folder.name)].append(folder)
+    return found
 
 
 def _record(source: Source, options: Options, rejected: list[str]) -> None:
@@ -203,8 +218,11 @@ class _Walk:
         if self._last is not None:
             yield self._last
         while self._last is None or self._last.index < index:
-            self._last = next(self._frames)
-            yield self._last
+            following = next(self._frames, None)
+            if following is None:
+                raise InputError(f"the video ends before frame {index}, which it had at its first reading")
+            self._last = following
+            yield following
 
 
 def _crops(walk: _Walk, piece: Piece, size: int) -> Iterator[np.ndarray]:
@@ -274,13 +292,14 @@ def main() -> None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
     common = Options(args.output, args.size, args.backend, args.min_face, split="", person="",
                      sync_expert=args.sync_expert and str(args.sync_expert))
+    earlier = clips_by_source(args.output)
     for source in sources:
         if not args.again and _record_path(source, common).is_file():
             continue
         person = persons(source)
         split = splits(source, person)
         options = replace(common, split=split or "", person=person, offset=offset_of(source, offsets) or Fraction(0))
-        jobs.append(partial(extract_source if split else reject_unlisted, source, options))
+        jobs.append(partial(extract_source if split else reject_unlisted, source, options, earlier.get(source.id, [])))
     _run(jobs, args.workers)
     report(args.output)
 

@@ -46,14 +46,6 @@ def generate_clip(clip: Clip, network: HyperLipsBase, weights: str, landmarks: L
     os.replace(aside, clip.folder / DONE)
 
 
-def painted_by(clip: Clip) -> str | None:
-    """Digest of the weights that painted a clip's stage-1 faces, "" where it was not kept; None where there are no faces."""
-    if not (clip.folder / DONE).is_file():
-        return None
-    with np.load(clip.folder / DONE) as track:
-        return str(track["weights"]) if "weights" in track else ""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, metavar="C", help="stage-1 weights")
@@ -69,7 +61,7 @@ def main() -> None:
     landmarks = LandmarkNet()
     clips = shard([clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard)
     weights = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
-    todo = [clip for clip in clips if args.again or painted_by(clip) != weights]
+    todo = [clip for clip in clips if args.again or clip.painted_by != weights]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
         generate_clip(clip, network, weights, landmarks, device)
     print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")

@@ -75,7 +75,7 @@ def _copy(data: Path, target: Path, frames: int, size: int) -> Path:
 
 def _cut_track(path: Path, frames: int) -> None:
     with np.load(path) as track:
-        cut = {name: track[name][:frames] for name in track.files}
+        cut = {name: values[:frames] if (values := track[name]).ndim else values for name in track.files}
     np.savez(path, **cut)
 
 

@@ -1,6 +1,7 @@
 """Augmentation keeps sound, picture and landmarks together; noisy sounds are what they say; broken data is named."""
 
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from datasets.syncnet import SyncAugmentConfig
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
-from media.audio import SAMPLE_RATE
+from media.audio import SAMPLE_RATE, audio_windows
 from models.hyperlips import BaseConfig
 
 STILL = {"flip": 0.0, "colour": 0.0, "shift": 0, "reference_blur": 0.0, "reference_jpeg": 0.0}
@@ -209,8 +210,9 @@ def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, 
     assert torch.equal(heard[1]["faces"], base_item(copy)["faces"])  # the picture is the same
     dataset = BaseDataset(DataConfig(str(copy)), AugmentConfig(sound=0.5), "train", BaseConfig(), 0)
     rng = np.random.default_rng(0)
-    drawn = [dataset._sound(0, rng) for _ in range(200)]
-    shares = [sum(sound is variant for sound in drawn) / 200 for variant in dataset.features[0]]
+    drawn = [dataset._windows(0, np.array([20]), rng) for _ in range(200)]
+    variants = [audio_windows(features, [20], Fraction(25), "whisper") for features in dataset.features[0]]
+    shares = [sum(np.array_equal(sound, variant) for sound in drawn) / 200 for variant in variants]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.12)
 
 

@@ -1,5 +1,7 @@
 """Sketch, paste mask and paste-back, on the landmarks of a real face."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -145,6 +147,19 @@ def test_an_enlarged_crop_comes_back_as_sharp_as_it_was(scale):
     before, after = (cv2.Laplacian(cv2.cvtColor(picture[inner, inner], cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
                      for picture in (original, result))
     assert 0.75 < after / before < 1.05  # twice cubic; area means on the way back leave .4 to .6
+
+
+def test_sharpness_does_not_jump_where_a_face_grows(landmarks):
+    picture = cv2.resize(skimage.data.astronaut()[:256, 100:356], (256, 256))
+
+    def sharpness(scale: float) -> float:
+        transform = np.array([[scale, 0, 64 - scale * 256], [0, scale, 64 - scale * 256]])
+        x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+        pasted = paste_face(np.zeros((y1 - y0, x1 - x0, 3), np.uint8), rect, picture, paste_mask(landmarks, 256), transform)
+        return cv2.Laplacian(cv2.cvtColor(pasted, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std()
+
+    steps = [sharpness(scale) for scale in np.geomspace(0.8, 1.4, 29)]
+    assert max(abs(after / before - 1) for before, after in itertools.pairwise(steps)) < 0.15
 
 
 @pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
