@@ -24,11 +24,11 @@ def choose_references(policy: ReferencePolicy, openness: np.ndarray, frames: np.
                       rng: np.random.Generator) -> np.ndarray:
     """`count` frames of a clip for the window `frames` of it, in training.
 
-    closed: the most closed mouths; random: any; far: any at least FAR_FRAMES away (a third of a short clip); span: of the far
+    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away (a third of a short clip); span: of the far
     ones, from a rather closed mouth to a wide one, the order in which inference has them.
     """
     if policy == "closed":
-        return np.argsort(openness)[:count]
+        return spanning_references(openness, count)
     choices = np.flatnonzero(np.isfinite(openness))
     if policy in ("far", "span"):
         distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))

@@ -38,7 +38,7 @@ SHORT = ["run.steps=2", "run.batch=2", "precision=float32", "data.workers=0"]
 TINY = ["model.latent_channels=[8,8,8,16]", "model.hyper_width=16", "model.audio_width=16", "model.decoder_channels=[16,8,8]",
         "model.output_channels=8", "ear.steps=2", "ear.batch=4", "validation.clips=1"]
 TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0"]
-BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_augmentation", "no_sync", "noisy_sound", "recurrent", "reference_closed",
+BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_augmentation", "no_sync", "noisy_sound", "recurrent", "reference_far",
         "reference_random", "reference_span", "references_2", "references_4"]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
 
@@ -92,7 +92,7 @@ def test_stage_one_ablations_train(name, short, tmp_path):
                 "mel": config.model.audio == "mel", "no_sync": config.loss.sync == 0, "no_adversarial": config.loss.adversarial == 0,
                 "recurrent": config.model.gru == "recurrent" and config.data.window > 1, "noisy_sound": config.augment.sound == 0.3,
                 "no_augmentation": not any(asdict(config.augment).values()),
-                **{f"reference_{policy}": config.data.reference == policy for policy in ("closed", "random", "span")},
+                **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
                 **{f"references_{count}": config.model.references == count for count in (2, 4)}}
     assert expected[name]
 
