@@ -8,11 +8,11 @@ class InputError(Exception):
     """Bad input. The message says what was found, what was expected and what to do, in one line."""
 
 
-def check_counts(config: object, *names: str) -> None:
-    """Raises InputError for a field of a config that is below 1."""
+def check_counts(config: object, *names: str, least: int = 1) -> None:
+    """Raises InputError for a field of a config that is below `least`."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} is {getattr(config, name)}, expected 1 or more")
+        if getattr(config, name) < least:
+            raise InputError(f"{name} is {getattr(config, name)}, expected {least} or more")
 
 
 def run_cli(main: Callable[[], None]) -> None:

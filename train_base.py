@@ -23,7 +23,7 @@ from engine.loop import apply_step, not_finite
 from engine.runlog import RunLog
 from engine.trainer import Frozen, Trainer
 from engine.validate import LipValidator
-from errors import InputError, check_counts, run_cli
+from errors import check_counts, run_cli
 from losses.adversarial import generator_loss
 from losses.perceptual import PerceptualConfig, load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
@@ -67,8 +67,7 @@ class ValidationConfig:
     """Spread over the split; 0 takes all."""
 
     def __post_init__(self) -> None:
-        if self.clips < 0:
-            raise InputError(f"clips is {self.clips}, expected 0 or more")
+        check_counts(self, "clips", least=0)
 
 
 @dataclass

@@ -70,8 +70,7 @@ class SyncValidationConfig:
 
     def __post_init__(self) -> None:
         check_counts(self, "every")
-        if self.clips < 0:
-            raise InputError(f"clips is {self.clips}, expected 0 or more")
+        check_counts(self, "clips", least=0)
 
 
 @dataclass

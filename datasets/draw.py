@@ -31,7 +31,10 @@ class DrawConfig:
 
 
 class WindowDraw:
-    """Random windows of `window` consecutive frames that all show the face, of clips that have some; persons drawn alike as far as `balance` says."""
+    """Random windows of `window` consecutive frames that all show the face, of clips that have some.
+
+    Persons are drawn alike as far as `balance` says.
+    """
 
     def __init__(self, clips: list[Clip], window: int, balance: float):
         self.window = window

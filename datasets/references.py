@@ -16,7 +16,10 @@ _SAME = 0.1
 
 
 def spanning_references(openness: np.ndarray, count: int) -> np.ndarray:
-    """`count` frames of a clip whose lips open by `openness` (n,), NaN where no face is seen, evenly from the most closed mouth to its widest; one: closed."""
+    """`count` frames of a clip, evenly from the most closed mouth to its widest; one: closed.
+
+    openness (n,): how far its lips open, NaN where no face is seen.
+    """
     return _at_ranks(openness, np.linspace(0, WIDEST, count))
 
 
@@ -24,8 +27,8 @@ def choose_references(policy: ReferencePolicy, openness: np.ndarray, frames: np.
                       rng: np.random.Generator) -> np.ndarray:
     """`count` frames of a clip for the window `frames` of it, in training.
 
-    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away (a third of a short clip); span: of the far
-    ones, from a rather closed mouth to a wide one, the order in which inference has them.
+    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away (a third of a
+    short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which inference has them.
     """
     if policy == "closed":
         return spanning_references(openness, count)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from datasets.augment import FaceAugmentConfig, draw_change
 from datasets.clips import load_clips, locate
 from datasets.frames import BASE_SIZE, FrameStore
-from errors import InputError
+from errors import InputError, check_counts
 from metrics.sync import MAX_SHIFT, sound_windows, unit_vectors
 from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert
 
@@ -42,8 +42,7 @@ class SyncDataConfig:
             raise InputError(f"windows is {self.windows}, expected 2 or more: each gives another its wrong sound")
         if self.apart < 1:
             raise InputError(f"apart is {self.apart}, expected 1 or more frames")
-        if self.sounds < 0:
-            raise InputError(f"sounds is {self.sounds}, expected 0 or more")
+        check_counts(self, "sounds", least=0)
 
 
 @dataclass

@@ -128,7 +128,8 @@ class Ema:
 
 def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
     """What to say when the loss is not finite: the step, and the terms that are to blame."""
-    return _diverged(step, f"loss term {', '.join([name for name, value in values.items() if not torch.isfinite(value)] or ['total'])}")
+    bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
+    return _diverged(step, f"loss term {', '.join(bad)}")
 
 
 def _diverged(step: int, what: str) -> InputError:

@@ -163,7 +163,7 @@ class LipSync:
         references = self._references(reader, track, transforms)
         small = np.stack([area_reduce(reference, 128) for reference in references])
         half = median_step(times, reader.fps) / 2
-        self._choose_precision(features, references)
+        self._choose_precision(features, references, small)
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
@@ -273,15 +273,14 @@ class LipSync:
         with self.hr_precision.autocast(self.device):
             return from_network(self.hr(*inputs), self.hr)
 
-    def _choose_precision(self, features: np.ndarray, references: np.ndarray) -> None:
+    def _choose_precision(self, features: np.ndarray, references: np.ndarray, small_references: np.ndarray) -> None:
         windows = torch.from_numpy(np.repeat(self._window(features, Fraction(0))[None], self.config.batch, 0))
-        faces = np.repeat(references[:1], self.config.batch, 0)
-        small = np.stack([area_reduce(face, 128) for face in faces])
+        faces, small = (np.repeat(shown[:1], self.config.batch, 0) for shown in (references, small_references))
 
         def try_base(precision):
             self.base_precision = precision
             with torch.inference_mode():
-                self._base(windows, small, small[:1].repeat(len(references), 0))
+                self._base(windows, small, small_references)
 
         def try_hr(precision):
             self.hr_precision = precision

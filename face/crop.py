@@ -86,9 +86,9 @@ def at_size(transform: np.ndarray, size: int) -> np.ndarray:
     return scaled
 
 
-def scale_of(transform: np.ndarray) -> float:
-    """By how much a (2, 3) transform enlarges."""
-    return float(np.sqrt(abs(np.linalg.det(transform[:, :2]))))
+def scale_of(transforms: np.ndarray) -> np.ndarray:
+    """By how much transforms (..., 2, 3) enlarge: (...,)."""
+    return np.sqrt(np.abs(np.linalg.det(transforms[..., :2])))
 
 
 def invert(transform: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from datasets.clips import FPS, ClipInfo, merge_index, publish_clip
 from engine.chunks import chunks
 from engine.sound import sound_features
 from errors import InputError, run_cli
-from face.crop import crop, fit_transforms
+from face.crop import crop, fit_transforms, scale_of
 from face.detect import make_detector
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.track import track_faces
@@ -138,8 +138,7 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
     digest = hashlib.sha256(source.path.read_bytes()).hexdigest()
     walk = _Walk(reader)
     for number, piece in enumerate(pieces):
-        scale = np.sqrt(np.abs(np.linalg.det(piece.transforms[:, :, :2])))
-        face_px = float(128 / np.median(scale))
+        face_px = float(128 / np.median(scale_of(piece.transforms)))
         name = f"piece {number} at {piece.start:.2f} s: " if len(pieces) > 1 else ""
         if face_px < options.min_face_px:
             yield f"{name}face {face_px:.0f} px wide, below --min-face {options.min_face_px:.0f}"

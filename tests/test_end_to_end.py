@@ -99,7 +99,7 @@ def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip)
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
     seen = []
-    engine._choose_precision = lambda features, references: seen.append(references) or setattr(
+    engine._choose_precision = lambda features, references, small: seen.append(references) or setattr(
         engine, "base_precision", Precision(False, False))
     next(engine.frames(talking_clip, talking_clip))
     gaps = lip_gap(engine.landmarks.landmarks(seen[0])[0])
