@@ -63,24 +63,47 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_argument_group("what is scored").add_argument
     what("--real", metavar="PATH", type=Path, help="the real video, or a folder of them")
-    what("--generated", metavar="[NAME=]PATH", action="append", default=[],
-         help="the generated one, or a folder; again for another method")
+    what(
+        "--generated",
+        metavar="[NAME=]PATH",
+        action="append",
+        default=[],
+        help="the generated one, or a folder; again for another method",
+    )
     what("--audio", metavar="PATH", type=Path, help="sound that drove it, or a folder (default: its own)")
     what("--list", metavar="FILE", type=Path, help="tab-separated lines: real, generated, and maybe sound")
-    what("--columns", metavar="X,Y,W,H;...", help="rectangles of a side-by-side file, [NAME=]x,y,w,h, the real one first")
+    what(
+        "--columns", metavar="X,Y,W,H;...", help="rectangles of a side-by-side file, [NAME=]x,y,w,h, the real one first"
+    )
     what("--clips", metavar="DIR", type=Path, help="real clips to generate from (a video file, or a folder)")
     what("--base", metavar="CKPT", help="stage-1 weights to generate with (also with --real: adds our line)")
     what("--hr", metavar="CKPT", help="stage-2 weights (without: the face of stage 1 is pasted)")
     what("--offsets", metavar="FILE", type=Path, help="known sound offsets: tab-separated file, offset_ms [, set]")
-    what("--from", dest="from_s", metavar="SECONDS", type=float, default=0.0,
-         help="score only what is shown from then on, e.g. where the weights were adapted to the beginning")
+    what(
+        "--from",
+        dest="from_s",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="score only what is shown from then on, e.g. where the weights were adapted to the beginning",
+    )
     what("--keep", metavar="DIR", type=Path, help="keep generated videos here")
     weights = parser.add_argument_group("weights of further scorers").add_argument
-    weights("--sync-weights", metavar="FILE", type=Path, default=SYNC_WEIGHTS, help="our sync expert (default: the shipped one)")
+    weights(
+        "--sync-weights",
+        metavar="FILE",
+        type=Path,
+        default=SYNC_WEIGHTS,
+        help="our sync expert (default: the shipped one)",
+    )
     weights("--syncnet-weights", metavar="FILE", type=Path, help="SyncNet v2 in its published layout: LSE-C, LSE-D")
     weights("--lpips-weights", metavar="FILE", type=Path, help="state dict of lpips.LPIPS(net='alex')")
-    weights("--identity-weights", metavar="FILE", type=Path,
-            help="ONNX face network, 112 px RGB in 0..255 (needs onnxruntime)")
+    weights(
+        "--identity-weights",
+        metavar="FILE",
+        type=Path,
+        help="ONNX face network, 112 px RGB in 0..255 (needs onnxruntime)",
+    )
     weights("--fid-weights", metavar="FILE", type=Path, help="ONNX feature network, 299 px RGB in 0..255 (likewise)")
     output = parser.add_argument_group("output").add_argument
     output("--json", metavar="FILE", type=Path, help="everything")
@@ -152,8 +175,9 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], l
         folder = root if root is not None and root.is_dir() else path.parent
         source = Source(path, path.relative_to(folder).as_posix(), folder.resolve())
         offset = offset_of(source, offsets)
-        finished.append(replace(job, person=persons(source), offset_s=None if offset is None else float(offset),
-                                from_s=args.from_s))
+        finished.append(
+            replace(job, person=persons(source), offset_s=None if offset is None else float(offset), from_s=args.from_s)
+        )
     return finished, missing
 
 

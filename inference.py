@@ -32,7 +32,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")
     add_config_arguments(parser, ROOT / "configs" / "inference.yaml")
-    parser.add_argument("--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)")
+    parser.add_argument(
+        "--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)"
+    )
     return parser.parse_args()
 
 
@@ -50,6 +52,7 @@ def demo_still(folder: Path) -> Path:
     """The public-domain portrait inside scikit-image as a picture file."""
     import cv2
     from skimage import data
+
     path = folder / "astronaut.png"
     cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR))
     return path
@@ -59,7 +62,9 @@ def main() -> None:
     args = parse_arguments()
     config = configure(args)
     if (args.face is None) != (args.audio is None):
-        raise InputError(f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo")
+        raise InputError(
+            f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo"
+        )
     if args.face is not None and args.demo is not None:
         raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
     sources = [Path(source).resolve() for source in (args.face, args.audio) if source is not None]

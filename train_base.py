@@ -91,7 +91,9 @@ class BaseTrainer(Trainer):
 
     def __init__(self, config: TrainBaseConfig):
         loss = config.loss
-        super().__init__(BaseDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None, loss)
+        super().__init__(
+            BaseDiscriminator(DiscriminatorConfig(loss.adversary_width)) if loss.adversarial else None, loss
+        )
         self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
         self.head = EarHead(len(config.model.latent_channels) * config.model.hyper_width)
@@ -105,17 +107,22 @@ class BaseTrainer(Trainer):
         face = face_input(target, batch["references"].repeat_interleave(frames, 0))
         output = self.network.paint(vectors, face, frames).float()
         target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
-        return weighted({
-            "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
-            "face": lambda: l1(output, target),
-            "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"].flatten(0, 1)),
-            "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
-            "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
-            "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
-        }, scheduled(self.weights, step, "sync", "adversarial"))
+        return weighted(
+            {
+                "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
+                "face": lambda: l1(output, target),
+                "ear": lambda: ear_loss(self.head(vectors), batch["ear_points"].flatten(0, 1)),
+                "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
+                "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
+                "adversarial": lambda: generator_loss(self.judge(output, target)[1]),
+            },
+            scheduled(self.weights, step, "sync", "adversarial"),
+        )
 
 
-def teach_ear(trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog) -> None:
+def teach_ear(
+    trainer: BaseTrainer, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog
+) -> None:
     """Train audio encoder, HyperNets and head to predict lip and chin points; the pictures take no part."""
     optimizer = torch.optim.Adam([*trainer.network.audio_parameters(), *trainer.head.parameters()], config.ear.lr)
     rng = np.random.default_rng((config.run.seed, 1))
@@ -138,11 +145,18 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
         expert = trainer.expert.network.config if trainer.expert else None
         dataset = BaseDataset(config.data, config.augment, "train", model, config.run.seed, expert)
         # As the loop calls it, in the first process only.
-        validator = world.main and LipValidator(config.data.path, config.validation.split, model, config.validation.clips)
+        validator = world.main and LipValidator(
+            config.data.path, config.validation.split, model, config.validation.clips
+        )
         heard = set(trainer.network.audio_parameters())
-        groups = [{"params": [value for value in trainer.parameters() if value in heard], "name": "ear",
-                   "scale": config.ear.rate},
-                  {"params": [value for value in trainer.parameters() if value not in heard], "name": "network"}]
+        groups = [
+            {
+                "params": [value for value in trainer.parameters() if value in heard],
+                "name": "ear",
+                "scale": config.ear.rate,
+            },
+            {"params": [value for value in trainer.parameters() if value not in heard], "name": "network"},
+        ]
 
         def prepare(log: RunLog) -> None:
             if init is not None:
@@ -155,21 +169,31 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
             scores, strip, film = validator(network, world.device)
             log.images(step, "val", strip)
             log.film(step, "val", film)
-            return scores | {"score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))}
+            return scores | {
+                "score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
+            }
 
-        return fit(config, Task(trainer, dataset, config.data.window, validate, "score", groups=groups, prepare=prepare), world)
+        return fit(
+            config, Task(trainer, dataset, config.data.window, validate, "score", groups=groups, prepare=prepare), world
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser, "configs/base.yaml")
-    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights instead of teaching the ear")
-    parser.add_argument("--bench-loader", action="store_true", help="print how fast the data is loaded, and train nothing")
+    parser.add_argument(
+        "--init", type=Path, metavar="CKPT", help="start from these weights instead of teaching the ear"
+    )
+    parser.add_argument(
+        "--bench-loader", action="store_true", help="print how fast the data is loaded, and train nothing"
+    )
     args = parser.parse_args()
     config = load_config(TrainBaseConfig, args.config, args.set)
     if args.bench_loader:
         expert = BaseTrainer(config).expert
-        data = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config)
+        data = BaseDataset(
+            config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config
+        )
         print(bench_loader(data, config.run.batch, config.data.workers))
         return
     best = train(config, args.init)

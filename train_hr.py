@@ -100,16 +100,22 @@ class HRTrainer(Trainer):
         target, boxes = batch["face"].flatten(0, 1).float() / 255, batch["lip_box"].flatten(0, 1)
         lips = [lip_crops(images, boxes) for images in (output, target)]
         judged = lips if self.weights["adversary_sees"] == "lips" else (output, target)
-        return weighted({
-            "l1": lambda: l1(output, target),
-            "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
-            "perceptual": lambda: self.perceptual(output, target).mean(),
-            "lip_l1": lambda: l1(*lips),
-            "lip_perceptual": lambda: self.perceptual(*lips).mean(),
-            "sync": lambda: self.sync(batch["sync_audio"], F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
-                                      output.new_ones(count)),
-            "adversarial": lambda: relativistic_generator_loss(*self.judge(*judged)),
-        }, scheduled(self.weights, step, "sync", "adversarial"))
+        return weighted(
+            {
+                "l1": lambda: l1(output, target),
+                "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
+                "perceptual": lambda: self.perceptual(output, target).mean(),
+                "lip_l1": lambda: l1(*lips),
+                "lip_perceptual": lambda: self.perceptual(*lips).mean(),
+                "sync": lambda: self.sync(
+                    batch["sync_audio"],
+                    F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
+                    output.new_ones(count),
+                ),
+                "adversarial": lambda: relativistic_generator_loss(*self.judge(*judged)),
+            },
+            scheduled(self.weights, step, "sync", "adversarial"),
+        )
 
 
 def run_network(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
@@ -140,44 +146,59 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
             log.film(step, "val", validator.film(network))
             return validator.scores(network, trainer)
 
-        return fit(config, Task(trainer, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world)
+        return fit(
+            config, Task(trainer, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world
+        )
 
 
 class HRValidator:
-    """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its reference."""
+    """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its
+    reference.
+    """
 
     def __init__(self, config: TrainHRConfig, size: int, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(config.data, config.augment, config.validation.split, size, config.run.seed,
-                                 config.model.sketch, expert)
+        self.dataset = HRDataset(
+            config.data, config.augment, config.validation.split, size, config.run.seed, config.model.sketch, expert
+        )
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
-        places = [locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))]
+        places = [
+            locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))
+        ]
         self.shown = self._batch([(clip, self.dataset.draw.at(clip, number)) for clip, number in places])
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
-        self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[:len(self.filmed) * SAMPLE_RATE // FPS]
+        self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        items = [self.dataset.sample(clip, frames, int(np.nanargmin(self.dataset.gaps[clip]))) for clip, frames in places]
+        items = [
+            self.dataset.sample(clip, frames, int(np.nanargmin(self.dataset.gaps[clip]))) for clip, frames in places
+        ]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()
     def scores(self, network: HRDecoder, trainer: HRTrainer) -> dict[str, float]:
-        """The trainer's terms, all set in, with this network in the place of its own; the loss leaves out the adversary, which
-        changes."""
+        """The trainer's terms, all set in, with this network in the place of its own; the loss leaves out the
+        adversary, which changes.
+        """
         trained, trainer.network = trainer.network, network
         terms = {name: value.item() for name, value in trainer(self.shown, LATE)[1].items()}
         trainer.network = trained
-        return terms | {"loss": sum(trainer.weights[name] * value for name, value in terms.items() if name != "adversarial")}
+        return terms | {
+            "loss": sum(trainer.weights[name] * value for name, value in terms.items() if name != "adversarial")
+        }
 
     def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
         """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` windows' first frames."""
         chosen = np.linspace(0, len(self.shown["base"]) - 1, count).astype(int).tolist()
         rows = pictures(network, {name: value[chosen] for name, value in self.shown.items()})
-        return np.concatenate([np.concatenate(list(row[::len(row) // len(chosen)]), 1) for row in rows])
+        return np.concatenate([np.concatenate(list(row[:: len(row) // len(chosen)]), 1) for row in rows])
 
     def film(self, network: HRDecoder) -> Film:
         """Stage-1 face (upscaled), output and real beside each other."""
-        parts = [pictures(network, self._batch([(0, part)])) for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))]
+        parts = [
+            pictures(network, self._batch([(0, part)]))
+            for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))
+        ]
         frames = [np.concatenate([base, output, real], 2) for base, _, output, real in parts]
         return Film(np.concatenate(frames), self.sound, FPS)
 
@@ -187,8 +208,12 @@ def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
     """Stage-1 faces (upscaled), sketches, outputs and real faces of a batch, (N, S, S, 3) uint8 each."""
     base, sketch, face = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch", "face"))
     size = face.shape[-1]
-    rows = [F.interpolate(base, size), F.interpolate(sketch, size).expand(-1, 3, -1, -1),
-            run_network(network, batch).float().clamp(0, 1), face]
+    rows = [
+        F.interpolate(base, size),
+        F.interpolate(sketch, size).expand(-1, 3, -1, -1),
+        run_network(network, batch).float().clamp(0, 1),
+        face,
+    ]
     return [(row * 255).byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]
 
 

@@ -108,7 +108,7 @@ class SyncTrainer(Trainer):
         count = self.windows
         sounds, faces = self.network(_own_first(batch["audio"], count), frames)
         # Every window chooses among the sounds of all processes: their own ones first, then the further ones.
-        own, further = (gather(part.float()) for part in (sounds[:len(faces)], sounds[len(faces):]))
+        own, further = (gather(part.float()) for part in (sounds[: len(faces)], sounds[len(faces) :]))
         faces, sounds = gather(faces.float()), torch.cat([own, further])
         batch = {name: gather(batch[name]) for name in ("starts", "clip")}
         starts = _own_first(batch["starts"], count)
@@ -116,7 +116,7 @@ class SyncTrainer(Trainer):
             cosines = faces @ sounds.T
         clips = batch["clip"].repeat_interleave(count)
         sound_clips = torch.cat([clips, batch["clip"].repeat_interleave(batch["starts"].shape[1] - count)])
-        hard = out_of_sync(clips, starts[:len(clips)], sound_clips, starts, self.apart)
+        hard = out_of_sync(clips, starts[: len(clips)], sound_clips, starts, self.apart)
         own = cosines.diagonal()
         if self.loss.kind == "contrastive":
             allowed = candidates(clips, sound_clips, hard)
@@ -167,8 +167,13 @@ class SyncValidator:
             clip_ranked += [estimate.means[0] > mean for mean in shifted]
         offsets = np.abs([estimate.offset for estimate in estimates.values()])
         confidence = np.mean([estimate.confidence for estimate in estimates.values()])
-        scores = {"ranked": np.average(ranked, weights=pairs), "clip_ranked": np.mean(clip_ranked),
-                  "found": np.mean(offsets <= 1), "distance": np.mean(offsets), "confidence": confidence}
+        scores = {
+            "ranked": np.average(ranked, weights=pairs),
+            "clip_ranked": np.mean(clip_ranked),
+            "found": np.mean(offsets <= 1),
+            "distance": np.mean(offsets),
+            "confidence": confidence,
+        }
         return {name: float(value) for name, value in scores.items()}, estimates
 
     def _ranked(self, faces: dict[int, np.ndarray], sounds: dict[int, np.ndarray], last: int) -> tuple[float, int]:
@@ -203,12 +208,16 @@ class ChanceWatch:
         since = self._stuck[name]
         self._stuck = dict.fromkeys(self._stuck, 0)
         if name == "loss":
-            return (f"for {since} steps the loss has sat at {loss_mean:.3f}, and guessing gives {chance:.3f}: the expert "
-                    "has learned nothing. Most often the clips' sound is early or late (extract them with --offsets); else "
-                    "try a lower optim.lr, more run.batch and data.windows, or loss.kind=contrastive")
-        return (f"for {since} steps only {accuracy:.0%} of a clip's own times were ranked right, and guessing gives 50%: "
-                "at best the expert tells clips apart, not lips. Most often the clips' sound is early or late (extract "
-                "them with --offsets), or they hold little speech")
+            return (
+                f"for {since} steps the loss has sat at {loss_mean:.3f}, and guessing gives {chance:.3f}: the expert "
+                "has learned nothing. Most often the clips' sound is early or late (extract them with --offsets); else "
+                "try a lower optim.lr, more run.batch and data.windows, or loss.kind=contrastive"
+            )
+        return (
+            f"for {since} steps only {accuracy:.0%} of a clip's own times were ranked right, and guessing gives 50%: "
+            "at best the expert tells clips apart, not lips. Most often the clips' sound is early or late (extract "
+            "them with --offsets), or they hold little speech"
+        )
 
 
 def train(config: TrainSyncConfig, init: Path | None = None) -> Path:

@@ -1,11 +1,13 @@
-"""Trains several configs with several seeds each, one after the other, and prints their validation numbers as one table.
+"""Trains several configs with several seeds each, one after the other, and prints their validation numbers as one
+table.
 
-    python -m benchmarks.ablations --configs configs/base.yaml configs/ablations/concat.yaml --steps 4000 --seeds 0 1 2 \\
+    python -m benchmarks.ablations --configs configs/base.yaml configs/ablations/concat.yaml --steps 4000 --seeds 0 1 2
+    \\
         [--set data.path=DATA] [--folder runs/ablations]
 
 Each run is the config's own train script on runs/ablations/<config>_seed<k>. The same command again goes on where it
-stopped and repeats nothing that is finished. A row holds the means over the seeds of the last validation, +- their standard
-deviation.
+stopped and repeats nothing that is finished. A row holds the means over the seeds of the last validation, +- their
+standard deviation.
 """
 
 import argparse
@@ -49,7 +51,9 @@ class Run:
         """
         saved, metrics = self.folder / "config.yaml", self.folder / "metrics.jsonl"
         if saved.is_file() and saved.read_text(encoding="utf-8") != self.resolved:
-            raise InputError(f"{self.folder} holds a run of other settings (see its config.yaml); remove it or name another --folder")
+            raise InputError(
+                f"{self.folder} holds a run of other settings (see its config.yaml); remove it or name another --folder"
+            )
         if not metrics.is_file():
             return None
         whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0]
@@ -68,13 +72,17 @@ class Run:
         if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             sys.exit(code)  # it was told to stop, and has said so
         if code or scores is None:
-            raise InputError(f"{self.script} --config {self.config} ended with code {code}, see above; the same command goes on from here")
+            raise InputError(
+                f"{self.script} --config {self.config} ended with code {code}, see above; "
+                "the same command goes on from here"
+            )
         return scores
 
 
 def run_to_its_end(command: list[str | Path]) -> int:
-    """The exit code of a command, run here. What tells this process to stop tells the command, and it is waited for: a training stops
-    well."""
+    """The exit code of a command, run here. What tells this process to stop tells the command, and it is waited for: a
+    training stops well.
+    """
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     told = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
@@ -88,7 +96,9 @@ def run_to_its_end(command: list[str | Path]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def plan(configs: Sequence[Path], steps: int, seeds: Sequence[int], overrides: Sequence[str], folder: Path) -> list[Run]:
+def plan(
+    configs: Sequence[Path], steps: int, seeds: Sequence[int], overrides: Sequence[str], folder: Path
+) -> list[Run]:
     """Every config with every seed; all configs are read before anything is trained."""
     names = [config.stem for config in configs]
     if len(set(names)) < len(names):
@@ -97,7 +107,13 @@ def plan(configs: Sequence[Path], steps: int, seeds: Sequence[int], overrides: S
     for config in configs:
         for seed in seeds:
             name = f"{config.stem}_seed{seed}"
-            chosen = (*overrides, f"run.name={name}", f"run.folder={folder.resolve()}", f"run.seed={seed}", f"run.steps={steps}")
+            chosen = (
+                *overrides,
+                f"run.name={name}",
+                f"run.folder={folder.resolve()}",
+                f"run.seed={seed}",
+                f"run.steps={steps}",
+            )
             script, resolved = _script(config, chosen)
             runs.append(Run(config, seed, script, chosen, folder.resolve() / name, steps, resolved))
     return runs
@@ -115,7 +131,9 @@ def _script(config: Path, overrides: Sequence[str]) -> tuple[str, str]:
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: a row a config, a column a score; mean, and +- the standard deviation over seeds where there are several."""
+    """Markdown: a row a config, a column a score; mean, and +- the standard deviation over seeds where there are
+    several.
+    """
     columns = list(dict.fromkeys(name for scores in rows.values() for row in scores for name in row))
     lines = [f"| config | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for name, scores in rows.items():
@@ -137,7 +155,9 @@ def main() -> None:
     parser.add_argument("--configs", nargs="+", required=True, type=Path, metavar="YAML")
     parser.add_argument("--steps", type=int, required=True, metavar="N")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="K")
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values in all of them")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values in all of them"
+    )
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"), metavar="DIR", help="where the runs lie")
     args = parser.parse_args()
     rows: dict[str, list[dict[str, float]]] = {}

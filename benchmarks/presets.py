@@ -55,8 +55,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="times each is measured, in turn; the best counts")
     rounds = parser.parse_args().rounds
     rows = []
-    for name, build in (("base", lambda preset: HyperLipsBase(BaseConfig(preset))),
-                        ("HR 256", lambda preset: HRDecoder(config=HRConfig(preset, scale=2)))):
+    for name, build in (
+        ("base", lambda preset: HyperLipsBase(BaseConfig(preset))),
+        ("HR 256", lambda preset: HRDecoder(config=HRConfig(preset, scale=2))),
+    ):
         for purpose in ("infer", "train"):
             batch = BATCH[name, purpose]
             works = {preset: make_work(build(preset), purpose, batch) for preset in ("published", "light")}
@@ -66,8 +68,10 @@ def main() -> None:
                     start = time.perf_counter()
                     work()
                     best[preset] = max(best[preset], batch / (time.perf_counter() - start))
-            rows.append(f"| {name}, {purpose} | {best['published']:.1f} | {best['light']:.1f} | "
-                        f"{best['light'] / best['published']:.1f} |")
+            rows.append(
+                f"| {name}, {purpose} | {best['published']:.1f} | {best['light']:.1f} | "
+                f"{best['light'] / best['published']:.1f} |"
+            )
     print("| network | published, frames/s | light, frames/s | ratio |\n|---|---|---|---|")
     print("\n".join(rows))
 

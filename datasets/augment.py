@@ -58,7 +58,8 @@ class AugmentConfig(FaceAugmentConfig):
     silence: float = 0.03
     """Probability of a muted sample whose target is the clip's most closed mouth, so that lips rest in silence."""
     sound: float = 0.0
-    """Probability of hearing one of the variants that preprocess.augment_sound wrote (noise, room, equaliser, level)."""
+    """Probability of hearing one of the variants that preprocess.augment_sound wrote (noise, room, equaliser, level).
+    """
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,20 @@ class FaceChange:
         if self.zoom != 1 or any(self.shift):
             kind = cv2.INTER_NEAREST if self.zoom == 1 else cv2.INTER_CUBIC
             matrix = self.matrix(size)
-            faces = np.stack([cv2.warpAffine(face, matrix, (size, size), flags=kind, borderMode=cv2.BORDER_REPLICATE)
-                              for face in faces])
+            faces = np.stack(
+                [
+                    cv2.warpAffine(face, matrix, (size, size), flags=kind, borderMode=cv2.BORDER_REPLICATE)
+                    for face in faces
+                ]
+            )
         if self.colours is not None:
             faces = cv2.LUT(np.ascontiguousarray(faces).reshape(-1, 1, 3), self.colours).reshape(faces.shape)
         return faces[:, :, ::-1] if self.mirrored else faces
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Landmarks (..., 2) in px of the 128 crop; each keeps its name, so a mirrored left eye is still the left one."""
+        """Landmarks (..., 2) in px of the 128 crop; each keeps its name, so a mirrored left eye is still the left
+        one.
+        """
         moved = apply(self.matrix(), points)
         return ([SIZE - 1, 0] + moved * [-1, 1] if self.mirrored else moved).astype(np.float32)
 
@@ -124,8 +131,12 @@ def blurred(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in np.ascontiguousarray(faces)])
 
 
-def degrade_references(faces: np.ndarray, config: AugmentConfig | HRAugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """References (R, S, S, 3) uint8 RGB, perhaps blurred, perhaps compressed: the source of a reference is often poor."""
+def degrade_references(
+    faces: np.ndarray, config: AugmentConfig | HRAugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """References (R, S, S, 3) uint8 RGB, perhaps blurred, perhaps compressed: the source of a reference is often
+    poor.
+    """
     if rng.random() < config.reference_blur:
         faces = blurred(faces, rng)
     if rng.random() < config.reference_jpeg:

@@ -34,13 +34,20 @@ class BaseDataset(Dataset):
     """Sample k depends on (seed, k) alone, so a resumed run sees the same data in the same order.
 
     An item holds faces (T, 3, 128, 128), references (R, 3, 128, 128) uint8, audio (T, ...) float32, lip_box (T, 4) px
-    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a sync expert's
-    config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0 where the sample is muted and
-    shows one resting mouth, which is nothing to judge.
+    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a sync
+    expert's config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0 where
+    the sample is muted and shows one resting mouth, which is nothing to judge.
     """
 
-    def __init__(self, data: DataConfig, augment: AugmentConfig, split: str, model: BaseConfig, seed: int,
-                 expert: SyncConfig | None = None):
+    def __init__(
+        self,
+        data: DataConfig,
+        augment: AugmentConfig,
+        split: str,
+        model: BaseConfig,
+        seed: int,
+        expert: SyncConfig | None = None,
+    ):
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
         clips = clips_with(data.window, data.path, split, data.min_face_px)
         self.store = FrameStore(clips, data.cache)
@@ -66,16 +73,20 @@ class BaseDataset(Dataset):
         faces = self.store.get(clip, np.concatenate([frames, references]))
         change = draw_change(self.augment, rng)
         faces = change.faces(faces)
-        faces, shown = faces[:len(frames)], degrade_references(faces[len(frames):], self.augment, rng)
+        faces, shown = faces[: len(frames)], degrade_references(faces[len(frames) :], self.augment, rng)
         points, boxes = change.motions(self.ear_points[clip][frames]), change.boxes(self.lip_boxes[clip][frames])
         if change.mirrored:
             points = points[:, EAR_POINTS_MIRRORED]
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
         heard = frames - 10 * FPS if silent else frames
         audio = self._windows(clip, heard, rng)
-        item = {"faces": channels_first(faces), "references": channels_first(shown),
-                "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
-                "lip_box": torch.from_numpy(boxes), "ear_points": torch.from_numpy(np.ascontiguousarray(points))}
+        item = {
+            "faces": channels_first(faces),
+            "references": channels_first(shown),
+            "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
+            "lip_box": torch.from_numpy(boxes),
+            "ear_points": torch.from_numpy(np.ascontiguousarray(points)),
+        }
         if self.expert:
             item["voiced"] = torch.tensor(float(not silent))
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sync_features[clip], heard[:1], self.expert)[0])

@@ -34,5 +34,8 @@ def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10
         next(loader)
         loaded += batch
     rate = loaded / (time.perf_counter() - start)
-    return (f"{rate:.0f} windows/s with {workers} workers; a window takes {1000 * cost:.2f} ms of one core, so {1 / cost:.0f} a core "
-            f"and second on an idle machine of {os.cpu_count()} cores")
+    return (
+        f"{rate:.0f} windows/s with {workers} workers; a window takes {1000 * cost:.2f} ms of one core, "
+        f"so {1 / cost:.0f} a core "
+        f"and second on an idle machine of {os.cpu_count()} cores"
+    )

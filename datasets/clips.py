@@ -1,12 +1,13 @@
-"""The data set on disk: one folder a clip, one line a clip in index.jsonl. Written by preprocess, read by everything else.
+"""The data set on disk: one folder a clip, one line a clip in index.jsonl. Written by preprocess, read by everything
+else.
 
-    DATA/index.jsonl            every clip's line (id, split, source, fps, frames, size, person, seconds, sha256, face_px)
-    DATA/clips/<id>/clip.json   that line
-                    faces.zip   stored zip of 000000.jpg ..., size x size crops
-                    track.npz   landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,)
-                    audio.flac  16 kHz mono;   mel.npy (mel frames, 80);   whisper.npy (features, 384) float16
-                    mel_1.npy, whisper_1.npy ...   of noisy variants of the sound, after preprocess.augment_sound
-                    base.zip, base_track.npz   stage-1 faces and their landmarks, after preprocess.generate_base
+DATA/index.jsonl            every clip's line (id, split, source, fps, frames, size, person, seconds, sha256, face_px)
+DATA/clips/<id>/clip.json   that line
+                faces.zip   stored zip of 000000.jpg ..., size x size crops
+                track.npz   landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible
+                (frames,) audio.flac  16 kHz mono;   mel.npy (mel frames, 80);   whisper.npy (features, 384) float16
+                mel_1.npy, whisper_1.npy ...   of noisy variants of the sound, after preprocess.augment_sound base.zip,
+                base_track.npz   stage-1 faces and their landmarks, after preprocess.generate_base
 """
 
 import dataclasses
@@ -54,7 +55,9 @@ class Clip:
         self.folder, self.info = folder, info
 
     def faces(self, indices: Sequence[int], archive: str = "faces.zip", size: int | None = None) -> np.ndarray:
-        """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB: area means of the stored ones, as they are by default."""
+        """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB: area means of the stored ones, as they are by
+        default.
+        """
         if archive not in self._archives:
             self._archives[archive] = Archive(self.path(archive))
         pictures = self._archives[archive].pictures(indices)
@@ -86,14 +89,17 @@ class Clip:
 
     @property
     def painted_by(self) -> str | None:
-        """Digest of the weights that painted the stage-1 faces, "" where it was not kept; None where there are no faces."""
+        """Digest of the weights that painted the stage-1 faces, "" where it was not kept; None where there are no
+        faces.
+        """
         if not (self.folder / "base_track.npz").is_file():
             return None
         with np.load(self.folder / "base_track.npz") as track:
             return str(track["weights"]) if "weights" in track else ""
 
     def features(self, kind: str, variant: int = 0) -> np.ndarray:
-        """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound itself.
+        """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound
+        itself.
 
         Raises InputError for a file that is missing or damaged.
         """
@@ -106,16 +112,22 @@ class Clip:
     def variants(self, kind: str) -> int:
         """How many variants of the sound there are beside it. Raises InputError where there is none."""
         self.path(variant_name(kind, 1))
-        return next(count for count in itertools.count(1) if not (self.folder / variant_name(kind, count + 1)).is_file())
+        return next(
+            count for count in itertools.count(1) if not (self.folder / variant_name(kind, count + 1)).is_file()
+        )
 
     def path(self, name: str) -> Path:
         """Of one of the clip's files. Raises InputError, with what to do, where it is missing."""
         path = self.folder / name
         if not path.is_file():
             data = self.folder.parent.parent
-            hint = (f"run python -m preprocess.generate_base --checkpoint C --data {data}" if name.startswith("base")
-                    else f"run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0" if "_" in name
-                    else EXTRACT_AGAIN)
+            hint = (
+                f"run python -m preprocess.generate_base --checkpoint C --data {data}"
+                if name.startswith("base")
+                else f"run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0"
+                if "_" in name
+                else EXTRACT_AGAIN
+            )
             raise InputError(f"clip {self.folder} has no {name}; {hint}")
         return path
 
@@ -136,7 +148,9 @@ def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Cli
         raise InputError(f"{index} is damaged ({error}); run python -m preprocess.extract_clips again") from error
     chosen = [info for info in infos if info.split == split and info.face_px >= min_face_px]
     if not chosen:
-        raise InputError(f"{data}: none of its {len(infos)} clips is in split {split!r} with faces of {min_face_px} px or more")
+        raise InputError(
+            f"{data}: none of its {len(infos)} clips is in split {split!r} with faces of {min_face_px} px or more"
+        )
     clips = [Clip(data / "clips" / info.id, info) for info in chosen]
     for clip in clips:
         for name in ("faces.zip", "track.npz", "mel.npy", "whisper.npy"):
@@ -165,7 +179,9 @@ def publish_clip(aside: Path, data: Path, info: ClipInfo) -> None:
 
 def merge_index(data: Path) -> list[ClipInfo]:
     """Rebuild index.jsonl from the clips' own files; safe to run after any number of shards."""
-    infos = [ClipInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(data.glob("clips/*/clip.json"))]
+    infos = [
+        ClipInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(data.glob("clips/*/clip.json"))
+    ]
     aside = data / "index.jsonl.part"
     aside.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
     os.replace(aside, data / "index.jsonl")

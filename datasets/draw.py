@@ -61,19 +61,26 @@ class WindowDraw:
 
 def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
     """First frames of the windows of a clip in which the face is seen in every frame; visible (frames,) bool."""
-    return np.flatnonzero(np.convolve(visible, np.ones(window, int), "valid") == window) if len(visible) >= window else np.zeros(0, int)
+    return (
+        np.flatnonzero(np.convolve(visible, np.ones(window, int), "valid") == window)
+        if len(visible) >= window
+        else np.zeros(0, int)
+    )
 
 
 def clips_with(window: int, data: str, split: str, min_face_px: float) -> list[Clip]:
     """load_clips, less those without `window` frames that all show the face. Raises InputError where none is left."""
     clips = [clip for clip in load_clips(data, split, min_face_px) if len(window_starts(clip.visible, window))]
     if not clips:
-        raise InputError(f"{data}: no clip of split {split!r} has data.window = {window} frames in a row that show the face")
+        raise InputError(
+            f"{data}: no clip of split {split!r} has data.window = {window} frames in a row that show the face"
+        )
     return clips
 
 
 def draw_shares(windows: np.ndarray, persons: list[str], balance: float) -> np.ndarray:
-    """Probability (clips,) of each clip: as its `windows`, divided by the windows of its person to the power of `balance`.
+    """Probability (clips,) of each clip: as its `windows`, divided by the windows of its person to the power of
+    `balance`.
 
     An unknown person "" is nobody in particular: each of those clips counts as its own.
     """

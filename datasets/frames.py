@@ -39,10 +39,18 @@ class FrameStore:
         memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)
 
         def load(clip: int) -> None:
-            memory[self._starts[clip]:self._starts[clip + 1]] = self._read(clip, np.arange(self.clips[clip].info.frames))
+            memory[self._starts[clip] : self._starts[clip + 1]] = self._read(
+                clip, np.arange(self.clips[clip].info.frames)
+            )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in tqdm(pool.map(load, range(len(self.clips))), total=len(self.clips), desc="decode", unit="clip", leave=False,
-                          mininterval=1):
+            for _ in tqdm(
+                pool.map(load, range(len(self.clips))),
+                total=len(self.clips),
+                desc="decode",
+                unit="clip",
+                leave=False,
+                mininterval=1,
+            ):
                 pass
         return memory

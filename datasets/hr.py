@@ -21,29 +21,44 @@ class HRDataConfig(DrawConfig):
     """`data` section of the HR config."""
 
     min_face_px: float = 150.0
-    """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur from them."""
+    """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
+    from them.
+    """
 
 
 class HRDataset(Dataset):
     """Sample k depends on (seed, k) alone. An item, uint8 where nothing is said, T = window:
 
-    base (T, 3, 128, 128), sketch (T, 1, 128, 128), face (T, 3, S, S), reference (3, S, S), lip_box (T, 4) float32 px of the 128
-    crop; with a sync expert's config also sync_audio (...) float32, the window's sound as that expert hears it.
+    base (T, 3, 128, 128), sketch (T, 1, 128, 128), face (T, 3, S, S), reference (3, S, S), lip_box (T, 4) float32 px of
+    the 128 crop; with a sync expert's config also sync_audio (...) float32, the window's sound as that expert hears it.
     """
 
-    def __init__(self, data: HRDataConfig, augment: HRAugmentConfig, split: str, size: int, seed: int,
-                 sketch: SketchPoints = 478, expert: SyncConfig | None = None):
+    def __init__(
+        self,
+        data: HRDataConfig,
+        augment: HRAugmentConfig,
+        split: str,
+        size: int,
+        seed: int,
+        sketch: SketchPoints = 478,
+        expert: SyncConfig | None = None,
+    ):
         self.config, self.augment, self.size, self.seed, self.sketch = data, augment, size, seed, sketch
         self.clips = clips_with(data.window, data.path, split, data.min_face_px)
         small = min(clip.info.size for clip in self.clips)
         for clip in self.clips:
             clip.path("base.zip")
         if len(painters := {clip.painted_by for clip in self.clips}) > 1:
-            raise InputError(f"{data.path}: {len(painters)} different weights painted its stage-1 faces; run preprocess.generate_base "
-                             "again with those you want: it paints what others painted")
+            raise InputError(
+                f"{data.path}: {len(painters)} different weights painted its stage-1 faces; "
+                "run preprocess.generate_base "
+                "again with those you want: it paints what others painted"
+            )
         if small < size:
-            raise InputError(f"{data.path}: holds crops of {small} px, this network paints {size} px; "
-                             f"extract with --size {size} --again")
+            raise InputError(
+                f"{data.path}: holds crops of {small} px, this network paints {size} px; "
+                f"extract with --size {size} --again"
+            )
         self.expert = expert
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]
@@ -57,22 +72,34 @@ class HRDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, frames = self.draw.frames(rng)
-        reference, = choose_references(self.config.reference, self.gaps[clip], frames, 1, rng)
+        (reference,) = choose_references(self.config.reference, self.gaps[clip], frames, 1, rng)
         return self.sample(clip, frames, int(reference), rng)
 
-    def sample(self, clip: int, frames: np.ndarray, reference: int, rng: np.random.Generator | None = None) -> dict[str, torch.Tensor]:
+    def sample(
+        self, clip: int, frames: np.ndarray, reference: int, rng: np.random.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
         """The item of some consecutive frames; without `rng` nothing is changed (validation)."""
         faces = self.clips[clip].faces([*frames, reference], size=self.size)
         base = self.clips[clip].faces(frames, "base.zip")
         boxes, landmarks = self.boxes[clip][frames], self.landmarks[clip][frames]
         if rng is not None:
             change = draw_change(self.augment, rng)
-            faces, base, boxes, landmarks = change.faces(faces), change.faces(base), change.boxes(boxes), change.points(landmarks)
+            faces, base, boxes, landmarks = (
+                change.faces(faces),
+                change.faces(base),
+                change.boxes(boxes),
+                change.points(landmarks),
+            )
             faces = np.concatenate([faces[:-1], degrade_references(faces[-1:], self.augment, rng)])
             base = blurred(base, rng) if rng.random() < self.augment.base_blur else base
         sketch = np.stack([draw_sketch(points, points=self.sketch) for points in landmarks])
-        item = {"base": channels_first(base), "sketch": torch.from_numpy(sketch)[:, None], "face": channels_first(faces[:-1]),
-                "reference": channels_first(faces[-1:])[0], "lip_box": torch.from_numpy(boxes)}
+        item = {
+            "base": channels_first(base),
+            "sketch": torch.from_numpy(sketch)[:, None],
+            "face": channels_first(faces[:-1]),
+            "reference": channels_first(faces[-1:])[0],
+            "lip_box": torch.from_numpy(boxes),
+        }
         if self.expert:
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sounds[clip], frames[:1], self.expert)[0])
         return item

@@ -9,18 +9,33 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from errors import InputError
 
 
-def batches(dataset: Dataset, batch: int, first_step: int, steps: int, workers: int, rank: int = 0,
-            processes: int = 1, pinned: bool = False) -> Iterator[dict[str, torch.Tensor]]:
+def batches(
+    dataset: Dataset,
+    batch: int,
+    first_step: int,
+    steps: int,
+    workers: int,
+    rank: int = 0,
+    processes: int = 1,
+    pinned: bool = False,
+) -> Iterator[dict[str, torch.Tensor]]:
     """Batches of steps first_step .. steps - 1; step s holds samples s * batch .. s * batch + batch - 1.
 
-    Of `processes` that train together, number `rank` gets its equal share of each batch, in order. Raises the InputError of a
-    sample that cannot be read as it is, from whichever process. pinned: in memory from which a GPU copies faster.
+    Of `processes` that train together, number `rank` gets its equal share of each batch, in order. Raises the
+    InputError of a sample that cannot be read as it is, from whichever process. pinned: in memory from which a GPU
+    copies faster.
     """
     share = batch // processes
     starts = range(first_step * batch + rank * share, steps * batch, batch)
-    loader = DataLoader(_Told(dataset), batch_sampler=[range(start, start + share) for start in starts], num_workers=workers,
-                        prefetch_factor=4 if workers else None, worker_init_fn=_ignore_signals, collate_fn=_collate,
-                        pin_memory=pinned)
+    loader = DataLoader(
+        _Told(dataset),
+        batch_sampler=[range(start, start + share) for start in starts],
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_signals,
+        collate_fn=_collate,
+        pin_memory=pinned,
+    )
     for loaded in loader:
         if isinstance(loaded, InputError):
             raise loaded

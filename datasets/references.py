@@ -23,12 +23,14 @@ def spanning_references(openness: np.ndarray, count: int) -> np.ndarray:
     return _at_ranks(openness, np.linspace(0, WIDEST, count))
 
 
-def choose_references(policy: ReferencePolicy, openness: np.ndarray, frames: np.ndarray, count: int,
-                      rng: np.random.Generator) -> np.ndarray:
+def choose_references(
+    policy: ReferencePolicy, openness: np.ndarray, frames: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
     """`count` frames of a clip for the window `frames` of it, in training.
 
-    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away (a third of a
-    short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which inference has them.
+    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away
+    (a third of a short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which
+    inference has them.
     """
     if policy == "closed":
         return spanning_references(openness, count)

@@ -33,7 +33,9 @@ def vary_sound(wave: np.ndarray, noise: Noise, rng: np.random.Generator) -> np.n
     varied = in_room(wave, rng.uniform(*REVERBERATION_S), rng.uniform(*DIRECT_DB), rng) if rng.random() < ROOM else wave
     varied = add_noise(varied, noise(len(wave), rng), rng.uniform(*SNR_DB))
     if rng.random() < EQUALISER:
-        varied = filtered(varied, lambda hz: np.interp(np.log(hz), np.log(_BANDS_HZ), rng.normal(0, _EQUALISER_DB, len(_BANDS_HZ))))
+        varied = filtered(
+            varied, lambda hz: np.interp(np.log(hz), np.log(_BANDS_HZ), rng.normal(0, _EQUALISER_DB, len(_BANDS_HZ)))
+        )
     if rng.random() < TELEPHONE:
         varied = telephone(varied)
     varied = varied * 10 ** (rng.uniform(*GAIN_DB) / 20)
@@ -46,7 +48,7 @@ def in_room(wave: np.ndarray, seconds: float, direct_db: float, rng: np.random.G
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds) * (time >= _FIRST_ECHO_S)
     tail *= 10 ** (-direct_db / 20) / np.linalg.norm(tail)
     tail[0] = 1
-    return fftconvolve(wave, tail)[:len(wave)]
+    return fftconvolve(wave, tail)[: len(wave)]
 
 
 def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
@@ -65,7 +67,7 @@ def filtered(wave: np.ndarray, gain_db: Callable[[np.ndarray], np.ndarray]) -> n
     """The sound after a zero-phase filter; gain_db: frequencies in Hz, above 0, -> dB."""
     size = next_fast_len(len(wave) + SAMPLE_RATE // 10, real=True)
     hz = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), 1)
-    return irfft(rfft(wave, size) * 10 ** (gain_db(hz) / 20), size)[:len(wave)]
+    return irfft(rfft(wave, size) * 10 ** (gain_db(hz) / 20), size)[: len(wave)]
 
 
 def telephone(wave: np.ndarray) -> np.ndarray:

@@ -65,8 +65,10 @@ class SyncDataset(Dataset):
         shortest = SYNC_FRAMES + (data.windows - 1) * data.apart
         clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
         if not clips:
-            raise InputError(f"{data.path}: no clip of split {split!r} has the {shortest} frames that "
-                             f"data.windows = {data.windows} windows {data.apart} frames apart need")
+            raise InputError(
+                f"{data.path}: no clip of split {split!r} has the {shortest} frames that "
+                f"data.windows = {data.windows} windows {data.apart} frames apart need"
+            )
         self.store = FrameStore(clips, data.cache)
         self.features = [clip.features(expert.audio) for clip in clips]
         self._counts = [clip.info.frames - SYNC_FRAMES + 1 for clip in clips]
@@ -82,8 +84,12 @@ class SyncDataset(Dataset):
         starts = self._apart(self._counts[clip], rng)
         heard = np.concatenate([starts, rng.integers(self._counts[clip], size=self.config.sounds)])
         frames = self._frames(clip, starts, rng)
-        return {"frames": torch.from_numpy(frames), "starts": torch.from_numpy(heard), "clip": torch.tensor(clip),
-                "audio": torch.from_numpy(sound_windows(self.features[clip], heard, self.expert))}
+        return {
+            "frames": torch.from_numpy(frames),
+            "starts": torch.from_numpy(heard),
+            "clip": torch.tensor(clip),
+            "audio": torch.from_numpy(sound_windows(self.features[clip], heard, self.expert)),
+        }
 
     def _apart(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Starts of the sample's windows among `count`, in order, every two at least `apart` frames from each other."""
@@ -99,8 +105,9 @@ class SyncDataset(Dataset):
 
 
 @torch.inference_mode()
-def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
-                 every: int = 1) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+def clip_vectors(
+    expert: SyncExpert, faces: np.ndarray, features: np.ndarray, every: int = 1
+) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """Unit vectors of every `every`th face window and of all sounds up to MAX_SHIFT beyond both ends, by first frame.
 
     faces (n, 128, 128, 3) uint8 RGB at 25 fps; features: the sound's, of the expert's kind, from the first face on.
@@ -115,5 +122,7 @@ def clip_vectors(expert: SyncExpert, faces: np.ndarray, features: np.ndarray,
     heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
     sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
     listened = [unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
-    return (dict(zip(starts.tolist(), np.concatenate(seen), strict=True)),
-            dict(zip(heard.tolist(), np.concatenate(listened), strict=True)))
+    return (
+        dict(zip(starts.tolist(), np.concatenate(seen), strict=True)),
+        dict(zip(heard.tolist(), np.concatenate(listened), strict=True)),
+    )

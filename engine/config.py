@@ -18,7 +18,9 @@ Config = TypeVar("Config")
 def add_config_arguments(parser: argparse.ArgumentParser, default: str | Path) -> None:
     """`--config YAML` and `--set KEY=VALUE` (repeatable), as every script has them."""
     parser.add_argument("--config", default=str(default), metavar="YAML")
-    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values, e.g. run.steps=100")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values, e.g. run.steps=100"
+    )
 
 
 def load_config(schema: type[Config], path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:

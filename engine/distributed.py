@@ -40,8 +40,10 @@ class World:
     def share(self, batch: int) -> int:
         """This process's part of a batch. Raises InputError where it does not divide."""
         if batch % self.size:
-            raise InputError(f"run.batch is {batch} for {self.size} processes, expected a multiple: it is the batch of all "
-                             "of them together")
+            raise InputError(
+                f"run.batch is {batch} for {self.size} processes, expected a multiple: it is the batch of all "
+                "of them together"
+            )
         return batch // self.size
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -106,8 +108,10 @@ def distributed(device: str) -> Iterator[World]:
     chosen = pick_device(device)
     if chosen.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise InputError(f"this is process {local + 1} of its machine, which has {torch.cuda.device_count()} GPUs; "
-                             "start one process a GPU: torchrun --nproc-per-node")
+            raise InputError(
+                f"this is process {local + 1} of its machine, which has {torch.cuda.device_count()} GPUs; "
+                "start one process a GPU: torchrun --nproc-per-node"
+            )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
         dist.init_process_group("nccl", device_id=chosen)

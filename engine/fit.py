@@ -66,25 +66,30 @@ class Task:
 def fit(config: TrainConfig, task: Task, world: World) -> Path:
     """Train, or resume the run of this name; returns the path of the weights to use.
 
-    On SIGTERM or SIGINT the step is finished, a checkpoint written, and Stopped raised. Raises InputError for a loss that is
-    not finite, a full disk, a run folder that cannot be written or does not fit.
+    On SIGTERM or SIGINT the step is finished, a checkpoint written, and Stopped raised. Raises InputError for a loss
+    that is not finite, a full disk, a run folder that cannot be written or does not fit.
     """
     try:
         return _Run(config, task, world).fit()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise InputError(f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
-                         "command again") from error
+        raise InputError(
+            f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
+            "command again"
+        ) from error
 
 
 def start_from(network: nn.Module, checkpoint: Path) -> None:
-    """Load the weights of a network of the same class and shape. Raises InputError for others, and where they want BGR pictures:
-    the data sets hold RGB."""
+    """Load the weights of a network of the same class and shape. Raises InputError for others, and where they want BGR
+    pictures: the data sets hold RGB.
+    """
     found = load_network(checkpoint, kind=type(network))
     if found.channel_order != network.channel_order:
-        raise InputError(f"{checkpoint} was trained on {found.channel_order} pictures, this run trains on {network.channel_order}; "
-                         "start from weights that were trained here")
+        raise InputError(
+            f"{checkpoint} was trained on {found.channel_order} pictures, this run trains on {network.channel_order}; "
+            "start from weights that were trained here"
+        )
     state = found.state_dict()
     check_fit(checkpoint, network, state)
     network.load_state_dict(state)
@@ -107,7 +112,9 @@ class _Run:
         self.config, self.run, self.task, self.world = config, config.run, task, world
         self.share = world.share(self.run.batch)
         trainer = self.trainer = task.trainer.to(world.device)
-        groups = task.groups or [{"params": [value for value in trainer.parameters() if value.requires_grad], "name": "network"}]
+        groups = task.groups or [
+            {"params": [value for value in trainer.parameters() if value.requires_grad], "name": "network"}
+        ]
         self.optimizer = make_optimizer(groups, config.optim)
         self.ema = Ema(trainer.network, config.optim.ema)
         objects = {"trainer": trainer, "optimizer": self.optimizer, "ema": self.ema}
@@ -115,8 +122,16 @@ class _Run:
         self.optimizers = [self.optimizer]
         if trainer.adversary is not None:
             adversary = trainer.adversary.to(world.device)
-            self.adversary_optimizer = make_optimizer([{"params": list(adversary.parameters()), "name": "adversary",
-                                                        "scale": config.optim.adversary_lr / config.optim.lr}], config.optim)
+            self.adversary_optimizer = make_optimizer(
+                [
+                    {
+                        "params": list(adversary.parameters()),
+                        "name": "adversary",
+                        "scale": config.optim.adversary_lr / config.optim.lr,
+                    }
+                ],
+                config.optim,
+            )
             objects |= {"adversary": adversary, "adversary_optimizer": self.adversary_optimizer}
             self.modules.append(adversary)
             self.optimizers.append(self.adversary_optimizer)
@@ -135,17 +150,26 @@ class _Run:
         self._distribute(precision)
         if self.world.main:
             processes = f" in {self.world.size} processes" if self.world.size > 1 else ""
-            print(f"{self.folder}: {len(self.task.dataset)} windows, {precision} on {self.world.device}{processes}, "
-                  f"from step {first}; {self.log.version}", flush=True)
+            print(
+                f"{self.folder}: {len(self.task.dataset)} windows, {precision} on {self.world.device}{processes}, "
+                f"from step {first}; {self.log.version}",
+                flush=True,
+            )
             if first >= self.run.steps:
-                print(f"nothing left to train up to step {self.run.steps}: raise run.steps, or give another run its own run.name",
-                      flush=True)
+                print(
+                    f"nothing left to train up to step {self.run.steps}: raise run.steps, "
+                    "or give another run its own run.name",
+                    flush=True,
+                )
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)
             except Stopped:
                 if self.world.main:
-                    print(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes", flush=True)
+                    print(
+                        f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes",
+                        flush=True,
+                    )
                 raise
         if self.log is not None:
             self.log.close()
@@ -164,7 +188,9 @@ class _Run:
         return training_precision(self.config.precision, self.trainer, sample, self.world.device, self.config.layout)
 
     def _distribute(self, precision: Precision) -> None:
-        """The modules that are called in a step: in their layout, compiled, their gradients averaged over the processes."""
+        """The modules that are called in a step: in their layout, compiled, their gradients averaged over the
+        processes.
+        """
         for module in self.modules:
             precision.place(module)
         for optimizer in self.optimizers:
@@ -174,7 +200,9 @@ class _Run:
                 self.world.sync_norms(module)
         if self.config.compile:
             for part in _parts(self.trainer.network):
-                part.compile(dynamic=False)  # batches are all of one size; with symbolic ones HyperConv does not compile
+                part.compile(
+                    dynamic=False
+                )  # batches are all of one size; with symbolic ones HyperConv does not compile
         self.generator = self.world.wrap(self.trainer)
         self.critic = self.world.wrap(_Critic(self.trainer)) if self.trainer.adversary is not None else None
         self._train_mode()
@@ -184,8 +212,16 @@ class _Run:
         progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world)
         if first and self._validates(first):  # unless the run stopped before that was done
             self._validate(first, stop)
-        loader = batches(self.task.dataset, run.batch, first, run.steps, self.config.data.workers, world.rank, world.size,
-                         pinned=device.type == "cuda")
+        loader = batches(
+            self.task.dataset,
+            run.batch,
+            first,
+            run.steps,
+            self.config.data.workers,
+            world.rank,
+            world.size,
+            pinned=device.type == "cuda",
+        )
         for step, batch in progress.batches(loader, first):
             # Chance depends on the step, so that it needs no memory.
             torch.manual_seed(int(np.random.SeedSequence((run.seed, step, world.rank)).generate_state(1)[0]))
@@ -214,7 +250,9 @@ class _Run:
                 progress.restart(done)
 
     def _check(self, loss: Tensor, terms: dict[str, Tensor], step: int, stop: StopSignals) -> bool:
-        """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not finite."""
+        """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not
+        finite.
+        """
         broken, stopping = self.world.any(not torch.isfinite(loss), stop.seen)
         if broken:
             raise not_finite(step, terms)
@@ -255,7 +293,9 @@ class _Run:
         try:
             save_network(self.best, network, details)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.best} could not be written ({error}); free space and run the same command again") from error
+            raise InputError(
+                f"{self.best} could not be written ({error}); free space and run the same command again"
+            ) from error
 
     def _save(self, step: int) -> None:
         if self.world.main:

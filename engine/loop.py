@@ -31,7 +31,9 @@ class OptimConfig:
         if self.lr <= 0 or self.clip <= 0:
             raise InputError(f"lr is {self.lr} and clip {self.clip}, expected more than 0")
         if len(self.betas) != 2 or not all(0 <= value < 1 for value in (*self.betas, self.ema)):
-            raise InputError(f"betas is {self.betas} and ema {self.ema}, expected two numbers and one, each from 0 to below 1")
+            raise InputError(
+                f"betas is {self.betas} and ema {self.ema}, expected two numbers and one, each from 0 to below 1"
+            )
 
 
 @dataclass
@@ -68,7 +70,9 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device {name!r}: expected auto, cpu or cuda")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu")
+        raise InputError(
+            f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu"
+        )
     return device
 
 
@@ -81,12 +85,18 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW over parameters, or over groups, each with a `name` and maybe a `scale` of the learning rate (default 1)."""
-    return torch.optim.AdamW(parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True)
+    """AdamW over parameters, or over groups, each with a `name` and maybe a `scale` of the learning rate (default
+    1).
+    """
+    return torch.optim.AdamW(
+        parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True
+    )
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimiser's state the memory layout of its parameters: a fused step walks through memory, not through indices."""
+    """Give the optimiser's state the memory layout of its parameters: a fused step walks through memory, not through
+    indices.
+    """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value.shape == parameter.shape:
@@ -133,8 +143,10 @@ def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
 
 
 def _diverged(step: int, what: str) -> InputError:
-    return InputError(f"step {step}: {what} is not finite; the last checkpoint is kept: "
-                      "lower optim.lr or look at the data, then run the same command again")
+    return InputError(
+        f"step {step}: {what} is not finite; the last checkpoint is kept: "
+        "lower optim.lr or look at the data, then run the same command again"
+    )
 
 
 def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float, step: int = 0) -> None:
@@ -146,7 +158,9 @@ def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: 
         group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+    parameters = [
+        parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
+    ]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
     if not torch.isfinite(norm):
         raise _diverged(step, "the gradient")

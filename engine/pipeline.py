@@ -1,8 +1,8 @@
 """The two-stage chain on a file: track, crop, stage 1, sketch, stage 2, paste back.
 
-    from engine.pipeline import LipSync, lip_sync
-    lip_sync("face.mp4", "speech.wav", "out.mp4")                      # a file
-    for frame, seconds in LipSync().frames("face.mp4", "speech.wav"): ...   # frames as they are made
+from engine.pipeline import LipSync, lip_sync
+lip_sync("face.mp4", "speech.wav", "out.mp4")                      # a file
+for frame, seconds in LipSync().frames("face.mp4", "speech.wav"): ...   # frames as they are made
 """
 
 import time
@@ -52,8 +52,9 @@ class FaceConfig:
     index: int = 0
     """Which face: 0 the largest track, 1 the next."""
     reference: Literal["closed", "first"] = "closed"
-    """As many frames as stage 1 wants: the most closed mouth, the others on to a wide one, rather frontal; or the first frame
-    (published)."""
+    """As many frames as stage 1 wants: the most closed mouth, the others on to a wide one, rather frontal; or the first
+    frame (published).
+    """
 
 
 @dataclass
@@ -63,12 +64,16 @@ class AudioConfig:
     window: Literal["centred", "published"] = "centred"
     """`published`: the mel window convention of published training."""
     articulation: float = 1.4
-    """How far the lips move: what the sound says beyond silence is taken this many times. Networks trained on a mean error move
-    too little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time all the same)."""
+    """How far the lips move: what the sound says beyond silence is taken this many times. Networks trained on a mean
+    error move too little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time
+    all the
+    same)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.articulation <= 3:
-            raise InputError(f"articulation is {self.articulation}, expected 0 to 3; 1 leaves the lips as the network moves them")
+            raise InputError(
+                f"articulation is {self.articulation}, expected 0 to 3; 1 leaves the lips as the network moves them"
+            )
 
 
 @dataclass
@@ -167,8 +172,11 @@ class LipSync:
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
-        based = (item for chunk in chunks(items, self.config.batch)
-                 for item in self._paint_base(chunk, features, half, small))
+        based = (
+            item
+            for chunk in chunks(items, self.config.batch)
+            for item in self._paint_base(chunk, features, half, small)
+        )
         for chunk in chunks(_smoothed(based), self.config.batch):
             for item in self._finish(chunk, references[0]):
                 self.report.frames += 1
@@ -188,11 +196,16 @@ class LipSync:
         if not tracks:
             raise InputError(f"{reader.path}: no face found in any frame; expected a video or picture that shows one")
         if not 0 <= config.index < len(tracks):
-            raise InputError(f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0")
+            raise InputError(
+                f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0"
+            )
         track = tracks[config.index]
         self.report.passed = gaps(~track.present, times, reader.fps)
-        fit = box_transforms(track.box, track.present, track.shot) if config.crop == "box" else \
-            fit_transforms(track.rigid, track.present, track.shot)
+        fit = (
+            box_transforms(track.box, track.present, track.shot)
+            if config.crop == "box"
+            else fit_transforms(track.rigid, track.present, track.shot)
+        )
         return times, track, fit
 
     def _references(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
@@ -207,8 +220,11 @@ class LipSync:
             chosen = usable[spanning_references((track.lip_gap - turned)[usable], count)]
             chosen[0] = closed
         with self.report.time("decode"):
-            frames = {frame.index: crop(frame.rgb(), transforms[frame.index], self.size)
-                      for frame in islice(reader, int(chosen.max()) + 1) if frame.index in chosen}
+            frames = {
+                frame.index: crop(frame.rgb(), transforms[frame.index], self.size)
+                for frame in islice(reader, int(chosen.max()) + 1)
+                if frame.index in chosen
+            }
         return np.stack([frames[index] for index in chosen])
 
     def _crop(self, frame: Frame, shown: Fraction, transforms: np.ndarray, track: Track) -> _Item:
@@ -218,7 +234,9 @@ class LipSync:
             transform = transforms[frame.index]
             return _Item(frame, shown, transform, int(track.shot[frame.index]), crop(frame.rgb(), transform, self.size))
 
-    def _paint_base(self, chunk: list[_Item], features: np.ndarray, half: Fraction, references: np.ndarray) -> list[_Item]:
+    def _paint_base(
+        self, chunk: list[_Item], features: np.ndarray, half: Fraction, references: np.ndarray
+    ) -> list[_Item]:
         """Stage 1 and its landmarks for the items that show a face."""
         items = [item for item in chunk if item.transform is not None]
         if not items:
@@ -288,13 +306,22 @@ class LipSync:
                 self._hr(small, small[..., 0], faces, references[0])
 
         with self.report.time("set-up"):
-            self.base_precision = choose_precision(self.config.precision, self.base, try_base, f"infer {self.config.batch}")
+            self.base_precision = choose_precision(
+                self.config.precision, self.base, try_base, f"infer {self.config.batch}"
+            )
             if self.hr is not None:
-                self.hr_precision = choose_precision(self.config.precision, self.hr, try_hr, f"infer {self.config.batch}")
+                self.hr_precision = choose_precision(
+                    self.config.precision, self.hr, try_hr, f"infer {self.config.batch}"
+                )
 
 
-def lip_sync(face: str | Path, audio: str | Path, output: str | Path, config: InferenceConfig | None = None,
-             engine: LipSync | None = None) -> Report:
+def lip_sync(
+    face: str | Path,
+    audio: str | Path,
+    output: str | Path,
+    config: InferenceConfig | None = None,
+    engine: LipSync | None = None,
+) -> Report:
     """Make the face in `face` speak `audio`, into `output`; returns what was done. `engine` saves loading again.
 
     Raises InputError for bad input; no output is left then.

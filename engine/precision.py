@@ -40,27 +40,37 @@ class Precision:
         return f"{'bf16' if self.bf16 else 'float32'}{', channels_last' if self.channels_last else ''}"
 
 
-def choose_precision(name: PrecisionName, network: nn.Module, work: Callable[[Precision], None], purpose: str,
-                     layout: LayoutName = "auto") -> Precision:
-    """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its dtype,
-    a fixed `layout` the memory layout.
+def choose_precision(
+    name: PrecisionName,
+    network: nn.Module,
+    work: Callable[[Precision], None],
+    purpose: str,
+    layout: LayoutName = "auto",
+) -> Precision:
+    """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its
+    dtype, a fixed `layout` the memory layout.
 
     `purpose` tells apart measurements of one network, e.g. "train" and "infer".
     """
     kinds = {"auto": (False, True), "float32": (False,), "bf16": (True,)}[name]
     layouts = {"auto": (False, True), "contiguous": (False,), "channels_last": (True,)}[layout]
     candidates = [Precision(bf16, channels_last) for bf16 in kinds for channels_last in layouts]
-    precision = candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
+    precision = (
+        candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
+    )
     precision.place(network)
     return precision
 
 
-def _fastest(candidates: list[Precision], network: nn.Module, work: Callable[[Precision], None], purpose: str) -> Precision:
+def _fastest(
+    candidates: list[Precision], network: nn.Module, work: Callable[[Precision], None], purpose: str
+) -> Precision:
     shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
     device = next(network.parameters()).device
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    text = "|".join([platform.processor(), machine, str(device), torch.__version__,
-                     str(torch.get_num_threads()), purpose, shapes])
+    text = "|".join(
+        [platform.processor(), machine, str(device), torch.__version__, str(torch.get_num_threads()), purpose, shapes]
+    )
     key = hashlib.sha1(text.encode()).hexdigest()
     cache = _read_cache()
     if key not in cache:
@@ -71,9 +81,16 @@ def _fastest(candidates: list[Precision], network: nn.Module, work: Callable[[Pr
     return Precision(*cache[key])
 
 
-def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str, torch.Tensor], device: torch.device,
-                       layout: LayoutName = "auto") -> Precision:
-    """choose_precision for one training step of `trainer(batch, step)`, all terms active; leaves no gradient or statistic."""
+def training_precision(
+    name: PrecisionName,
+    trainer: nn.Module,
+    batch: dict[str, torch.Tensor],
+    device: torch.device,
+    layout: LayoutName = "auto",
+) -> Precision:
+    """choose_precision for one training step of `trainer(batch, step)`, all terms active; leaves no gradient or
+    statistic.
+    """
     batch = {key: value.to(device) for key, value in batch.items()}
     buffers = {key: value.clone() for key, value in trainer.named_buffers()}
 
@@ -82,7 +99,9 @@ def training_precision(name: PrecisionName, trainer: nn.Module, batch: dict[str,
             loss = trainer(batch, LATE)[0]
         loss.backward()
 
-    precision = choose_precision(name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}", layout)
+    precision = choose_precision(
+        name, trainer, work, f"train {[list(value.shape) for value in batch.values()]}", layout
+    )
     trainer.zero_grad(set_to_none=True)
     for key, value in trainer.named_buffers():
         value.copy_(buffers[key])
@@ -107,7 +126,8 @@ def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     return next((line for line in lines if line.startswith("model name")), "") + next(
-        (line for line in lines if line.startswith("flags")), "")
+        (line for line in lines if line.startswith("flags")), ""
+    )
 
 
 def _read_cache() -> dict[str, list[bool]]:

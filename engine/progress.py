@@ -42,8 +42,9 @@ class Progress:
             step += 1
 
     def log(self, done: int, values: dict[str, Tensor], rates: dict[str, float]) -> None:
-        """Take in one step's values; every so many steps report their means (over the processes too), the learning rates,
-        frames/s and the share of time spent waiting for data."""
+        """Take in one step's values; every so many steps report their means (over the processes too), the learning
+        rates, frames/s and the share of time spent waiting for data.
+        """
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
             self._counts[name] = self._counts.get(name, 0) + 1
@@ -51,7 +52,9 @@ class Progress:
             return
         means = torch.stack([total.float() / self._counts[name] for name, total in self._sums.items()])
         seconds = time.perf_counter() - self._start
-        report = self.world.mean({**dict(zip(self._sums, means.tolist(), strict=True)), "waiting": self._waited / seconds})
+        report = self.world.mean(
+            {**dict(zip(self._sums, means.tolist(), strict=True)), "waiting": self._waited / seconds}
+        )
         report |= {"frames_per_s": (done - self._mark) * self.frames_per_step / seconds, **rates}
         if self.run_log is not None:
             self.run_log.scalars(done, report)

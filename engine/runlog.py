@@ -34,7 +34,9 @@ class Film:
 
 
 class RunLog:
-    """Writes to `runs/<name>/`. The resolved config is saved at every start; a run resumed from step `first` goes on there."""
+    """Writes to `runs/<name>/`. The resolved config is saved at every start; a run resumed from step `first` goes on
+    there.
+    """
 
     def __init__(self, folder: Path, config: Any, first: int = 0):
         self.folder, self.version = folder, code_version()
@@ -57,7 +59,11 @@ class RunLog:
 
     def scalars(self, step: int, values: dict[str, float], prefix: str = "train") -> None:
         """One line of metrics.jsonl and one TensorBoard point a value."""
-        line = {"step": step, "time": round(time.time(), 1), **{f"{prefix}/{name}": value for name, value in values.items()}}
+        line = {
+            "step": step,
+            "time": round(time.time(), 1),
+            **{f"{prefix}/{name}": value for name, value in values.items()},
+        }
         self._metrics.write(json.dumps(line) + "\n")
         self._metrics.flush()
         for name, value in values.items():
@@ -69,14 +75,18 @@ class RunLog:
         cv2.imwrite(str(self._sample(step, name, "png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def film(self, step: int, name: str, film: Film) -> None:
-        """samples/<name>_<step>.mp4 with its sound; TensorBoard shows it small and silent, and plays the sound beside it."""
+        """samples/<name>_<step>.mp4 with its sound; TensorBoard shows it small and silent, and plays the sound beside
+        it.
+        """
         height, width = film.frames.shape[1:3]
         sound = (film.sound, SAMPLE_RATE)
         with VideoWriter(self._sample(step, name, "mp4"), (width, height), Fraction(film.fps), audio=sound) as writer:
             for frame in film.frames:
                 writer.write(frame)
         small = (round(width * _GIF_HEIGHT / height), _GIF_HEIGHT)
-        first, *others = [Image.fromarray(cv2.resize(frame, small, interpolation=cv2.INTER_AREA)) for frame in film.frames]
+        first, *others = [
+            Image.fromarray(cv2.resize(frame, small, interpolation=cv2.INTER_AREA)) for frame in film.frames
+        ]
         data = io.BytesIO()
         first.save(data, "GIF", save_all=True, append_images=others, duration=1000 // film.fps, loop=0)
         # add_video would do the same with moviepy.

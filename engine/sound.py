@@ -1,4 +1,6 @@
-"""From a sound to the feature sequence of either front end: the one place where media and the Whisper front end meet."""
+"""From a sound to the feature sequence of either front end: the one place where media and the Whisper front end
+meet.
+"""
 
 from functools import lru_cache
 from pathlib import Path

@@ -30,7 +30,9 @@ class StopSignals:
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -62,4 +64,3 @@ class StopSignals:
             self.number, self._noted = number, time.monotonic()
         if self._at_once:
             raise self.stopped()
-

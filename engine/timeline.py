@@ -29,7 +29,7 @@ def shown_frames(reader: VideoReader, times: list[Fraction], duration: Fraction)
         yield frame, times[frame.index]
     forwards = False
     while True:
-        for frame in (reader if forwards else reader.reversed_frames()):
+        for frame in reader if forwards else reader.reversed_frames():
             if frame.index == (0 if forwards else len(times) - 1) and len(times) > 1:
                 continue  # the turning frame was shown already
             when = end + shown * step

@@ -25,14 +25,17 @@ class Frozen:
 class Trainer(nn.Module):
     """Subclasses set `network` and compute a batch's loss; `adversary` has its own optimiser and is not a submodule.
 
-    The loop (engine.fit) calls `trainer(batch, step) -> (loss, terms)` and moves the trainer's own parameters by that loss. Where
-    forward called `judge`, it then calls `discriminate() -> (loss, terms)`, the adversary's loss on the same pictures, and moves
-    the adversary's. Both optimisers, the trainer and the adversary are part of the run's state.
+    The loop (engine.fit) calls `trainer(batch, step) -> (loss, terms)` and moves the trainer's own parameters by that
+    loss. Where forward called `judge`, it then calls `discriminate() -> (loss, terms)`, the adversary's loss on the
+    same pictures, and moves the adversary's. Both optimisers, the trainer and the adversary are part of the run's
+    state.
     """
 
     network: nn.Module
 
-    def __init__(self, adversary: nn.Module | None = None, terms: JudgedTerms | None = None, relativistic: bool = False):
+    def __init__(
+        self, adversary: nn.Module | None = None, terms: JudgedTerms | None = None, relativistic: bool = False
+    ):
         super().__init__()
         self.expert = Frozen(load_network(terms.sync_expert, kind=SyncExpert)) if terms and terms.sync else None
         self._adversary, self._relativistic = (adversary,), relativistic  # a tuple hides it from the module tree
@@ -54,7 +57,9 @@ class Trainer(nn.Module):
     def sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
         """sync_loss of generated windows (B, 5, 3, 128, 128) and their sounds by the frozen expert, in float32."""
         with torch.autocast(windows.device.type, enabled=False):
-            return sync_loss(*self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)), counted)
+            return sync_loss(
+                *self.expert(sounds.float(), lower_windows(windows, self.expert.network.channel_order)), counted
+            )
 
     def judge(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The adversary's logits (N, 1) of real and generated pictures; gradients reach the pictures alone."""
@@ -67,7 +72,9 @@ class Trainer(nn.Module):
         return real, fake
 
     def discriminate(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """(loss, terms) of the adversary on the pictures last judged: `fooled` is the share it takes for the other kind."""
+        """(loss, terms) of the adversary on the pictures last judged: `fooled` is the share it takes for the other
+        kind.
+        """
         output, target = self._judged
         fake, real = self.adversary(output), self.adversary(target)
         loss = relativistic_discriminator_loss(real, fake) if self._relativistic else discriminator_loss(real, fake)

@@ -9,8 +9,20 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 SIZE = 128
-TEMPLATE = np.array([(41.1, 48.3), (54.9, 48.9), (86.9, 48.3), (73.1, 48.9),
-                     (64, 46.3), (64, 50.2), (64, 53.6), (64, 56.7), (64, 59.9), (64, 64)])
+TEMPLATE = np.array(
+    [
+        (41.1, 48.3),
+        (54.9, 48.9),
+        (86.9, 48.3),
+        (73.1, 48.9),
+        (64, 46.3),
+        (64, 50.2),
+        (64, 53.6),
+        (64, 56.7),
+        (64, 59.9),
+        (64, 64),
+    ]
+)
 """(10, 2) px of the 128 crop: where the rigid points go. The median of 63 talking faces, made symmetric, eyes 32 px
 apart. No jaw and no lips, or the crop itself would tell how far the mouth is open."""
 
@@ -19,8 +31,9 @@ BOX_BELOW = 0.05
 _MAX_OVERSAMPLING = 8
 
 
-def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
-                   scale_sigma: float = 8.0) -> np.ndarray:
+def fit_transforms(
+    rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0, scale_sigma: float = 8.0
+) -> np.ndarray:
     """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE.
 
     Centre and angle are smoothed by a zero-phase Gaussian of `smooth_sigma` frames, the scale by `scale_sigma`, within
@@ -42,15 +55,17 @@ def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smo
 
 
 def similarity(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares (Umeyama 1991) between complex numbers x + iy, points (..., n) and target (n,): turn and centre, (...,) each, of
-    point -> turn * (point - centre) + target.mean()."""
+    """Least squares (Umeyama 1991) between complex numbers x + iy, points (..., n) and target (n,): turn and centre,
+    (...,) each, of point -> turn * (point - centre) + target.mean().
+    """
     centre = points.mean(-1)
     offsets = points - centre[..., None]
     return (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(-1).clip(1e-9), centre
 
 
-def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0,
-                   scale_sigma: float = 8.0) -> np.ndarray:
+def box_transforms(
+    box: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0, scale_sigma: float = 8.0
+) -> np.ndarray:
     """Transforms (T, 2, 3) of upright face boxes (T, 4) = (x0, y0, x1, y1) px, stretched to 128 x 128 as in published
     preprocessing. Smoothed as in `fit_transforms`; NaN where absent."""
     box = np.asarray(box, float)

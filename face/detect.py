@@ -53,6 +53,7 @@ def make_detector(name: Literal["mediapipe", "face_alignment"], max_faces: int =
         return MediapipeDetector(max_faces)
     if name == "face_alignment":
         from face.detect_68 import FaceAlignmentDetector  # imports a package of its own, of use to few
+
         return FaceAlignmentDetector(max_faces, device)
     raise InputError(f"face backend {name!r}: expected mediapipe or face_alignment")
 
@@ -99,7 +100,7 @@ class MediapipeDetector:
                         if face is not None and not any(_same(face, other) for other in found):
                             found.append(face)
             landmarker.close()
-        return sorted(found, key=lambda face: -np.prod(face.box_xyxy[2:] - face.box_xyxy[:2]))[:self.max_faces]
+        return sorted(found, key=lambda face: -np.prod(face.box_xyxy[2:] - face.box_xyxy[:2]))[: self.max_faces]
 
     def reset(self) -> None:
         """See Detector: a new landmarker, as the old one would look where the face was."""
@@ -147,13 +148,18 @@ def _same(face: Face, other: Face) -> bool:
 
 def _create(mode: str, max_faces: int):
     from mediapipe.tasks.python import BaseOptions, vision  # takes seconds, which training need not wait for
-    options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(MODEL)),
-                                           running_mode=vision.RunningMode[mode], num_faces=max_faces)
+
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(MODEL)),
+        running_mode=vision.RunningMode[mode],
+        num_faces=max_faces,
+    )
     return vision.FaceLandmarker.create_from_options(options)
 
 
 def _mediapipe_image(image_rgb: np.ndarray):
     import mediapipe
+
     return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image_rgb))
 
 

@@ -26,14 +26,17 @@ class FaceAlignmentDetector:
     def __init__(self, max_faces: int = 5, device: str = "cpu"):
         """Loads the networks, which the package fetches at first use. Raises InputError where it cannot."""
         import face_alignment  # a package that only this backend needs
+
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         try:
             self._net = face_alignment.FaceAlignment(face_alignment.LandmarksType.TWO_D, device=device, compile=False)
         except (OSError, RuntimeError, EOFError) as error:
             missing = [name for name in WEIGHTS if not (folder / name).is_file()]
             found = f"{' and '.join(missing)} missing and not to be fetched" if missing else "its weights do not load"
-            raise InputError(f"face backend face_alignment: {found} ({error}); put {' and '.join(WEIGHTS)} into "
-                             f"{folder}, or use the mediapipe backend") from error
+            raise InputError(
+                f"face backend face_alignment: {found} ({error}); put {' and '.join(WEIGHTS)} into "
+                f"{folder}, or use the mediapipe backend"
+            ) from error
         self.max_faces = max_faces
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
@@ -43,7 +46,7 @@ class FaceAlignmentDetector:
         if scale < 1:
             small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         found = [np.asarray(box, float) for box in self._net.face_detector.detect_from_image(small)]
-        found = sorted(found, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))[:self.max_faces]
+        found = sorted(found, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))[: self.max_faces]
         if not found:
             return []
         boxes = [np.append(box[:4] / scale, box[4]) for box in found]

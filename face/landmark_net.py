@@ -40,11 +40,11 @@ class LandmarkNet:
         if not count:
             return np.zeros((0, 478, 2), np.float32), np.zeros(0, np.float32)
         scale = INPUT / (MARGIN * size)
-        place = np.array([[scale, 0, 0], [0, scale, 0.]])
+        place = np.array([[scale, 0, 0], [0, scale, 0.0]])
         place[:, 2] = (INPUT - 1) / 2 - scale * (size - 1) / 2
         points, presence = [], []
         for start in range(0, count, BATCH):
-            batch = [warp(image, place, (INPUT, INPUT), cv2.BORDER_REPLICATE) for image in crops[start:start + BATCH]]
+            batch = [warp(image, place, (INPUT, INPUT), cv2.BORDER_REPLICATE) for image in crops[start : start + BATCH]]
             found, logit = self._forward(np.stack(batch).astype(np.float32) / 255)
             # Mirrored faces agree if the network's 0 is its input's left edge, half a pixel before the first centre.
             points.append((found - 0.5 - place[:, 2]) / scale)

@@ -16,11 +16,13 @@ FEATHER_PX = 2.0
 CHIN_GROWTH = 0.12
 """How far the outline is pushed at the chin, of the distance from the mouth: the source's chin must not look out."""
 TOP_ROW, TOP_FEATHER_PX = 62, 12
-"""Of the 128 crop: the mask rises from TOP_ROW on. The networks see the source down to row 64, so the edge between what they saw and
-what they painted lies where next to nothing of it is pasted."""
+"""Of the 128 crop: the mask rises from TOP_ROW on. The networks see the source down to row 64, so the edge between what
+they saw and what they painted lies where next to nothing of it is pasted.
+"""
 SIDE_PX = 32, 50
-"""Distance across from the lips' middle up to which all is pasted, and from which nothing is: the source's own cheeks fit its pose,
-painted ones come from the reference's."""
+"""Distance across from the lips' middle up to which all is pasted, and from which nothing is: the source's own cheeks
+fit its pose, painted ones come from the reference's.
+"""
 _EDGE_PX = 4
 _SHIFT = 6
 

@@ -19,8 +19,9 @@ def paste_rect(transform: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, in
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def paste_face(rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.ndarray, mask: np.ndarray,
-               transform: np.ndarray) -> np.ndarray:
+def paste_face(
+    rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.ndarray, mask: np.ndarray, transform: np.ndarray
+) -> np.ndarray:
     """Blend a face (S, S, 3) uint8 by its mask (S, S) in 0..1 into the frame's part `rect`, (h, w, 3) uint8.
 
     Returns a new (h, w, 3) uint8; pixels where the mask is 0 keep their values.
@@ -48,8 +49,9 @@ def paste_face(rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.n
 def _sampled(face: np.ndarray, back: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     """The face at the frame's pixels, cubic.
 
-    A crop that was enlarged up to twice holds nothing finer than its frame, and samples give that back with .98 of its sharpness, where
-    area means keep .67. One that was enlarged more may have been painted with more detail: it is blurred first, the more the smaller.
+    A crop that was enlarged up to twice holds nothing finer than its frame, and samples give that back with .98 of its
+    sharpness, where area means keep .67. One that was enlarged more may have been painted with more detail: it is
+    blurred first, the more the smaller.
     """
     excess = (0.5 / scale_of(back)) ** 2 - 1
     if excess > 0:

@@ -22,7 +22,8 @@ _SHIFT = 6  # fractional bits of a coordinate
 def draw_sketch(landmarks: np.ndarray, size: int = SIZE, points: SketchPoints = 478) -> np.ndarray:
     """Lips, eyes, brows, nose and the contour from ear to ear under the chin, white on black, anti-aliased.
 
-    landmarks (478 | 68, 2) in px of the 128 crop, of 478 only the nearest 68 are drawn with `points` 68; returns (size, size) uint8.
+    landmarks (478 | 68, 2) in px of the 128 crop, of 478 only the nearest 68 are drawn with `points` 68; returns (size,
+    size) uint8.
     """
     if points == 0:
         return np.zeros((size, size), np.uint8)

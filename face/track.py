@@ -190,6 +190,12 @@ def _track(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> Track:
                 share = ((times[missing] - times[first]) / max(times[last] - times[first], 1e-9))[:, None]
                 values[missing] = (1 - share) * rows[before] + share * rows[before + 1]
                 interpolated[missing] = True
-    return Track(present=~np.isnan(values[:, 0]), interpolated=interpolated,
-                 rigid=values[:, :20].reshape(count, 10, 2), box=values[:, 20:24], shot=shots,
-                 lip_gap=values[:, 24], yaw=values[:, 25])
+    return Track(
+        present=~np.isnan(values[:, 0]),
+        interpolated=interpolated,
+        rigid=values[:, :20].reshape(count, 10, 2),
+        box=values[:, 20:24],
+        shot=shots,
+        lip_gap=values[:, 24],
+        yaw=values[:, 25],
+    )

@@ -20,7 +20,9 @@ def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
 
 
 def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Generated pictures should look more real than the mean real one, and the reverse (arXiv 1807.00734, section 4.2)."""
+    """Generated pictures should look more real than the mean real one, and the reverse (arXiv 1807.00734, section
+    4.2).
+    """
     return F.softplus(real - gather(fake).mean()).mean() + F.softplus(gather(real).mean() - fake).mean()
 
 

@@ -14,7 +14,8 @@ _apart = False
 
 
 def gather(values: Tensor) -> Tensor:
-    """Rows (N, ...) of every process, in the order of the processes: (processes * N, ...), with gradients to all of them.
+    """Rows (N, ...) of every process, in the order of the processes: (processes * N, ...), with gradients to all of
+    them.
 
     Every process has to call it, with as many rows. Without other processes, and inside `alone`, the rows themselves.
     """

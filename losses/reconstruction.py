@@ -12,7 +12,9 @@ LOWER_ROWS_FROM = 60 / 128
 
 
 def box_mask(boxes: Tensor, size: int) -> Tensor:
-    """Boxes (N, 4) in px of the 128 crop (x0, y0, x1, y1), whole pixels at both ends, to 0/1 masks (N, 1, size, size)."""
+    """Boxes (N, 4) in px of the 128 crop (x0, y0, x1, y1), whole pixels at both ends, to 0/1 masks (N, 1, size,
+    size).
+    """
     pixels = (torch.arange(size, device=boxes.device) + 0.5) * (128 / size) - 0.5
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
     across = (pixels >= x0 - 0.5) & (pixels < x1 + 0.5)
@@ -34,7 +36,9 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def lip_crops(images: Tensor, boxes: Tensor) -> Tensor:
-    """The boxes (N, 4) of the real lips, px of the 128 crop, cut out of (N, 3, S, S) and brought to one size of LIP_CROP."""
+    """The boxes (N, 4) of the real lips, px of the 128 crop, cut out of (N, 3, S, S) and brought to one size of
+    LIP_CROP.
+    """
     size = images.shape[-1]
     corners = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], 1) * (size / 128)  # whole pixels at both ends
     height, width = (round(share * size) for share in LIP_CROP)

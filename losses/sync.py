@@ -30,12 +30,12 @@ def contrastive(cosines: Tensor, allowed: Tensor, scale: Tensor | float) -> Tens
     """
     logits = (cosines * scale).masked_fill(~allowed, -torch.inf)
     own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, :len(logits)].T, own)) / 2
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits[:, : len(logits)].T, own)) / 2
 
 
 def contrastive_chance(allowed: Tensor) -> Tensor:
     """`contrastive` when all cosines are alike: the mean log of how many there are to choose from."""
-    return (allowed.sum(1).log().mean() + allowed[:, :len(allowed)].sum(0).log().mean()) / 2
+    return (allowed.sum(1).log().mean() + allowed[:, : len(allowed)].sum(0).log().mean()) / 2
 
 
 def cosine_bce(in_sync: Tensor, shifted: Tensor) -> Tensor:
@@ -57,7 +57,9 @@ def sync_loss(sounds: Tensor, faces: Tensor, counted: Tensor) -> Tensor:
 
 
 def lower_windows(faces: Tensor, channel_order: str) -> Tensor:
-    """What an expert sees of windows (B, 5, 3, 128, 128) in 0..1, RGB: (B, 15, 64, 128), float32, channels in its order."""
+    """What an expert sees of windows (B, 5, 3, 128, 128) in 0..1, RGB: (B, 15, 64, 128), float32, channels in its
+    order.
+    """
     lower = faces[..., faces.shape[-2] // 2 :, :].float()
     return (lower.flip(2) if channel_order == "bgr" else lower).flatten(1, 2)
 

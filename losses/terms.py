@@ -15,7 +15,9 @@ LATE = 10**9
 
 @dataclass
 class JudgedTerms:
-    """Weights of the terms in which other networks judge, the same in both stages' `loss` sections; 0 leaves a term out."""
+    """Weights of the terms in which other networks judge, the same in both stages' `loss` sections; 0 leaves a term
+    out.
+    """
 
     sync: float = 0.0
     """1 - cosine of a frozen sync expert; needs `sync_expert` and data.window: 5."""
@@ -34,11 +36,15 @@ class JudgedTerms:
     def check_window(self, window: int) -> None:
         """Raises InputError where the sync expert would not get the frames it judges."""
         if self.sync and window != SYNC_FRAMES:
-            raise InputError(f"data.window is {window}, expected {SYNC_FRAMES}: the sync expert judges {SYNC_FRAMES} frames; "
-                             "set it, or loss.sync: 0")
+            raise InputError(
+                f"data.window is {window}, expected {SYNC_FRAMES}: the sync expert judges {SYNC_FRAMES} frames; "
+                "set it, or loss.sync: 0"
+            )
 
 
-def weighted(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+def weighted(
+    terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Evaluate the terms whose weight is not zero; returns their weighted sum and the unweighted values by name."""
     values = {name: term() for name, term in terms.items() if weights[name] != 0}
     total = torch.stack([weights[name] * value.float() for name, value in values.items()]).sum()
@@ -46,8 +52,13 @@ def weighted(terms: Mapping[str, Callable[[], Tensor]], weights: Mapping[str, fl
 
 
 def scheduled(weights: Mapping[str, float], step: int, *names: str) -> dict[str, float]:
-    """The weights at `step`: those of `names` set in and grow as their `<name>_from` and `<name>_ramp` say, see `ramp`."""
-    return {**weights, **{name: weights[name] * ramp(step, weights[f"{name}_from"], weights[f"{name}_ramp"]) for name in names}}
+    """The weights at `step`: those of `names` set in and grow as their `<name>_from` and `<name>_ramp` say, see
+    `ramp`.
+    """
+    return {
+        **weights,
+        **{name: weights[name] * ramp(step, weights[f"{name}_from"], weights[f"{name}_ramp"]) for name in names},
+    }
 
 
 def ramp(step: int, start: int, length: int) -> float:

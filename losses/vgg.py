@@ -1,4 +1,6 @@
-"""Feature distance on VGG19, as the published HR stage has it (VGG19 up to its 35th layer, L1; after arXiv 1603.08155)."""
+"""Feature distance on VGG19, as the published HR stage has it (VGG19 up to its 35th layer, L1; after arXiv
+1603.08155).
+"""
 
 from pathlib import Path
 
@@ -37,7 +39,8 @@ class VGGDistance(nn.Module):
 
 
 def load_vgg(weights: str | Path | None = None) -> VGGDistance:
-    """From torchvision's hub, or from a local file in torchvision's layout (`features.N.weight`, with or without the classifier).
+    """From torchvision's hub, or from a local file in torchvision's layout (`features.N.weight`, with or without the
+    classifier).
 
     Raises InputError where the hub cannot be reached, or for a file that is missing or of another network.
     """
@@ -45,11 +48,16 @@ def load_vgg(weights: str | Path | None = None) -> VGGDistance:
         try:
             network = vgg19(weights=VGG19_Weights.IMAGENET1K_V1)
         except OSError as error:
-            raise InputError(f"torchvision's VGG19 cannot be fetched ({error}); name a local copy in perceptual.weights") from error
+            raise InputError(
+                f"torchvision's VGG19 cannot be fetched ({error}); name a local copy in perceptual.weights"
+            ) from error
         return VGGDistance(network.features)
     features = vgg19(weights=None).features
-    state = {name.removeprefix("features."): value for name, value in read_state(Path(weights))[0].items()
-             if not name.startswith("classifier.")}
+    state = {
+        name.removeprefix("features."): value
+        for name, value in read_state(Path(weights))[0].items()
+        if not name.startswith("classifier.")
+    }
     check_fit(Path(weights), features, state)
     features.load_state_dict(state)
     return VGGDistance(features)

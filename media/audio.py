@@ -1,7 +1,9 @@
-"""Sound: decoding to 16 kHz mono in step with the picture, the mel spectrogram, and the window that belongs to a video frame.
+"""Sound: decoding to 16 kHz mono in step with the picture, the mel spectrogram, and the window that belongs to a video
+frame.
 
-Two kinds of feature sequences are cut by the same function: `mel` (80 frames a second, frame j centred on j / 80 s) and `whisper`
-(50 a second, computed from `pad_for_whisper(wave)`, so that feature k is centred on (k - WHISPER_LEAD + 1/2) / 50 s).
+Two kinds of feature sequences are cut by the same function: `mel` (80 frames a second, frame j centred on j / 80 s) and
+`whisper` (50 a second, computed from `pad_for_whisper(wave)`, so that feature k is centred on (k - WHISPER_LEAD + 1/2)
+/ 50 s).
 """
 
 import math
@@ -50,8 +52,8 @@ def has_audio(path: str | Path) -> bool:
 def read_audio(path: str | Path) -> np.ndarray:
     """Decode any sound to mono (mean of the channels), float32 in -1..1, 16 kHz: (samples,).
 
-    Sample 0 is heard when the file's first picture is shown: silence is put before a sound that starts later, and what comes
-    before the picture is cut. A file without pictures begins at its first sample.
+    Sample 0 is heard when the file's first picture is shown: silence is put before a sound that starts later, and what
+    comes before the picture is cut. A file without pictures begins at its first sample.
     Raises InputError for a file that is missing, unreadable, without sound, or whose sound is empty.
     """
     if not has_audio(path):
@@ -74,14 +76,15 @@ def write_flac(path: str | Path, wave: np.ndarray) -> None:
     with av.open(str(path), "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
         for start in range(0, len(samples), _BLOCK):
-            frame = av.AudioFrame.from_ndarray(samples[None, start:start + _BLOCK], format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(samples[None, start : start + _BLOCK], format="s16", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def channels(container: av.container.InputContainer, origin: Fraction | None,
-             stereo: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+def channels(
+    container: av.container.InputContainer, origin: Fraction | None, stereo: bool = False
+) -> Iterator[tuple[int, np.ndarray]]:
     """The first sound stream at its own rate, piece by piece: (rate in Hz, (channels, samples) float32).
 
     It begins at `origin` (s of the file's clock; None: at its first sample); holes become silence, overlaps are cut.
@@ -127,8 +130,9 @@ def _resampled(resampler: av.AudioResampler, rate: int, wave: np.ndarray) -> Ite
 def log_mel(wave: np.ndarray) -> np.ndarray:
     """Mel spectrogram of a 16 kHz sound (samples,): float32 (1 + samples // 200, 80) in -4..4, digital silence -4.
 
-    The published recipe: pre-emphasis, 800-point STFT (centred, zeros beyond the ends), Slaney mels 55..7600 Hz, decibels
-    from -120 to 0 stretched over -4..4. Computed in blocks, so that memory beside the result does not grow with length.
+    The published recipe: pre-emphasis, 800-point STFT (centred, zeros beyond the ends), Slaney mels 55..7600 Hz,
+    decibels from -120 to 0 stretched over -4..4. Computed in blocks, so that memory beside the result does not grow
+    with length.
     """
     wave = np.asarray(wave, np.float32)
     emphasised = wave.copy()
@@ -156,26 +160,46 @@ def pad_for_whisper(wave: np.ndarray) -> np.ndarray:
     return np.pad(np.asarray(wave, np.float32), (WHISPER_LEAD * step, WHISPER_TAIL * step))
 
 
-def audio_window(features: np.ndarray, index: float | Fraction, fps: Fraction, kind: str = "mel",
-                 length: int | None = None, convention: str = "centred") -> np.ndarray:
+def audio_window(
+    features: np.ndarray,
+    index: float | Fraction,
+    fps: Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
     """The sound of video frame `index` at a constant rate of `fps`: mel (1, 80, 16) or whisper (18, 384), float32.
 
-    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number of
-    features. convention: `centred` on the middle of the frame, (index + 1/2) / fps; `published` (mel only) starts where
-    published HyperLips training starts it, at 25 fps 80 (index - 1) / 25, truncated. Beyond the ends there is silence.
+    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
+    of features. convention: `centred` on the middle of the frame, (index + 1/2) / fps; `published` (mel only) starts
+    where published HyperLips training starts it, at 25 fps 80 (index - 1) / 25, truncated. Beyond the ends there is
+    silence.
     """
     return audio_window_at(features, (_fraction(index) + Fraction(1, 2)) / Fraction(fps), kind, length, convention)
 
 
-def audio_window_at(features: np.ndarray, seconds: float | Fraction, kind: str = "mel", length: int | None = None,
-                    convention: str = "centred") -> np.ndarray:
+def audio_window_at(
+    features: np.ndarray,
+    seconds: float | Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
     """`audio_window` of a frame whose middle is shown at `seconds`: the way for videos of a variable rate."""
     return _cut(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
 
 
-def audio_windows(features: np.ndarray, indices: int | Iterable[float | Fraction], fps: Fraction, kind: str = "mel",
-                  length: int | None = None, convention: str = "centred") -> np.ndarray:
-    """`audio_window` of several frames, stacked: (N, 1, 80, 16) or (N, 18, 384). indices: frame numbers, or how many from 0."""
+def audio_windows(
+    features: np.ndarray,
+    indices: int | Iterable[float | Fraction],
+    fps: Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
+    """`audio_window` of several frames, stacked: (N, 1, 80, 16) or (N, 18, 384). indices: frame numbers, or how many
+    from 0.
+    """
     indices = range(indices) if isinstance(indices, int) else indices
     middles = ((_fraction(index) + Fraction(1, 2)) / Fraction(fps) for index in indices)
     return _cut(features, [first_feature(middle, kind, length, convention) for middle in middles], kind, length)
@@ -201,7 +225,9 @@ def first_feature(seconds: float | Fraction, kind: str, length: int | None = Non
 
 
 def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
-    """Mel window (1, 80, 16) of the five frames at 25 fps that start with frame `index`, as the sync expert hears it."""
+    """Mel window (1, 80, 16) of the five frames at 25 fps that start with frame `index`, as the sync expert hears
+    it.
+    """
     return _cut(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
 
 

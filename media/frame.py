@@ -14,7 +14,9 @@ Rect = tuple[int, int, int, int]
 
 _BILINEAR, _FULL_CHR_H_INT, _FULL_CHR_H_INP, _ACCURATE_RND = 2, 8192, 16384, 262144
 _FLAGS = _BILINEAR | _FULL_CHR_H_INT | _FULL_CHR_H_INP | _ACCURATE_RND
-"""swscale flags. Without the last three the way to RGB darkens by 1 to 2 levels. Numbers, as PyAV 17 has no names for them."""
+"""swscale flags. Without the last three the way to RGB darkens by 1 to 2 levels. Numbers, as PyAV 17 has no names for
+them.
+"""
 _MARGIN = 16
 """Pixels converted round a rectangle, so that its rim equals that of the whole picture's conversion."""
 _local = threading.local()
@@ -43,7 +45,9 @@ class Colour:
 
 @dataclass
 class Frame:
-    """A picture at `time` s after the first one. planes: y (H, W), u and v (H / 2, W / 2), uint8, upright, H and W even."""
+    """A picture at `time` s after the first one. planes: y (H, W), u and v (H / 2, W / 2), uint8, upright, H and W
+    even.
+    """
 
     index: int
     time: Fraction
@@ -65,10 +69,12 @@ class Frame:
         left, top = max(0, (x0 - _MARGIN) // 2 * 2), max(0, (y0 - _MARGIN) // 2 * 2)
         outer = left, top, min(width, (x1 + _MARGIN + 1) // 2 * 2), min(height, (y1 + _MARGIN + 1) // 2 * 2)
         image = planes_to_rgb(_part(self.planes, outer), self.colour)
-        return np.ascontiguousarray(image[y0 - top:y1 - top, x0 - left:x1 - left])
+        return np.ascontiguousarray(image[y0 - top : y1 - top, x0 - left : x1 - left])
 
     def write_rgb(self, rect: Sequence[int], image: np.ndarray) -> None:
-        """Put an (h, w, 3) uint8 image into rect = (x0, y0, x1, y1), even numbers; every value outside it stays as it is."""
+        """Put an (h, w, 3) uint8 image into rect = (x0, y0, x1, y1), even numbers; every value outside it stays as it
+        is.
+        """
         x0, y0, x1, y1 = rect = _inside(rect, self.size)
         if any(value % 2 for value in rect):
             raise ValueError(f"rectangle {rect} is not even-aligned")
@@ -84,31 +90,59 @@ class Frame:
 
 def planes_to_rgb(planes: Planes, colour: Colour) -> np.ndarray:
     """4:2:0 planes to (H, W, 3) uint8."""
-    frame = _reformatter().reformat(to_av(planes), format="rgb24", interpolation=_FLAGS, src_colorspace=colour.matrix,
-                                    src_color_range=colour.levels, dst_color_range=2, threads=1)
+    frame = _reformatter().reformat(
+        to_av(planes),
+        format="rgb24",
+        interpolation=_FLAGS,
+        src_colorspace=colour.matrix,
+        src_color_range=colour.levels,
+        dst_color_range=2,
+        threads=1,
+    )
     return frame.to_ndarray()
 
 
 def rgb_to_planes(image: np.ndarray, colour: Colour) -> Planes:
     """(H, W, 3) uint8, H and W even, to 4:2:0 planes."""
     source = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-    frame = _reformatter().reformat(source, format="yuv420p", interpolation=_FLAGS, dst_colorspace=colour.matrix,
-                                    src_color_range=2, dst_color_range=colour.levels, threads=1)
+    frame = _reformatter().reformat(
+        source,
+        format="yuv420p",
+        interpolation=_FLAGS,
+        dst_colorspace=colour.matrix,
+        src_color_range=2,
+        dst_color_range=colour.levels,
+        threads=1,
+    )
     return planes_of(frame)
 
 
 def to_420(frame: av.VideoFrame, size: tuple[int, int], colour: Colour) -> av.VideoFrame:
-    """A decoded frame of any pixel format (10 bit, 4:4:4, RGB, ...) and size as 8-bit yuv420p of `size` and `colour`."""
+    """A decoded frame of any pixel format (10 bit, 4:4:4, RGB, ...) and size as 8-bit yuv420p of `size` and
+    `colour`.
+    """
     full = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "pal")) or frame.color_range == 2
-    return _reformatter().reformat(frame, *size, format="yuv420p", interpolation=_FLAGS, src_colorspace=colour.matrix,
-                                   dst_colorspace=colour.matrix, src_color_range=2 if full else 1,
-                                   dst_color_range=colour.levels, threads=1)
+    return _reformatter().reformat(
+        frame,
+        *size,
+        format="yuv420p",
+        interpolation=_FLAGS,
+        src_colorspace=colour.matrix,
+        dst_colorspace=colour.matrix,
+        src_color_range=2 if full else 1,
+        dst_color_range=colour.levels,
+        threads=1,
+    )
 
 
 def planes_of(frame: av.VideoFrame) -> Planes:
     """Copies of a yuv420p frame's planes."""
-    return tuple(np.frombuffer(plane, np.uint8)[:plane.height * plane.line_size].reshape(plane.height, plane.line_size)
-                 [:, :plane.width].copy() for plane in frame.planes)
+    return tuple(
+        np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size]
+        .reshape(plane.height, plane.line_size)[:, : plane.width]
+        .copy()
+        for plane in frame.planes
+    )
 
 
 def to_av(planes: Planes) -> av.VideoFrame:
@@ -116,8 +150,8 @@ def to_av(planes: Planes) -> av.VideoFrame:
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, "yuv420p")
     for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.frombuffer(plane, np.uint8)[:plane.height * plane.line_size].reshape(plane.height, plane.line_size)
-        rows[:, :plane.width] = values
+        rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+        rows[:, : plane.width] = values
     return frame
 
 

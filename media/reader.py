@@ -22,8 +22,8 @@ _NO_TIME = -(1 << 63)
 class VideoReader:
     """The first picture stream of a file. Iterate over it (again and again) for its frames in order.
 
-    fps: average rate; size: (width, height) in px, upright and even; source_size: before padding; is_still: one picture;
-    is_variable: the steps between frames differ; colour: tags; notes: what the user should be told.
+    fps: average rate; size: (width, height) in px, upright and even; source_size: before padding; is_still: one
+    picture; is_variable: the steps between frames differ; colour: tags; notes: what the user should be told.
     """
 
     def __init__(self, path: str | Path):
@@ -72,8 +72,8 @@ class VideoReader:
     def reversed_frames(self) -> Iterator[Frame]:
         """The same frames from last to first, at most 64 in memory.
 
-        Pieces between key frames are decoded one after another from the end. Where a file cannot be entered at its key frames,
-        each piece is decoded from the start instead: slow, but with the same result.
+        Pieces between key frames are decoded one after another from the end. Where a file cannot be entered at its key
+        frames, each piece is decoded from the start instead: slow, but with the same result.
         """
         self._read_through()
         times = self._times(self._stamps)
@@ -144,8 +144,10 @@ class VideoReader:
             if len(shown) == PROBE_FRAMES:
                 break
         if not shown:
-            raise InputError(f"found no picture that can be decoded in {self.path}, expected a video or an image, check that it "
-                             "plays")
+            raise InputError(
+                f"found no picture that can be decoded in {self.path}, expected a video or an image, check that it "
+                "plays"
+            )
         return shown
 
     def _keep_shape(self, picture: av.VideoFrame, aspect: Fraction) -> None:
@@ -158,15 +160,22 @@ class VideoReader:
         self.source_size = width, height
         self.size = width + width % 2, height + height % 2
         if self.size != self.source_size:
-            self.notes.append(f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge")
+            self.notes.append(
+                f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge"
+            )
         rgb = picture.format.is_rgb or picture.format.name.startswith("pal")
         full = picture.color_range == 2 or picture.format.name.startswith("yuvj")
         aspect = 1 / aspect if self._turns % 2 else aspect
         if rgb:  # converted below; BT.709, 16..235 is what players take for granted
             self.colour = Colour(1, 1, 1, 1, aspect)
         else:
-            self.colour = Colour(int(picture.colorspace), 2 if full else int(picture.color_range), int(picture.color_primaries),
-                                 int(picture.color_trc), aspect)
+            self.colour = Colour(
+                int(picture.colorspace),
+                2 if full else int(picture.color_range),
+                int(picture.color_primaries),
+                int(picture.color_trc),
+                aspect,
+            )
 
     def _planes(self, picture: av.VideoFrame) -> Planes:
         if (picture.width, picture.height) != self._stored:
@@ -183,7 +192,9 @@ class VideoReader:
         return planes
 
     def _read_packets(self, shown: list[int | None]) -> None:
-        """Decide from the packets' timestamps, without decoding, whether time can be told from them, and count frames."""
+        """Decide from the packets' timestamps, without decoding, whether time can be told from them, and count
+        frames.
+        """
         stamps = array("q")
         self._count = 0
         with open_input(self.path) as container:
@@ -200,7 +211,9 @@ class VideoReader:
             return
         self._timed = None not in shown and all(a < b for a, b in pairwise(shown))
         if not self._timed:
-            self.notes.append(f"timestamps do not increase: frames are timed by number at {float(self.fps):g} per second")
+            self.notes.append(
+                f"timestamps do not increase: frames are timed by number at {float(self.fps):g} per second"
+            )
             return
         stamps = np.unique(np.array(stamps, np.int64))
         if len(stamps) < 2:
@@ -250,4 +263,6 @@ def _pictures(container: av.container.InputContainer, path: Path) -> av.VideoStr
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
-    return Fraction(next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS))
+    return Fraction(
+        next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS)
+    )

@@ -28,8 +28,10 @@ def open_input(path: str | Path) -> InputContainer:
         # A resolved path is never taken for a protocol ("a:b.mp4"), nor a name with % for a row of images.
         container = av.open(str(path.resolve()), options={"pattern_type": "none"})
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"found no readable video, image or sound in {path} ({error.strerror or error}), expected a file "
-                         "FFmpeg can read, check that it plays or convert it") from error
+        raise InputError(
+            f"found no readable video, image or sound in {path} ({error.strerror or error}), expected a file "
+            "FFmpeg can read, check that it plays or convert it"
+        ) from error
     if container.format.name in _TEXT_FORMATS:
         container.close()
         raise InputError(f"found text in {path}, expected a video, image or sound, give another file")
@@ -44,7 +46,9 @@ def picture_stream(container: InputContainer) -> av.VideoStream | None:
     return None
 
 
-def decode(container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None = None) -> Iterator:
+def decode(
+    container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None = None
+) -> Iterator:
     """Decoded frames of one stream, in order. Packets that cannot be decoded are skipped, with one note of how many."""
     broken = 0
     try:
@@ -66,8 +70,8 @@ def decode(container: InputContainer, stream: av.VideoStream | av.AudioStream, n
 def first_picture_time(path: str | Path) -> Fraction | None:
     """When the first picture is shown, in s of the file's clock; None without pictures.
 
-    Taken from decoded pictures: headers (`stream.start_time`) are wrong in some files. The earliest of the first few, because
-    containers that store only decoding times (AVI) hand them out in the wrong order.
+    Taken from decoded pictures: headers (`stream.start_time`) are wrong in some files. The earliest of the first few,
+    because containers that store only decoding times (AVI) hand them out in the wrong order.
     """
     with open_input(path) as container:
         stream = picture_stream(container)

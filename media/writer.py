@@ -29,18 +29,27 @@ _AAC_BLOCK = 1024
 class VideoWriter:
     """Context manager that writes frames to `path` (mp4, m4v, mov or mkv).
 
-    The file is written beside `path` under a temporary name and takes its place when the block ends well; after an exception
-    nothing is left. size: (width, height) in px, padded to even numbers; fps: rate of frames written without a time.
-    colour: tags of the output (default: those of the first Frame, BT.709 for RGB arrays).
-    Sound: `audio` = ((samples,) or (samples, channels) float32, rate in Hz), or `audio_from` = a file whose sound is kept at its
-    own rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame. crf, preset: of x264;
-    qp: fixed quantiser instead of crf, 0 for lossless.
+    The file is written beside `path` under a temporary name and takes its place when the block ends well; after an
+    exception nothing is left. size: (width, height) in px, padded to even numbers; fps: rate of frames written without
+    a time. colour: tags of the output (default: those of the first Frame, BT.709 for RGB arrays). Sound: `audio` =
+    ((samples,) or (samples, channels) float32, rate in Hz), or `audio_from` = a file whose sound is kept at its own
+    rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame. crf, preset:
+    of x264; qp: fixed quantiser instead of crf, 0 for lossless.
     Raises InputError, before any frame is written, for an output that cannot be written or a sound that cannot be read.
     """
 
-    def __init__(self, path: str | Path, size: tuple[int, int], fps: Fraction, colour: Colour | None = None,
-                 audio: tuple[np.ndarray, int] | None = None, audio_from: str | Path | None = None,
-                 crf: float = 18, preset: str = "veryfast", qp: int | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        colour: Colour | None = None,
+        audio: tuple[np.ndarray, int] | None = None,
+        audio_from: str | Path | None = None,
+        crf: float = 18,
+        preset: str = "veryfast",
+        qp: int | None = None,
+    ):
         if audio is not None and audio_from is not None:
             raise ValueError("give audio or audio_from, not both")
         self.path = Path(path)
@@ -48,7 +57,9 @@ class VideoWriter:
         self.size = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._source_size = tuple(size)
         if self.size != self._source_size:
-            self.notes.append(f"odd size {size[0]}x{size[1]} was padded to {self.size[0]}x{self.size[1]} by repeating the edge")
+            self.notes.append(
+                f"odd size {size[0]}x{size[1]} was padded to {self.size[0]}x{self.size[1]} by repeating the edge"
+            )
         self.fps = Fraction(fps)
         self.frames_written = 0
         self._colour = colour
@@ -68,7 +79,9 @@ class VideoWriter:
 
     def _check(self) -> None:
         if self.path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it")
+            raise InputError(
+                f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it"
+            )
         if self.path.is_dir():
             raise InputError(f"found a folder at {self.path}, expected a file name for the output, choose another name")
 
@@ -77,8 +90,10 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._temporary.touch()
         except OSError as error:
-            raise InputError(f"found {self.path.parent} not writable ({error.strerror}), expected a folder to write "
-                             f"{self.path.name} into, choose another output") from error
+            raise InputError(
+                f"found {self.path.parent} not writable ({error.strerror}), expected a folder to write "
+                f"{self.path.name} into, choose another output"
+            ) from error
         try:
             self._open()
         except BaseException:
@@ -101,7 +116,9 @@ class VideoWriter:
         try:
             yield
         except OSError as error:
-            raise InputError(f"{self.path} could not be written ({error.strerror}); free space or choose another output") from error
+            raise InputError(
+                f"{self.path} could not be written ({error.strerror}); free space or choose another output"
+            ) from error
 
     def write(self, frame: Frame | np.ndarray, time: Fraction | float | None = None) -> None:
         """Append a Frame, or an RGB array (H, W, 3) uint8, shown at `time` s (default: frames written so far / fps).
@@ -188,7 +205,9 @@ class VideoWriter:
 
 
 class _Sound:
-    """A sound on its way into a container: pieces of (channels, samples) float32 at `rate`, written in step with the picture."""
+    """A sound on its way into a container: pieces of (channels, samples) float32 at `rate`, written in step with the
+    picture.
+    """
 
     def __init__(self, rate: int, pieces: Iterator[np.ndarray]):
         self._rate = rate
@@ -231,8 +250,10 @@ def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
     wave = np.asarray(wave, np.float32)
     wave = (wave[:, None] if wave.ndim == 1 else wave).T
     if len(wave) not in (1, 2) or not wave.shape[1]:
-        raise ValueError(f"sound of {wave.shape[1]} samples and {len(wave)} channels, expected some samples, mono or stereo")
-    return int(rate), (wave[:, start:start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
+        raise ValueError(
+            f"sound of {wave.shape[1]} samples and {len(wave)} channels, expected some samples, mono or stereo"
+        )
+    return int(rate), (wave[:, start : start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
 
 
 def _from_file(path: str | Path) -> tuple[int, Iterator[np.ndarray]]:
@@ -240,7 +261,9 @@ def _from_file(path: str | Path) -> tuple[int, Iterator[np.ndarray]]:
     pieces = _decoded(path, first_picture_time(path))
     rate = next(pieces)
     if rate is None:
-        raise InputError(f"found no sound in {path}, expected a sound stream with samples, give the sound as a file of its own")
+        raise InputError(
+            f"found no sound in {path}, expected a sound stream with samples, give the sound as a file of its own"
+        )
     return rate, pieces
 
 

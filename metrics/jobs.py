@@ -20,8 +20,8 @@ class Job:
     """One clip to score.
 
     generated: views by line. audio: sound that drove them, None to take each file's own or else the real one's. person:
-    "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. from_s: frames before it are not
-    scored. muted: the same face, driven by silence. swapped: driven by the sound of the job called `driver`.
+    "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. from_s: frames before it are
+    not scored. muted: the same face, driven by silence. swapped: driven by the sound of the job called `driver`.
     """
 
     name: str

@@ -72,8 +72,8 @@ def best_lag(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
 
 
 def chance_series(real: np.ndarray, fps: float, count: int = 8) -> list[np.ndarray]:
-    """Stand-ins for other lips where there is one clip alone: the real series (frames,), from its first known frame on, turned round
-    by 2 s and more.
+    """Stand-ins for other lips where there is one clip alone: the real series (frames,), from its first known frame on,
+    turned round by 2 s and more.
 
     Shorter clips are turned by a third at least.
     """

@@ -32,8 +32,16 @@ def make_scorers(files: ScorerFiles, step: int) -> tuple[list[Scorer], list[str]
     scorers: list[Scorer] = [PictureScorer(), PerceptualScorer("stlpips", load_perceptual("stlpips"), step)]
     absent = []
     makers = {
-        "sync": ("sync by our expert", "--sync-weights", lambda path: ExpertScorer(load_network(path, kind=SyncExpert))),
-        "syncnet": ("LSE-C and LSE-D", "--syncnet-weights", lambda path: SyncNetScorer(load_network(path, kind=SyncNetV2))),
+        "sync": (
+            "sync by our expert",
+            "--sync-weights",
+            lambda path: ExpertScorer(load_network(path, kind=SyncExpert)),
+        ),
+        "syncnet": (
+            "LSE-C and LSE-D",
+            "--syncnet-weights",
+            lambda path: SyncNetScorer(load_network(path, kind=SyncNetV2)),
+        ),
         "lpips": ("LPIPS", "--lpips-weights", lambda path: PerceptualScorer("lpips", load_lpips(path), step)),
         "identity": ("identity", "--identity-weights", lambda path: IdentityScorer(path, step)),
         "fid": ("FID", "--fid-weights", FidScorer),

@@ -218,7 +218,9 @@ class _SyncNetScore:
 
 
 def shift_means(
-    faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray], compare: Callable[[np.ndarray, np.ndarray], float]
+    faces: Mapping[int, np.ndarray],
+    sounds: Mapping[int, np.ndarray],
+    compare: Callable[[np.ndarray, np.ndarray], float],
 ) -> dict[int, float]:
     """Mean of compare(face vector, sound vector) over the windows, by shift (25 fps frames, positive: sound late).
 

@@ -12,7 +12,8 @@ from metrics.evaluation import ClipResult
 
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
     "Lip gap": (
-        "inner lips, over the distance of the eyes; r: over time, against the real one; fast: less its Gaussian mean (.32 s)",
+        "inner lips, over the distance of the eyes; r: over time, against the real one; "
+        "fast: less its Gaussian mean (.32 s)",
         {
             "lip_r": ("lip r, lag 0", 3),
             "lip_r_best": ("lip r, best lag", 3),
@@ -25,7 +26,8 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
         },
     ),
     "Lip motion": (
-        "spread of the gap over the real one's; leak: without sound; swap r: against the driving clip; LMD: 40 lip points",
+        "spread of the gap over the real one's; leak: without sound; swap r: against the driving clip; "
+        "LMD: 40 lip points",
         {
             "articulation": ("articulation (1 is right)", 3),
             "leak": ("leak (0 is right)", 3),

@@ -85,8 +85,8 @@ def load_network(path: str | Path, device: str | torch.device = "cpu", kind: typ
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
     `network.channel_order` says what order of colours its pictures have: published weights want bgr. Raises
-    InputError for a missing or broken file, an unknown network, one that is not a `kind`, keys and shapes that do not fit, or a
-    digest other than the one that a SHA256SUMS beside the file gives for it.
+    InputError for a missing or broken file, an unknown network, one that is not a `kind`, keys and shapes that do not
+    fit, or a digest other than the one that a SHA256SUMS beside the file gives for it.
     """
     path = Path(path)
     state, metadata = read_state(path)
@@ -121,8 +121,9 @@ def _existing(path: Path) -> Path:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one, and for a digest
-    other than the one that a SHA256SUMS beside the file gives for it."""
+    """State dict and text metadata (none in a .pth) of any checkpoint. Raises InputError for a file that is not one,
+    and for a digest other than the one that a SHA256SUMS beside the file gives for it.
+    """
     _check_digest(_existing(path))
     return _read_safetensors(path) if path.suffix == ".safetensors" else (_read_torch(path), {})
 
@@ -185,8 +186,10 @@ def _check_digest(path: Path) -> None:
         return
     listed = dict(reversed(line.split()) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
     if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
-        raise InputError(f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
-                         "replaced it on purpose")
+        raise InputError(
+            f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
+            "replaced it on purpose"
+        )
 
 
 def check_fit(path: Path, network: nn.Module, state: Mapping[str, Tensor]) -> None:

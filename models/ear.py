@@ -7,7 +7,9 @@ EAR_SCALE = 4.0
 
 
 class EarHead(nn.Module):
-    """Hyper vectors, a list of (N, hyper_width), to lip and chin points (N, 20, 2) in px of the 128 crop, less their mean."""
+    """Hyper vectors, a list of (N, hyper_width), to lip and chin points (N, 20, 2) in px of the 128 crop, less their
+    mean.
+    """
 
     def __init__(self, inputs: int, points: int = 20):
         super().__init__()

@@ -123,7 +123,7 @@ class FaceDecoder(nn.Module):
         pictures = (picture, picture, 4 * picture if self.fold else picture)
         self.ups = nn.ModuleList()
         inputs = bottleneck
-        for outputs, latent, shown in zip(channels, reversed(latents[:3]), pictures):
+        for outputs, latent, shown in zip(channels, reversed(latents[:3]), pictures, strict=True):
             self.ups.append(UpBlock(inputs + latent + shown, outputs, gru))
             inputs = outputs
         self.head = (
@@ -141,7 +141,7 @@ class FaceDecoder(nn.Module):
         quarter = F.avg_pool2d(half, 2)
         pictures = (F.avg_pool2d(quarter, 2), quarter, F.pixel_unshuffle(picture, 2) if self.fold else half)
         x = latents[3] if self.memory is None else self.memory(latents[3], frames)
-        for up, latent, shown in zip(self.ups, reversed(latents[:3]), pictures):
+        for up, latent, shown in zip(self.ups, reversed(latents[:3]), pictures, strict=True):
             x = up(x, latent, shown, frames)
         return torch.sigmoid(self.head(x, picture))
 
@@ -153,6 +153,8 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def join(first: Tensor, *others: Tensor) -> Tensor:
-    """Concatenate by channels in the type and memory layout of the first; a mixture would be copied once more by convolutions."""
+    """Concatenate by channels in the type and memory layout of the first; a mixture would be copied once more by
+    convolutions.
+    """
     layout = torch.channels_last if first.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
     return torch.cat([first, *(other.to(first.dtype, memory_format=layout) for other in others)], 1)

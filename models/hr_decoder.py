@@ -13,12 +13,28 @@ from models.presets import COPIED_ROWS, check_choice, check_widths, fill
 
 BASE_SIZE = 128
 MOUTH = (64.0, 92.0), (32.0, 28.0)
-"""Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it on average, .87 at most)."""
+"""Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it
+on average, .87 at most).
+"""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "published": {"width": 64, "residuals": 2, "head_width": 32, "copied_rows": 0, "reference": False, "residual": False},
-    "light": {"width": 40, "residuals": 1, "head_width": 0, "size": BASE_SIZE, "copied_rows": 48, "reference": True,
-              "residual": True},
+    "published": {
+        "width": 64,
+        "residuals": 2,
+        "head_width": 32,
+        "copied_rows": 0,
+        "reference": False,
+        "residual": False,
+    },
+    "light": {
+        "width": 40,
+        "residuals": 1,
+        "head_width": 0,
+        "size": BASE_SIZE,
+        "copied_rows": 48,
+        "reference": True,
+        "residual": True,
+    },
 }
 
 
@@ -37,16 +53,18 @@ class HRConfig:
     size: int | None = None
     """Largest side it convolves at (published: the output's); the rest is a pixel shuffle."""
     copied_rows: int | None = None
-    """Rows of 128 at the top, 0, 16, 32 or 48, that are not painted but copied: from the masked face with `reference`, else from the enlarged
-    stage-1 face."""
+    """Rows of 128 at the top, 0, 16, 32 or 48, that are not painted but copied: from the masked face with `reference`,
+    else from the enlarged stage-1 face.
+    """
     reference: bool | None = None
     """Also read [masked face | reference face] at the output's size, folded to 128 px."""
     sketch: Literal[478, 68, 0] = 478
     """Landmarks its sketches are drawn from, in training and inference alike; 0 leaves them black (ablation)."""
     residual: bool | None = None
-    """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew; with `reference`, to a blend of it and
-    the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted too, but are nothing
-    round the mouth, where the reference says something else."""
+    """Add a correction to the bilinearly enlarged stage-1 face instead of painting anew; with `reference`, to a blend
+    of it and the person's own pixels (the visible upper half, the reference's lower half), whose shares are painted
+    too, but are nothing round the mouth, where the reference says something else.
+    """
 
     def __post_init__(self) -> None:
         fill(self, PRESETS)
@@ -96,7 +114,7 @@ class HRDecoder(nn.Module):
             with torch.no_grad():
                 self.output.weight.mul_(0.1)
                 self.output.bias.zero_()
-                self.output.bias[3 * self.shuffle**2:] = -2.0
+                self.output.bias[3 * self.shuffle**2 :] = -2.0
         if self.blends:
             self.register_buffer("lendable", outside_mouth(BASE_SIZE * config.scale), persistent=False)
 
@@ -114,7 +132,9 @@ class HRDecoder(nn.Module):
         x = self.output(self.head(self.body(self.entry(torch.cat([image[:, :, copied:] for image in inputs], 1)))))
         x = F.pixel_shuffle(x, self.shuffle)
         copied *= scale
-        painted = self._corrected(x.to(base.dtype), base, reference, copied) if self.config.residual else torch.sigmoid(x)
+        painted = (
+            self._corrected(x.to(base.dtype), base, reference, copied) if self.config.residual else torch.sigmoid(x)
+        )
         if not copied:
             return painted
         above = self._enlarged(base) if reference is None else reference[:, :3]

@@ -19,8 +19,9 @@ from models.presets import COPIED_ROWS, check_choice, check_widths, fill
 _WINDOWS = {"mel": 16, "whisper": 18}
 
 EDGE = 12
-"""Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is where the loss of
-the mouth begins, a little above the mask."""
+"""Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is
+where the loss of the mouth begins, a little above the mask.
+"""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {
@@ -85,7 +86,9 @@ class BaseConfig:
     decoder_size: Literal[64, 128] | None = None
     """Largest size the decoder convolves at; 64 ends in a pixel shuffle."""
     copied_rows: int | None = None
-    """Rows of 128 at the top that are not painted: 0, 16, 32 or 48. Output shows the visible face there, and EDGE rows further."""
+    """Rows of 128 at the top that are not painted: 0, 16, 32 or 48. Output shows the visible face there, and EDGE rows
+    further.
+    """
     gru: Literal["none", "zero_state", "recurrent"] | None = None
     """Decoder memory: none, restarted at every frame (published), or carried through a sequence call."""
     references: int = 1
@@ -165,7 +168,8 @@ class HyperLipsBase(nn.Module):
         return output.unflatten(0, (-1, frames)).transpose(1, 2)
 
     def follow(self, audio: Tensor, face: Tensor) -> Tensor:
-        """As `forward` without sequences, for consecutive frames of one clip: a recurrent decoder remembers from one to the next.
+        """As `forward` without sequences, for consecutive frames of one clip: a recurrent decoder remembers from one to
+        the next.
 
         It starts each call without a memory.
         """
@@ -173,7 +177,7 @@ class HyperLipsBase(nn.Module):
 
     def encode_audio(self, audio: Tensor) -> list[Tensor]:
         """Audio windows (N, ...) -> four hyper vectors (N, hyper_width)."""
-        return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio))]
+        return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio), strict=True)]
 
     def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1) -> Tensor:
         """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
@@ -196,7 +200,9 @@ class HyperLipsBase(nn.Module):
 
 
 def _below(maps: Tensor, rows: int) -> Tensor:
-    """Maps (N, C, H, W) without their first rows; unlike a slice, padding gives back gradients in the maps' memory layout."""
+    """Maps (N, C, H, W) without their first rows; unlike a slice, padding gives back gradients in the maps' memory
+    layout.
+    """
     return F.pad(maps, (0, 0, -rows, 0)) if rows else maps
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from errors import InputError
 
 COPIED_ROWS = 0, 16, 32, 48
-"""Rows of 128 above the mask that a network may leave unpainted: whole ones of its maps at 8 px, and none that are pasted."""
+"""Rows of 128 above the mask that a network may leave unpainted: whole ones of its maps at 8 px, and none that are
+pasted.
+"""
 
 
 def fill(config: Any, presets: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,9 +2,10 @@
 
     python -m preprocess.augment_sound --data DATA [--variants 2] [--noise RECORDINGS]
 
-A variant has background noise at 5 to 20 dB (hiss to rumble, other clips' voices, or the recordings), and may have a room, a
-coloured microphone, a telephone's band and another level. Writes mel_1.npy, whisper_1.npy, mel_2.npy ... into the clips'
-folders. Restartable; a variant depends on the seed, its number, the clip's id, and the backgrounds there are.
+A variant has background noise at 5 to 20 dB (hiss to rumble, other clips' voices, or the recordings), and may have a
+room, a coloured microphone, a telephone's band and another level. Writes mel_1.npy, whisper_1.npy, mel_2.npy ... into
+the clips' folders. Restartable; a variant depends on the seed, its number, the clip's id, and the backgrounds there
+are.
 """
 
 import argparse
@@ -52,7 +53,9 @@ class Backgrounds:
 
 
 def write_variants(clip: Clip, backgrounds: Backgrounds, variants: int, seed: int, again: bool) -> int:
-    """Write the features of the clip's variants 1 .. `variants` that are not there yet; returns how many were written."""
+    """Write the features of the clip's variants 1 .. `variants` that are not there yet; returns how many were
+    written.
+    """
     written = 0
     for variant in range(1, variants + 1):
         missing = [kind for kind in DTYPES if again or not (clip.folder / variant_name(kind, variant)).is_file()]
@@ -96,14 +99,21 @@ def main() -> None:
     parser.add_argument("--noise", type=Path, metavar="DIR", help="recorded backgrounds, e.g. MUSAN's noise folder")
     parser.add_argument("--splits", nargs="+", default=["train"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
+    )
     parser.add_argument("--again", action="store_true", help="also variants that are there already")
     args = parser.parse_args()
     if args.variants < 1:
         raise InputError(f"--variants {args.variants}: expected 1 or more")
     clips = [clip for split in args.splits for clip in load_clips(args.data, split)]
-    work = partial(write_variants, backgrounds=Backgrounds(clips, find_recordings(args.noise)), variants=args.variants,
-                   seed=args.seed, again=args.again)
+    work = partial(
+        write_variants,
+        backgrounds=Backgrounds(clips, find_recordings(args.noise)),
+        variants=args.variants,
+        seed=args.seed,
+        again=args.again,
+    )
     with ProcessPoolExecutor(max(args.workers, 1), initializer=_worker_setup, initargs=(work,)) as pool:
         written = sum(tqdm(pool.map(_work, clips), total=len(clips), unit="clip", desc="sound"))
     print(f"{written} variants written, {len(clips) * args.variants - written} were there already")

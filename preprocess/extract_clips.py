@@ -2,7 +2,8 @@
 
     python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA
 
-Restartable: a finished source is not read again, unless with --again. Shards (`--shard 2/8`) may run side by side on a shared disk.
+Restartable: a finished source is not read again, unless with --again. Shards (`--shard 2/8`) may run side by side on a
+shared disk.
 """
 
 import argparse
@@ -72,7 +73,9 @@ class Piece:
 
 
 def extract_source(source: Source, options: Options, earlier: list[Path]) -> None:
-    """Write the clips of one video, then its record of what was kept and rejected; clips of an `earlier` time go first."""
+    """Write the clips of one video, then its record of what was kept and rejected; clips of an `earlier` time go
+    first.
+    """
     _forget(source, options, earlier)
     aside = options.output / "aside" / f"{source.id}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -109,7 +112,9 @@ def _record(source: Source, options: Options, rejected: list[str]) -> None:
     """The source is done: what of it was rejected, and why."""
     record = _record_path(source, options)
     part = record.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps({"source": f"{source.root.name}/{source.relative}", "rejected": rejected}), encoding="utf-8")
+    part.write_text(
+        json.dumps({"source": f"{source.root.name}/{source.relative}", "rejected": rejected}), encoding="utf-8"
+    )
     os.replace(part, record)
 
 
@@ -160,10 +165,19 @@ def _extract(source: Source, options: Options, aside: Path) -> Iterator[str]:
             sound = _cut_sound(wave, piece, offset)
         np.savez(aside / "track.npz", landmarks=landmarks, transforms=piece.transforms, visible=visible)
         _write_sound(aside, sound)
-        info = ClipInfo(id=f"{source.id}-{number:02d}" if len(pieces) > 1 else source.id, split=options.split,
-                        source=f"{source.root.name}/{source.relative}", fps=FPS, frames=len(piece.frames),
-                        size=options.size, person=options.person, seconds=len(piece.frames) / FPS, sha256=digest,
-                        face_px=round(face_px, 1), offset_ms=round(float(1000 * offset), 1))
+        info = ClipInfo(
+            id=f"{source.id}-{number:02d}" if len(pieces) > 1 else source.id,
+            split=options.split,
+            source=f"{source.root.name}/{source.relative}",
+            fps=FPS,
+            frames=len(piece.frames),
+            size=options.size,
+            person=options.person,
+            seconds=len(piece.frames) / FPS,
+            sha256=digest,
+            face_px=round(face_px, 1),
+            offset_ms=round(float(1000 * offset), 1),
+        )
         publish_clip(aside, options.output, info)
 
 
@@ -207,7 +221,9 @@ def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np
 
 
 class _Walk:
-    """Reads a video once for all its pieces, which follow each other; one may begin with the frame that the one before ended with."""
+    """Reads a video once for all its pieces, which follow each other; one may begin with the frame that the one before
+    ended with.
+    """
 
     def __init__(self, reader: VideoReader):
         self._frames, self._last = iter(reader), None
@@ -233,13 +249,15 @@ def _crops(walk: _Walk, piece: Piece, size: int) -> Iterator[np.ndarray]:
 
 
 def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:
-    """Sound (samples,) of the piece, `offset` seconds later than its pictures; silence where the recording does not reach."""
+    """Sound (samples,) of the piece, `offset` seconds later than its pictures; silence where the recording does not
+    reach.
+    """
     first = round((piece.start + float(offset)) * SAMPLE_RATE)
     count = len(piece.frames) * SAMPLE_RATE // FPS
     sound = np.zeros(count, np.float32)
     begin, end = max(first, 0), min(first + count, len(wave))
     if begin < end:
-        sound[begin - first:end - first] = wave[begin:end]
+        sound[begin - first : end - first] = wave[begin:end]
     return sound
 
 
@@ -261,17 +279,27 @@ def _worker_setup() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", nargs="+", required=True, type=Path, metavar="DIR", help="folders, searched in depth")
-    parser.add_argument("--output", required=True, type=Path, metavar="DATA", help="the data set; may exist, is added to")
+    parser.add_argument(
+        "--videos", nargs="+", required=True, type=Path, metavar="DIR", help="folders, searched in depth"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="DATA", help="the data set; may exist, is added to"
+    )
     parser.add_argument("--size", type=int, choices=(128, 256, 512), default=256, help="crop size in px (default 256)")
     parser.add_argument("--split", default="hash", help="hash (by person), train, val, or official list files, a,b,c")
     parser.add_argument("--person", default="none", help="parent (folder), a regular expression, =NAME, or none")
     parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets (columns file, offset_ms)")
-    parser.add_argument("--sync-expert", type=Path, metavar="CKPT",
-                        help="find each clip's sound offset, take it out, and reject clips out of sync")
+    parser.add_argument(
+        "--sync-expert",
+        type=Path,
+        metavar="CKPT",
+        help="find each clip's sound offset, take it out, and reject clips out of sync",
+    )
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
     parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
+    )
     parser.add_argument("--again", action="store_true", help="also videos that are done already")
     add_shard_argument(parser, "videos")
     return parser.parse_args()
@@ -289,8 +317,15 @@ def main() -> None:
     jobs = []
     if args.sync_expert is not None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
-    common = Options(args.output, args.size, args.backend, args.min_face, split="", person="",
-                     sync_expert=args.sync_expert and str(args.sync_expert))
+    common = Options(
+        args.output,
+        args.size,
+        args.backend,
+        args.min_face,
+        split="",
+        person="",
+        sync_expert=args.sync_expert and str(args.sync_expert),
+    )
     earlier = clips_by_source(args.output)
     for source in sources:
         if not args.again and _record_path(source, common).is_file():
@@ -304,8 +339,10 @@ def main() -> None:
 
 
 def _run(jobs: list[partial], workers: int) -> None:
-    with ProcessPoolExecutor(max(workers, 1), initializer=_worker_setup) as pool, \
-            tqdm(total=len(jobs), unit="video", desc="extract") as bar:
+    with (
+        ProcessPoolExecutor(max(workers, 1), initializer=_worker_setup) as pool,
+        tqdm(total=len(jobs), unit="video", desc="extract") as bar,
+    ):
         for done in as_completed([pool.submit(job) for job in jobs]):
             done.result()
             bar.update()
@@ -321,11 +358,16 @@ def report(data: Path) -> None:
         table.writerows([record["source"], reason] for record in records for reason in record["rejected"])
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
-        print(f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
-              f"{sum(info.seconds for info in chosen) / 60:8.1f} min")
+        print(
+            f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
+            f"{sum(info.seconds for info in chosen) / 60:8.1f} min"
+        )
     late = [info.offset_ms for info in infos if info.offset_ms]
     if late:
-        print(f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, {max(map(abs, late)):.0f} at most")
+        print(
+            f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
+            f"{max(map(abs, late)):.0f} at most"
+        )
     rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
     print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
     for source, reason in rejected[:20]:

@@ -2,8 +2,8 @@
 
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
-Each clip is painted from references of its own, the most closed mouth first. Restartable; clips that other weights painted are painted
-again.
+Each clip is painted from references of its own, the most closed mouth first. Restartable; clips that other weights
+painted are painted again.
 """
 
 import argparse
@@ -32,8 +32,12 @@ DONE = "base_track.npz"
 """Written last: a clip that has it has both."""
 
 
-def generate_clip(clip: Clip, network: HyperLipsBase, weights: str, landmarks: LandmarkNet, device: torch.device) -> None:
-    """Write base.zip and then base_track.npz of one clip; `weights` is the digest that tells by which ones it was painted."""
+def generate_clip(
+    clip: Clip, network: HyperLipsBase, weights: str, landmarks: LandmarkNet, device: torch.device
+) -> None:
+    """Write base.zip and then base_track.npz of one clip; `weights` is the digest that tells by which ones it was
+    painted.
+    """
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
     references = faces[spanning_references(clip.openness, config.references)]
@@ -51,7 +55,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, metavar="C", help="stage-1 weights")
     parser.add_argument("--data", required=True, type=Path, metavar="DATA")
     parser.add_argument("--splits", nargs="+", default=["train", "val"])
-    parser.add_argument("--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source")
+    parser.add_argument(
+        "--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source"
+    )
     add_shard_argument(parser, "clips")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
@@ -59,7 +65,9 @@ def main() -> None:
     device = pick_device(args.device)
     network = load_network(args.checkpoint, device, HyperLipsBase)
     landmarks = LandmarkNet()
-    clips = shard([clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard)
+    clips = shard(
+        [clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard
+    )
     weights = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
     todo = [clip for clip in clips if args.again or clip.painted_by != weights]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):

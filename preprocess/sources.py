@@ -15,9 +15,19 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".webm", ".m4
 _SOUND_TREES = (("video", "audio"), ("mp4", "aac"))
 """Folder names whose twin holds the sound: MEAD keeps video/<view>/ and audio/, VoxCeleb2 mp4/ and aac/."""
 
-_SPLIT_WORDS = {"train": "train", "pretrain": "train", "trainval": "train", "1": "train",
-                "val": "val", "valid": "val", "validation": "val", "dev": "val", "2": "val",
-                "test": "test", "3": "test"}
+_SPLIT_WORDS = {
+    "train": "train",
+    "pretrain": "train",
+    "trainval": "train",
+    "1": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "2": "val",
+    "test": "test",
+    "3": "test",
+}
 """Words of official lists; VoxCeleb's iden_split.txt uses 1, 2, 3."""
 
 
@@ -77,7 +87,9 @@ class Persons:
         try:
             self.pattern = re.compile(rule)
         except re.error as error:
-            raise InputError(f"--person {rule}: found neither parent, none, =NAME nor a regular expression: {error}") from error
+            raise InputError(
+                f"--person {rule}: found neither parent, none, =NAME nor a regular expression: {error}"
+            ) from error
 
     def __call__(self, source: Source) -> str:
         """The speaker's name, or "" where it is unknown."""
@@ -94,8 +106,8 @@ class Persons:
 class Splits:
     """`--split hash | train | val | FILE[,FILE...]`: which split a source belongs to.
 
-    A list holds one entry a line: a path or its tail, a folder or a file stem, optionally with a word or VoxCeleb's digit
-    for the split; without one the list's own name (train.txt, val.txt) says it.
+    A list holds one entry a line: a path or its tail, a folder or a file stem, optionally with a word or VoxCeleb's
+    digit for the split; without one the list's own name (train.txt, val.txt) says it.
     """
 
     def __init__(self, rule: str, val_share: float = 0.05):
@@ -121,23 +133,29 @@ class Splits:
             path = Path(name)
             if not path.is_file():
                 raise InputError(f"--split {name}: found neither hash, train, val nor a list file of that name")
-            default = next((split for word, split in _SPLIT_WORDS.items() if not word.isdigit() and word in path.stem), None)
+            default = next(
+                (split for word, split in _SPLIT_WORDS.items() if not word.isdigit() and word in path.stem), None
+            )
             for line in path.read_text(encoding="utf-8").splitlines():
                 words = line.replace(",", " ").split()
                 split = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), default)
                 names = [word for word in words if word not in _SPLIT_WORDS]
                 if names and split is None:
-                    raise InputError(f"--split {name}: line {line!r} names no split, nor does the file's name; "
-                                     "name the list train.txt or val.txt")
+                    raise InputError(
+                        f"--split {name}: line {line!r} names no split, nor does the file's name; "
+                        "name the list train.txt or val.txt"
+                    )
                 if names:
                     entries[names[0].split("=")[0].removesuffix(Path(names[0]).suffix)] = split
         return entries
 
 
 def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
-    """A table of known sound offsets: (set, file name) -> seconds by which the sound is late ("" where no set is given).
+    """A table of known sound offsets: (set, file name) -> seconds by which the sound is late ("" where no set is
+    given).
 
-    Tab-separated with columns `file` and `offset_ms`, optionally `set` (the end of the folder's path); # lines are comments.
+    Tab-separated with columns `file` and `offset_ms`, optionally `set` (the end of the folder's path); # lines are
+    comments.
     """
     if path is None:
         return {}

@@ -18,8 +18,9 @@ from models.checkpoint import load_network
 from models.syncnet import SYNC_FRAMES, SyncExpert
 
 MIN_CONFIDENCE = 0.08
-"""Least confidence of an estimate. With the shipped expert 3 of 218 training clips in sync were below it, and 68 % of the same
-clips under another clip's sound."""
+"""Least confidence of an estimate. With the shipped expert 3 of 218 training clips in sync were below it, and 68 % of
+the same clips under another clip's sound.
+"""
 HALF = 2 * FPS
 """Shortest half of a clip, in frames, whose offset is looked at by itself, to tell a constant offset from a drift."""
 
@@ -27,8 +28,8 @@ HALF = 2 * FPS
 def sound_offset(expert: str, faces: Path, sound: np.ndarray) -> Fraction:
     """Seconds by which the sound is late, in steps of a tenth of a frame, within +-MAX_SHIFT frames.
 
-    faces: archive of the clip's crops at 25 fps; sound (samples,) at 16 kHz from the first of them on. Raises InputError where
-    the two do not belong together, or drift.
+    faces: archive of the clip's crops at 25 fps; sound (samples,) at 16 kHz from the first of them on. Raises
+    InputError where the two do not belong together, or drift.
     """
     archive = Archive(faces)
     pictures = archive.pictures(range(len(archive)))
@@ -39,20 +40,28 @@ def sound_offset(expert: str, faces: Path, sound: np.ndarray) -> Fraction:
     seen, heard = clip_vectors(network, crops, sound_features(sound, network.config.audio))
     whole = estimate_offset(seen, heard)
     if whole.confidence < MIN_CONFIDENCE:
-        raise InputError(f"lips and sound do not belong together (confidence {whole.confidence:.2f}, expected {MIN_CONFIDENCE})")
+        raise InputError(
+            f"lips and sound do not belong together (confidence {whole.confidence:.2f}, expected {MIN_CONFIDENCE})"
+        )
     if abs(whole.offset) == MAX_SHIFT:
         raise InputError(f"out of sync by {MAX_SHIFT} frames or more")
     middle = len(crops) // 2
     if middle >= HALF:
-        parts = [estimate_offset({start: vector for start, vector in seen.items() if (start < middle) == first}, heard)
-                 for first in (True, False)]
+        parts = [
+            estimate_offset({start: vector for start, vector in seen.items() if (start < middle) == first}, heard)
+            for first in (True, False)
+        ]
         if min(part.confidence for part in parts) >= MIN_CONFIDENCE and abs(parts[0].offset - parts[1].offset) > 2:
-            raise InputError(f"sound drifts: late by {parts[0].offset} frames in the first half, {parts[1].offset} in the second")
+            raise InputError(
+                f"sound drifts: late by {parts[0].offset} frames in the first half, {parts[1].offset} in the second"
+            )
     return Fraction(round(10 * peak(whole)), 10 * FPS)
 
 
 def peak(estimate: SyncEstimate) -> float:
-    """The offset in frames between whole ones: the top of the parabola through the best mean cosine and its neighbours."""
+    """The offset in frames between whole ones: the top of the parabola through the best mean cosine and its
+    neighbours.
+    """
     before, best, after = (estimate.means.get(estimate.offset + step) for step in (-1, 0, 1))
     if before is None or after is None or before + after == 2 * best:
         return float(estimate.offset)

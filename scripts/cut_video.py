@@ -1,6 +1,6 @@
 """Cut a stretch, and maybe a rectangle, out of a video: material to adapt the weights to one person.
 
-    python -m scripts.cut_video --video V.mp4 --seconds 0 6 --output me.mp4 [--rect X Y W H]
+python -m scripts.cut_video --video V.mp4 --seconds 0 6 --output me.mp4 [--rect X Y W H]
 """
 
 import argparse
@@ -14,23 +14,31 @@ from media.video import CUT_CRF, VideoReader, VideoWriter
 
 
 def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[int, int, int, int] | None) -> int:
-    """Write the frames shown from `start` to before `end` s, cut to rect (x, y, w, h) px, with their sound; returns how many.
+    """Write the frames shown from `start` to before `end` s, cut to rect (x, y, w, h) px, with their sound; returns how
+    many.
 
     Raises InputError where there are none, or the rectangle leaves the picture.
     """
     reader = VideoReader(video)
     x, y, w, h = rect or (0, 0, *reader.size)
     if min(x, y) < 0 or min(w, h) < 16 or x + w > reader.size[0] or y + h > reader.size[1]:
-        raise InputError(f"--rect {x} {y} {w} {h} leaves the {reader.size[0]}x{reader.size[1]} picture of {video}, or is smaller than 16 px")
+        raise InputError(
+            f"--rect {x} {y} {w} {h} leaves the {reader.size[0]}x{reader.size[1]} picture of {video}, "
+            "or is smaller than 16 px"
+        )
     times = [Fraction(frame.time) for frame in reader]
     chosen = [index for index, time in enumerate(times) if 0 <= start <= time < end]
-    sound = read_audio(video)[int(start * SAMPLE_RATE):int(end * SAMPLE_RATE)]
+    sound = read_audio(video)[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
     if not chosen or not len(sound):
-        raise InputError(f"{video} has no {'sound' if chosen else 'picture'} from {float(start):g} to {float(end):g} s; "
-                         f"it ends at {float(times[-1]):.2f} s")
+        raise InputError(
+            f"{video} has no {'sound' if chosen else 'picture'} from {float(start):g} to {float(end):g} s; "
+            f"it ends at {float(times[-1]):.2f} s"
+        )
     with VideoWriter(output, (w, h), reader.fps, reader.colour, audio=(sound, SAMPLE_RATE), crf=CUT_CRF) as writer:
         for frame in islice(reader, chosen[0], chosen[-1] + 1):
-            writer.write(frame if rect is None else frame.rgb((x, y, x + w, y + h)), times[frame.index] - times[chosen[0]])
+            writer.write(
+                frame if rect is None else frame.rgb((x, y, x + w, y + h)), times[frame.index] - times[chosen[0]]
+            )
     return writer.frames_written
 
 

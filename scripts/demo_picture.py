@@ -1,6 +1,6 @@
 """README's picture: frames of the demo's source above what it was made to say.
 
-    python inference.py && python -m scripts.demo_picture
+python inference.py && python -m scripts.demo_picture
 """
 
 import argparse
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def strip(video: Path, count: int, rect: tuple[int, int, int, int], height: int) -> np.ndarray:
     """`count` frames spread over the video, each cut to rect (x, y, w, h) and `height` px high, side by side, RGB."""
     x, y, w, h = rect
-    frames = [frame.rgb()[y:y + h, x:x + w] for frame in VideoReader(video)]
+    frames = [frame.rgb()[y : y + h, x : x + w] for frame in VideoReader(video)]
     chosen = np.linspace(0, len(frames) - 1, count + 2).round().astype(int)[1:-1]
     size = round(height * w / h), height
     return np.concatenate([cv2.resize(frames[k], size, interpolation=cv2.INTER_AREA) for k in chosen], 1)

@@ -50,8 +50,27 @@ def data_set(talking_clip, tmp_path_factory) -> Path:
     for split in ("train", "val"):
         (videos / split).mkdir()
         (videos / split / "clip.mp4").symlink_to(talking_clip)
-        subprocess.run([sys.executable, "-m", "preprocess.extract_clips", "--videos", videos / split, "--output", data,
-                        "--size", "128", "--split", split, "--person", "=astronaut", "--workers", "1"], cwd=ROOT, check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "preprocess.extract_clips",
+                "--videos",
+                videos / split,
+                "--output",
+                data,
+                "--size",
+                "128",
+                "--split",
+                split,
+                "--person",
+                "=astronaut",
+                "--workers",
+                "1",
+            ],
+            cwd=ROOT,
+            check=True,
+        )
     return data
 
 
@@ -60,8 +79,11 @@ def painted(data_set, tmp_path_factory) -> Path:
     """The data set with stage-1 faces, painted by an untrained network of the shipped shape."""
     checkpoint = tmp_path_factory.mktemp("untrained") / "base.safetensors"
     save_network(checkpoint, HyperLipsBase())
-    subprocess.run([sys.executable, "-m", "preprocess.generate_base", "--checkpoint", checkpoint, "--data", data_set],
-                   cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "preprocess.generate_base", "--checkpoint", checkpoint, "--data", data_set],
+        cwd=ROOT,
+        check=True,
+    )
     return data_set
 
 
@@ -86,7 +108,11 @@ def talking_face(seconds: float) -> np.ndarray:
     x, y = SIZE[0] / 2 + dx + turn * dy, SIZE[1] / 2 + dy - turn * dx
     down = np.clip((y - _UPPER_LIP) / (_LOWER_LIP - _UPPER_LIP), 0, 1)
     fade = np.clip((_BELOW_CHIN - y) / (_BELOW_CHIN - _LOWER_LIP), 0, 1)
-    lowered = down ** 2 * (3 - 2 * down) * fade ** 2 * (3 - 2 * fade) * np.exp(-((x - _MOUTH_X) / 45) ** 2)
+    lowered = down**2 * (3 - 2 * down) * fade**2 * (3 - 2 * fade) * np.exp(-(((x - _MOUTH_X) / 45) ** 2))
     y = y - (openness(seconds) - 0.5) * _DROP * lowered
-    return cv2.remap(skimage.data.astronaut(), (_CORNER[0] + x / _ZOOM).astype(np.float32),
-                     (_CORNER[1] + y / _ZOOM).astype(np.float32), cv2.INTER_CUBIC)
+    return cv2.remap(
+        skimage.data.astronaut(),
+        (_CORNER[0] + x / _ZOOM).astype(np.float32),
+        (_CORNER[1] + y / _ZOOM).astype(np.float32),
+        cv2.INTER_CUBIC,
+    )

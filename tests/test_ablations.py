@@ -35,11 +35,32 @@ from train_hr import train as train_hr
 ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = ROOT / "configs" / "ablations"
 SHORT = ["run.steps=2", "run.batch=2", "precision=float32", "data.workers=0"]
-TINY = ["model.latent_channels=[8,8,8,16]", "model.hyper_width=16", "model.audio_width=16", "model.decoder_channels=[16,8,8]",
-        "model.output_channels=8", "ear.steps=2", "ear.batch=4", "validation.clips=1"]
+TINY = [
+    "model.latent_channels=[8,8,8,16]",
+    "model.hyper_width=16",
+    "model.audio_width=16",
+    "model.decoder_channels=[16,8,8]",
+    "model.output_channels=8",
+    "ear.steps=2",
+    "ear.batch=4",
+    "validation.clips=1",
+]
 TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0"]
-BASE = ["concat", "hyper_deepest", "mel", "no_adversarial", "no_augmentation", "no_sync", "noisy_sound", "recurrent", "reference_far",
-        "reference_random", "reference_span", "references_2", "references_4"]
+BASE = [
+    "concat",
+    "hyper_deepest",
+    "mel",
+    "no_adversarial",
+    "no_augmentation",
+    "no_sync",
+    "noisy_sound",
+    "recurrent",
+    "reference_far",
+    "reference_random",
+    "reference_span",
+    "references_2",
+    "references_4",
+]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
 
 
@@ -61,7 +82,7 @@ def large(painted, tmp_path_factory) -> Path:
 def _copy(data: Path, target: Path, frames: int, size: int) -> Path:
     shutil.copytree(data, target)
     for split in ("train", "val"):
-        clip, = load_clips(target, split)
+        (clip,) = load_clips(target, split)
         faces = [cv2.resize(face, (size, size), interpolation=cv2.INTER_CUBIC) for face in clip.faces(range(frames))]
         write_archive(clip.folder / "faces.zip", faces)
         for name in ("track.npz", "base_track.npz"):
@@ -86,24 +107,38 @@ def test_the_list_of_ablations_is_whole():
 
 @pytest.mark.parametrize("name", BASE)
 def test_stage_one_ablations_train(name, short, tmp_path):
-    config = load_config(TrainBaseConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY, f"data.path={short}", f"run.folder={tmp_path}"])
+    config = load_config(
+        TrainBaseConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY, f"data.path={short}", f"run.folder={tmp_path}"]
+    )
     assert load_network(train_base(config)).config == config.model
-    expected = {"concat": config.model.condition == "concat", "hyper_deepest": config.model.rewrite_levels == [3],
-                "mel": config.model.audio == "mel", "no_sync": config.loss.sync == 0, "no_adversarial": config.loss.adversarial == 0,
-                "recurrent": config.model.gru == "recurrent" and config.data.window > 1, "noisy_sound": config.augment.sound == 0.3,
-                "no_augmentation": not any(asdict(config.augment).values()),
-                **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
-                **{f"references_{count}": config.model.references == count for count in (2, 4)}}
+    expected = {
+        "concat": config.model.condition == "concat",
+        "hyper_deepest": config.model.rewrite_levels == [3],
+        "mel": config.model.audio == "mel",
+        "no_sync": config.loss.sync == 0,
+        "no_adversarial": config.loss.adversarial == 0,
+        "recurrent": config.model.gru == "recurrent" and config.data.window > 1,
+        "noisy_sound": config.augment.sound == 0.3,
+        "no_augmentation": not any(asdict(config.augment).values()),
+        **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
+        **{f"references_{count}": config.model.references == count for count in (2, 4)},
+    }
     assert expected[name]
 
 
 @pytest.mark.parametrize("name", HR)
 def test_stage_two_ablations_train(name, large, tmp_path):
-    config = load_config(TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"])
+    config = load_config(
+        TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"]
+    )
     assert load_network(train_hr(config)).config == config.model
-    expected = {"hr_reference": config.model.reference, "hr_no_reference": not config.model.reference,
-                "hr_no_sketch": config.model.sketch == 0, "hr_sketch_68": config.model.sketch == 68,
-                **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 2, 4)}}
+    expected = {
+        "hr_reference": config.model.reference,
+        "hr_no_reference": not config.model.reference,
+        "hr_no_sketch": config.model.sketch == 0,
+        "hr_sketch_68": config.model.sketch == 68,
+        **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 2, 4)},
+    }
     assert expected[name]
 
 
@@ -117,15 +152,33 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
 
     def command(*extra: str) -> str:
         options = [option for text in [*SHORT[1:], *TINY, f"data.path={short}", *extra] for option in ("--set", text)]
-        monkeypatch.setattr("sys.argv", ["ablations", "--configs", str(ROOT / "configs" / "tiny.yaml"), str(ABLATIONS / "concat.yaml"),
-                                         "--steps", "1", "--seeds", "0", "1", "--folder", str(tmp_path), *options])
+        monkeypatch.setattr(
+            "sys.argv",
+            [
+                "ablations",
+                "--configs",
+                str(ROOT / "configs" / "tiny.yaml"),
+                str(ABLATIONS / "concat.yaml"),
+                "--steps",
+                "1",
+                "--seeds",
+                "0",
+                "1",
+                "--folder",
+                str(tmp_path),
+                *options,
+            ],
+        )
         main()
         return capsys.readouterr().out
 
     monkeypatch.setattr(Run, "train", train)
     lines = command().splitlines()[-4:]
     assert trained == ["tiny_seed0", "tiny_seed1", "concat_seed0", "concat_seed1"]
-    assert lines[0].startswith("| config | seeds | lip_r |") and [line.split(" | ")[:2] for line in lines[2:]] == [["| tiny", "2"], ["| concat", "2"]]
+    assert lines[0].startswith("| config | seeds | lip_r |") and [line.split(" | ")[:2] for line in lines[2:]] == [
+        ["| tiny", "2"],
+        ["| concat", "2"],
+    ]
     assert "±" in lines[2]
     assert command().splitlines()[-4:] == lines and len(trained) == 4  # nothing is trained again
     with pytest.raises(InputError, match="tiny_seed0 holds a run of other settings"):
@@ -133,9 +186,11 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
 
 
 def test_a_signal_is_handed_on_and_the_training_waited_for(tmp_path):
-    child = ("import pathlib, signal, sys, time\n"
-             f"def stop(*_):\n    time.sleep(0.5); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(143)\n"
-             f"signal.signal(signal.SIGTERM, stop); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)")
+    child = (
+        "import pathlib, signal, sys, time\n"
+        f"def stop(*_):\n    time.sleep(0.5); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(143)\n"
+        f"signal.signal(signal.SIGTERM, stop); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
+    )
 
     def tell() -> None:
         while not (tmp_path / "ready").exists():
@@ -151,14 +206,26 @@ def test_a_signal_is_handed_on_and_the_training_waited_for(tmp_path):
 def test_the_table_holds_mean_and_spread():
     rows = {"base": [{"lip_r": 0.5, "psnr": 30.0}, {"lip_r": 0.7, "psnr": 32.0}], "hr": [{"loss": 0.25}]}
     assert table(rows).splitlines() == [
-        "| config | seeds | lip_r | psnr | loss |", "|---|---|---|---|---|",
-        "| base | 2 | 0.600 ± 0.141 | 31.0 ± 1.4 | - |", "| hr | 1 | - | - | 0.250 |"]
+        "| config | seeds | lip_r | psnr | loss |",
+        "|---|---|---|---|---|",
+        "| base | 2 | 0.600 ± 0.141 | 31.0 ± 1.4 | - |",
+        "| hr | 1 | - | - | 0.250 |",
+    ]
 
 
 def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
-    runs = plan([ABLATIONS / "mel.yaml", ABLATIONS / "hr_scale_1.yaml", ROOT / "configs" / "syncnet.yaml"], 3, [5, 6], [], tmp_path)
+    runs = plan(
+        [ABLATIONS / "mel.yaml", ABLATIONS / "hr_scale_1.yaml", ROOT / "configs" / "syncnet.yaml"],
+        3,
+        [5, 6],
+        [],
+        tmp_path,
+    )
     assert [(run.script, run.seed, run.folder.name) for run in runs[::2]] == [
-        ("train_base.py", 5, "mel_seed5"), ("train_hr.py", 5, "hr_scale_1_seed5"), ("train_syncnet.py", 5, "syncnet_seed5")]
+        ("train_base.py", 5, "mel_seed5"),
+        ("train_hr.py", 5, "hr_scale_1_seed5"),
+        ("train_syncnet.py", 5, "syncnet_seed5"),
+    ]
     with pytest.raises(InputError, match="unknown key loss.sinc, did you mean loss.sync"):
         plan([ABLATIONS / "mel.yaml"], 3, [0], ["loss.sinc=1"], tmp_path)
     with pytest.raises(InputError, match="share a run folder"):
@@ -171,14 +238,17 @@ def test_the_loader_says_what_it_gives(data_set):
     assert int(line.split(" windows/s with 1 workers")[0]) > 0
 
 
-@pytest.mark.parametrize(("broken", "message"), [
-    ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
-    ("split", "error: {data}: none of its 1 clips is in split 'val' with faces of 0 px or more"),
-    ("mel", "error: clip {clip} has no mel.npy; extract the clip again, with --again"),
-    ("features", "error: {clip}/whisper.npy is damaged"),
-    ("index", "error: {data}/index.jsonl is damaged"),
-    ("window", "error: {data}: no clip of split 'train' has data.window = 7 frames"),
-])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
+        ("split", "error: {data}: none of its 1 clips is in split 'val' with faces of 0 px or more"),
+        ("mel", "error: clip {clip} has no mel.npy; extract the clip again, with --again"),
+        ("features", "error: {clip}/whisper.npy is damaged"),
+        ("index", "error: {data}/index.jsonl is damaged"),
+        ("window", "error: {data}: no clip of split 'train' has data.window = 7 frames"),
+    ],
+)
 def test_a_run_on_broken_data_ends_at_once_in_one_line(broken, message, short, tmp_path, monkeypatch, capsys):
     data, settings = tmp_path / "data", []
     if broken != "path":
@@ -196,13 +266,26 @@ def test_a_run_on_broken_data_ends_at_once_in_one_line(broken, message, short, t
         (data / "index.jsonl").write_text('{"id": "half')
     elif broken == "window":
         settings = ["--set", "data.window=7"]
-    monkeypatch.setattr("sys.argv", ["train_base.py", "--config", str(ROOT / "configs" / "tiny.yaml"), "--set", f"data.path={data}",
-                                     "--set", f"run.folder={tmp_path}", *settings])
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "train_base.py",
+            "--config",
+            str(ROOT / "configs" / "tiny.yaml"),
+            "--set",
+            f"data.path={data}",
+            "--set",
+            f"run.folder={tmp_path}",
+            *settings,
+        ],
+    )
     with pytest.raises(SystemExit) as ended:
         run_cli(base_main)
     lines = capsys.readouterr().err.strip().splitlines()
     assert ended.value.code == 2 and lines[-1].startswith(message.replace("{data}", str(data)))
-    assert len([line for line in lines if line.startswith("error")]) == 1 and not list(tmp_path.glob("tiny/checkpoints/*"))
+    assert len([line for line in lines if line.startswith("error")]) == 1 and not list(
+        tmp_path.glob("tiny/checkpoints/*")
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -212,7 +295,12 @@ def test_a_picture_that_cannot_be_read_is_named_from_any_process(workers, short,
     with zipfile.ZipFile(archive, "w") as damaged:
         for frame in range(6):
             damaged.writestr(f"{frame:06d}.jpg", b"no picture")
-    config = load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", [
-        f"data.path={data}", f"run.folder={tmp_path}", "data.cache=disk", f"data.workers={workers}"])
-    with pytest.raises(InputError, match=rf"^picture \d+ of {archive} is damaged; extract the clip again, with --again$"):
+    config = load_config(
+        TrainBaseConfig,
+        ROOT / "configs" / "tiny.yaml",
+        [f"data.path={data}", f"run.folder={tmp_path}", "data.cache=disk", f"data.workers={workers}"],
+    )
+    with pytest.raises(
+        InputError, match=rf"^picture \d+ of {archive} is damaged; extract the clip again, with --again$"
+    ):
         train_base(config)

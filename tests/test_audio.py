@@ -46,7 +46,9 @@ def write_sound(path: Path, channels: np.ndarray, rate: int, codec: str = "pcm_s
 
 
 def write_both(path: Path, sound_start: float, picture_start: float, hole: float = 0) -> Path:
-    """1 s of grey pictures at 25 fps from `picture_start` and a 1 s tone from `sound_start`, with a hole after half of it."""
+    """1 s of grey pictures at 25 fps from `picture_start` and a 1 s tone from `sound_start`, with a hole after half of
+    it.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=25, options={"bf": "0"})
         video.width = video.height = 64
@@ -61,7 +63,7 @@ def write_both(path: Path, sound_start: float, picture_start: float, hole: float
         container.mux(video.encode(None))
         samples = np.round(32767 * tone(1)).astype(np.int16)
         for start in range(0, len(samples), 800):
-            frame = av.AudioFrame.from_ndarray(samples[None, start:start + 800], format="s16", layout="mono")
+            frame = av.AudioFrame.from_ndarray(samples[None, start : start + 800], format="s16", layout="mono")
             late = hole if start >= len(samples) // 2 else 0
             frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
             frame.pts = start + round((sound_start + late) * SAMPLE_RATE)
@@ -96,7 +98,7 @@ def test_sound_is_placed_against_the_first_picture(tmp_path, sound_start, pictur
     wave = read_audio(write_both(tmp_path / "a.mkv", sound_start, picture_start))
     late = round((sound_start - picture_start) * SAMPLE_RATE)
     assert abs(len(wave) - (SAMPLE_RATE + late)) <= 32
-    expected = np.concatenate([np.zeros(max(late, 0), np.float32), tone(1)[max(-late, 0):]])
+    expected = np.concatenate([np.zeros(max(late, 0), np.float32), tone(1)[max(-late, 0) :]])
     overlap = min(len(wave), len(expected))
     assert np.abs(wave[:overlap] - expected[:overlap]).max() < 0.01
 
@@ -143,7 +145,7 @@ def test_mel_of_silence_and_of_blocks():
     assert (log_mel(np.zeros(16000, np.float32)) == MEL_SILENCE).all()
     assert log_mel(np.zeros(0, np.float32)).shape == (1, 80)
     long, whole = tone(60), log_mel(tone(60))  # longer than one block of frames
-    np.testing.assert_allclose(whole[4090:4110], log_mel(long[4080 * 200:4120 * 200])[10:30], atol=1e-4)
+    np.testing.assert_allclose(whole[4090:4110], log_mel(long[4080 * 200 : 4120 * 200])[10:30], atol=1e-4)
 
 
 def counted(length: int, width: int) -> np.ndarray:
@@ -151,13 +153,16 @@ def counted(length: int, width: int) -> np.ndarray:
     return np.repeat(np.arange(length, dtype=np.float32)[:, None], width, 1)
 
 
-@pytest.mark.parametrize(("fps", "index", "first"), [
-    (Fraction(25), 10, 26),  # 80 * 10.5 / 25 - 7 = 26.6
-    (Fraction(25), 12, 33),  # 33.0 exactly
-    (Fraction(30), 100, 261),  # 80 * 100.5 / 30 - 7 = 261.0 exactly
-    (Fraction(30000, 1001), 100, 261),  # 261.268
-    (Fraction(50), 9, 8),  # 8.2
-])
+@pytest.mark.parametrize(
+    ("fps", "index", "first"),
+    [
+        (Fraction(25), 10, 26),  # 80 * 10.5 / 25 - 7 = 26.6
+        (Fraction(25), 12, 33),  # 33.0 exactly
+        (Fraction(30), 100, 261),  # 80 * 100.5 / 30 - 7 = 261.0 exactly
+        (Fraction(30000, 1001), 100, 261),  # 261.268
+        (Fraction(50), 9, 8),  # 8.2
+    ],
+)
 def test_mel_windows_worked_out_by_hand(fps, index, first):
     window = audio_window(counted(400, 80), index, fps)
     assert window.shape == (1, 80, 16) and window.dtype == np.float32

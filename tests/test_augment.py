@@ -25,13 +25,19 @@ from models.hyperlips import BaseConfig
 
 STILL = {"flip": 0.0, "colour": 0.0, "shift": 0, "reference_blur": 0.0, "reference_jpeg": 0.0}
 STILL_HR = STILL | {"base_blur": 0.0}
-MOVES = [FaceChange(shift=(3, -2)), FaceChange(mirrored=True, shift=(-5, 4)), FaceChange(zoom=1.05, shift=(2, 1)),
-         FaceChange(mirrored=True, zoom=0.94)]
+MOVES = [
+    FaceChange(shift=(3, -2)),
+    FaceChange(mirrored=True, shift=(-5, 4)),
+    FaceChange(zoom=1.05, shift=(2, 1)),
+    FaceChange(mirrored=True, zoom=0.94),
+]
 
 
 def base_item(data: Path, index: int = 5, window: int = 1, **augment: float) -> dict[str, torch.Tensor]:
     config = AugmentConfig(**{**STILL, "silence": 0.0, **augment})
-    return BaseDataset(DataConfig(str(data), window=window, cache="disk"), config, "train", BaseConfig(references=2), 3)[index]
+    return BaseDataset(
+        DataConfig(str(data), window=window, cache="disk"), config, "train", BaseConfig(references=2), 3
+    )[index]
 
 
 @pytest.mark.parametrize("change", MOVES, ids=str)
@@ -42,7 +48,7 @@ def test_points_go_where_their_pixels_go(change, size):
     point = np.array([40.0, 90.0])
     x, y = (point + 0.5) * factor - 0.5
     across, down = np.meshgrid(np.arange(size), np.arange(size))
-    face[0] = (255 * np.exp(-((across - x)**2 + (down - y)**2) / (2 * (2 * factor)**2)))[..., None]
+    face[0] = (255 * np.exp(-((across - x) ** 2 + (down - y) ** 2) / (2 * (2 * factor) ** 2)))[..., None]
     moved = change.faces(face)[0, :, :, 1].astype(float)
     found = np.array([(moved * across).sum(), (moved * down).sum()]) / moved.sum()
     assert np.allclose((found + 0.5) / factor - 0.5, change.points(point), atol=0.1)
@@ -58,13 +64,20 @@ def test_whole_pixel_shifts_keep_every_value_and_boxes_stay_boxes(data_set):
 
 
 def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(**{**STILL, "flip": 1.0, "shift": 6, "zoom": 0.05, "silence": 0}),
-                          "train", BaseConfig(audio="mel"), 0)
+    dataset = BaseDataset(
+        DataConfig(str(data_set)),
+        AugmentConfig(**{**STILL, "flip": 1.0, "shift": 6, "zoom": 0.05, "silence": 0}),
+        "train",
+        BaseConfig(audio="mel"),
+        0,
+    )
     item = dataset[2]
     found = LandmarkNet().landmarks(item["faces"].permute(0, 2, 3, 1).numpy())[0][0]
     lips = found[[61, 291, 0, 17]]  # by the net's own naming, on the mirrored picture
     box = item["lip_box"][0].numpy()
-    assert np.allclose(box, [lips[:, 0].min() - 10, lips[:, 1].min() - 8, lips[:, 0].max() + 10, lips[:, 1].max() + 8], atol=3)
+    assert np.allclose(
+        box, [lips[:, 0].min() - 10, lips[:, 1].min() - 8, lips[:, 0].max() + 10, lips[:, 1].max() + 8], atol=3
+    )
 
 
 def test_a_shift_moves_no_ear_point_and_a_zoom_scales_them(data_set):
@@ -78,7 +91,15 @@ def test_all_frames_of_a_window_move_alike_and_samples_depend_on_their_number(da
     still, changed = base_item(data_set, window=5), base_item(data_set, window=5, shift=8)
     moves = {tuple(box) for box in (changed["lip_box"] - still["lip_box"]).round().tolist()}
     assert len(moves) == 1
-    everything = {"flip": 0.5, "colour": 0.2, "shift": 4, "zoom": 0.1, "reference_blur": 0.5, "reference_jpeg": 0.5, "silence": 0.3}
+    everything = {
+        "flip": 0.5,
+        "colour": 0.2,
+        "shift": 4,
+        "zoom": 0.1,
+        "reference_blur": 0.5,
+        "reference_jpeg": 0.5,
+        "silence": 0.3,
+    }
     for index in (0, 7, 8):
         first, second = base_item(data_set, index, 5, **everything), base_item(data_set, index, 5, **everything)
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -100,7 +121,9 @@ def test_a_zero_switches_every_change_off():
     assert SyncAugmentConfig().shift == 0 and AugmentConfig().sound == 0
 
 
-@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"shift": -1}, {"zoom": 0.9}, {"silence": -0.1}, {"reference_jpeg": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"flip": 1.5}, {"shift": -1}, {"zoom": 0.9}, {"silence": -0.1}, {"reference_jpeg": 2.0}]
+)
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))} is "):
         AugmentConfig(**wrong)
@@ -108,7 +131,9 @@ def test_impossible_values_are_refused(wrong):
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, audio):
-    dataset = BaseDataset(DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(audio=audio), 0)
+    dataset = BaseDataset(
+        DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(audio=audio), 0
+    )
     item = dataset[3]
     closed = load_clips(data_set, "train")[0].faces([int(dataset.gaps[0].argmin())])[0]
     assert all(np.array_equal(face.permute(1, 2, 0), closed) for face in item["faces"])
@@ -116,12 +141,16 @@ def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, 
     if audio == "mel":
         assert (item["audio"] == -4).all()
     else:
-        assert torch.equal(item["audio"][0], torch.from_numpy(dataset.features[0][0][:1].astype(np.float32)).expand(18, -1))
+        assert torch.equal(
+            item["audio"][0], torch.from_numpy(dataset.features[0][0][:1].astype(np.float32)).expand(18, -1)
+        )
 
 
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
     def make(**augment: float) -> dict[str, torch.Tensor]:
-        return HRDataset(HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL_HR, **augment}), "train", 128, 0)[4]
+        return HRDataset(
+            HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL_HR, **augment}), "train", 128, 0
+        )[4]
 
     plain, mirrored, moved = make(), make(flip=1.0), make(shift=5)
     for name in ("base", "face", "reference", "sketch"):
@@ -136,7 +165,9 @@ def test_stage_two_moves_faces_sketch_and_box_together(painted):
     soft = make(base_blur=1.0)
     assert all(torch.equal(soft[name], plain[name]) == (name != "base") for name in plain)
     assert soft["base"].float().diff(dim=-1).abs().mean() < plain["base"].float().diff(dim=-1).abs().mean()
-    assert torch.allclose(moved["sketch"][inner].float(), plain["sketch"].roll((down, across), (-2, -1))[inner].float(), atol=3)
+    assert torch.allclose(
+        moved["sketch"][inner].float(), plain["sketch"].roll((down, across), (-2, -1))[inner].float(), atol=3
+    )
 
 
 def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted, tmp_path):
@@ -145,8 +176,10 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     small = clip.faces([0, 1])
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
-    items = [HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
-             for points in (478, 68, 0)]
+    items = [
+        HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
+        for points in (478, 68, 0)
+    ]
     assert all(item["face"].shape == (1, 3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)
     assert none.max() == 0 and 0 < (sparse > 0).sum() < (full > 0).sum() and sparse.dtype == torch.uint8
@@ -167,7 +200,7 @@ def test_noise_stands_at_its_distance_and_delays_nothing():
     assert np.abs(room).argmax() == 4000 and np.abs(room[:3999]).max() < 1e-6
     tail = room[4001:]
     assert np.sum(tail**2) == pytest.approx(0.1, rel=1e-3)
-    first, second = (np.mean(tail[start:start + 800]**2) for start in (400, 2000))
+    first, second = (np.mean(tail[start : start + 800] ** 2) for start in (400, 2000))
     assert 10 * np.log10(first / second) == pytest.approx(60 * 0.1 / 0.4, abs=4)
     assert np.abs(telephone(click)).argmax() == 4000
 
@@ -183,11 +216,15 @@ def test_variants_fit_the_sound_and_are_as_the_seed_says():
     wave = voice(1)
     variants = [vary_sound(wave, coloured_noise, np.random.default_rng(seed)) for seed in (*range(8), 0)]
     assert np.array_equal(variants[0], variants[-1]) and not np.array_equal(variants[0], variants[1])
-    assert all(variant.shape == wave.shape and variant.dtype == np.float32 and np.abs(variant).max() <= 1 for variant in variants)
+    assert all(
+        variant.shape == wave.shape and variant.dtype == np.float32 and np.abs(variant).max() <= 1
+        for variant in variants
+    )
 
 
 def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, monkeypatch):
     from preprocess.augment_sound import main
+
     copy = shutil.copytree(data_set, tmp_path / "copy")
     with pytest.raises(InputError, match=r"has no whisper_1.npy; run python -m preprocess.augment_sound --data .*copy"):
         base_item(copy, sound=0.5)
@@ -198,11 +235,16 @@ def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, 
         return {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*_[0-9].npy")}
 
     written = run()
-    clip, = load_clips(copy, "train")
+    (clip,) = load_clips(copy, "train")
     assert sorted(path.name for path in written) == ["mel_1.npy", "mel_2.npy", "whisper_1.npy", "whisper_2.npy"]
     assert clip.variants("mel") == 2
     plain, noisy = clip.features("whisper"), clip.features("whisper", 1)
-    assert noisy.shape == plain.shape and noisy.dtype == plain.dtype and np.isfinite(noisy).all() and not np.array_equal(plain, noisy)
+    assert (
+        noisy.shape == plain.shape
+        and noisy.dtype == plain.dtype
+        and np.isfinite(noisy).all()
+        and not np.array_equal(plain, noisy)
+    )
     assert run() == written  # a second run writes nothing again
     clean = base_item(copy)["audio"]
     heard = [base_item(copy, sound=0.5), base_item(copy, sound=1.0)]
@@ -226,7 +268,7 @@ def test_damaged_archives_are_named(tmp_path):
     with pytest.raises(InputError, match="holds 3 pictures, number 3"):
         archive.pictures([3])
     content = bytearray(path.read_bytes())
-    content[archive._starts[1]:archive._starts[2] - 60] = bytes(archive._starts[2] - 60 - archive._starts[1])
+    content[archive._starts[1] : archive._starts[2] - 60] = bytes(archive._starts[2] - 60 - archive._starts[1])
     path.write_bytes(content)
     with pytest.raises(InputError, match="picture 1 of .* is damaged"):
         archive.pictures([1])

@@ -54,7 +54,13 @@ def test_every_mistake_is_named_at_once(tmp_path):
     with pytest.raises(InputError) as caught:
         load_config(Outer, path)
     text = str(caught.value)
-    for part in ("stepz", "did you mean steps", "enabled is 1, expected true or false", "inner.kind is 'c'", "inner.rate is 'fast'"):
+    for part in (
+        "stepz",
+        "did you mean steps",
+        "enabled is 1, expected true or false",
+        "inner.kind is 'c'",
+        "inner.rate is 'fast'",
+    ):
         assert part in text
 
 
@@ -72,16 +78,31 @@ def test_resolved_config_reads_back_as_itself(tmp_path):
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_fits_its_script(path):
     name = path.stem
-    schema = (TrainHRConfig if "hr" in name else InferenceConfig if "inference" in name
-              else EvaluateConfig if name == "evaluate" else TrainSyncConfig if "syncnet" in name else TrainBaseConfig)
+    schema = (
+        TrainHRConfig
+        if "hr" in name
+        else InferenceConfig
+        if "inference" in name
+        else EvaluateConfig
+        if name == "evaluate"
+        else TrainSyncConfig
+        if "syncnet" in name
+        else TrainBaseConfig
+    )
     config, own = load_config(schema, path), yaml.safe_load(path.read_text()) or {}
     assert yaml.safe_load(to_yaml(config)).keys() >= own.keys() - {"inherit"}
     for key, value in (own.get("run") or {}).items():
         assert getattr(config.run, key) == value
 
 
-@pytest.mark.parametrize(("schema", "name", "weights"), [
-    (TrainBaseConfig, "base", "base_light"), (TrainHRConfig, "hr", "hr_light_256"), (TrainSyncConfig, "syncnet", "sync_light")])
+@pytest.mark.parametrize(
+    ("schema", "name", "weights"),
+    [
+        (TrainBaseConfig, "base", "base_light"),
+        (TrainHRConfig, "hr", "hr_light_256"),
+        (TrainSyncConfig, "syncnet", "sync_light"),
+    ],
+)
 def test_shipped_weights_are_what_the_demo_configs_train(schema, name, weights):
     shipped = load_network(CONFIGS.parent / "checkpoints" / f"{weights}.safetensors").config
     for path in [path for kind in ("demo", "adapt") if (path := CONFIGS / f"{kind}_{name}.yaml").is_file()]:

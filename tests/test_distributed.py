@@ -21,9 +21,15 @@ from train_syncnet import TrainSyncConfig
 from train_syncnet import train as train_syncnet
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = {"base": (TrainBaseConfig, train_base, "tiny.yaml",
-                  ["ear.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.adversary_width=2"]),
-         "sync": (TrainSyncConfig, train_syncnet, "syncnet_tiny.yaml", [])}
+KINDS = {
+    "base": (
+        TrainBaseConfig,
+        train_base,
+        "tiny.yaml",
+        ["ear.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.adversary_width=2"],
+    ),
+    "sync": (TrainSyncConfig, train_syncnet, "syncnet_tiny.yaml", []),
+}
 
 RUN = """
 import os, sys
@@ -38,9 +44,23 @@ for kind, port in zip(("base", "sync"), sys.argv[3:]):
 
 def run(kind: str, data: str, folder: str) -> None:
     schema, train, file, overrides = KINDS[kind]
-    train(load_config(schema, ROOT / "configs" / file, [
-        f"data.path={data}", f"run.folder={folder}", f"run.name={kind}", "run.batch=4", "run.freeze_bn=true", "run.log_every=4",
-        "precision=float32", "layout=contiguous", *overrides]))
+    train(
+        load_config(
+            schema,
+            ROOT / "configs" / file,
+            [
+                f"data.path={data}",
+                f"run.folder={folder}",
+                f"run.name={kind}",
+                "run.batch=4",
+                "run.freeze_bn=true",
+                "run.log_every=4",
+                "precision=float32",
+                "layout=contiguous",
+                *overrides,
+            ],
+        )
+    )
 
 
 def free_port() -> str:
@@ -51,12 +71,24 @@ def free_port() -> str:
 
 def in_processes(script: str, *arguments: object, count: int = 2) -> list[str]:
     """Run a script in `count` processes, with the environment that torchrun gives them; returns what each printed."""
-    shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
-                           "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    processes = [subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], cwd=ROOT, text=True,
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                  env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-                 for rank in range(count)]
+    shared = os.environ | {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(count)
+    ]
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * count, "\n".join(error for _, error in outputs)
     return [printed for printed, _ in outputs]
@@ -74,8 +106,10 @@ def both(data_set, tmp_path_factory) -> tuple[Path, Path, list[str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_equal_one(both, kind):
-    first, one, two = (torch.load(folder / kind / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
-                       for folder, step in ((both[0], 2), (both[0], 4), (both[1], 4)))
+    first, one, two = (
+        torch.load(folder / kind / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
+        for folder, step in ((both[0], 2), (both[0], 4), (both[1], 4))
+    )
     parts = ["trainer", "adversary"] if kind == "base" else ["trainer"]
     for part in parts:
         for name, value in one[part].items():
@@ -93,7 +127,10 @@ def test_two_processes_equal_one(both, kind):
 def test_only_the_first_process_prints_and_what_it_logs_is_the_mean(both, kind):
     one, two, outputs = both
     assert "in 2 processes" in outputs[0] and outputs[1] == ""
-    lines = [[json.loads(line) for line in (folder / kind / "metrics.jsonl").read_text().splitlines()] for folder in (one, two)]
+    lines = [
+        [json.loads(line) for line in (folder / kind / "metrics.jsonl").read_text().splitlines()]
+        for folder in (one, two)
+    ]
     losses = [[line["train/loss"] for line in run if "train/loss" in line] for run in lines]
     assert len(losses[0]) == 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
 
@@ -134,21 +171,36 @@ def test_a_batch_that_does_not_divide_is_told():
         world.share(32)
 
 
-@pytest.mark.parametrize(("training", "told", "code", "requeued"), [
-    ("trap 'exit 143' TERM; touch started; while :; do sleep 0.05; done", True, 0, ["requeue 7"]),
-    ("trap : TERM; touch started; sleep 0.5; sleep 0.5", True, 0, []),  # had just finished
-    ("touch started; exit 2", False, 2, []),
-], ids=["interrupted", "finished", "failed"])
+@pytest.mark.parametrize(
+    ("training", "told", "code", "requeued"),
+    [
+        ("trap 'exit 143' TERM; touch started; while :; do sleep 0.05; done", True, 0, ["requeue 7"]),
+        ("trap : TERM; touch started; sleep 0.5; sleep 0.5", True, 0, []),  # had just finished
+        ("touch started; exit 2", False, 2, []),
+    ],
+    ids=["interrupted", "finished", "failed"],
+)
 def test_slurm_script_requeues_what_was_interrupted(tmp_path, training, told, code, requeued):
     """With stand-ins for Slurm's commands: srun runs the given shell line instead of the training."""
-    commands = {"srun": f'echo "$@" >> called\n{training}',
-                "scontrol": '[ "$1" = show ] && echo node1 node2 || echo "$@" >> requeued'}
+    commands = {
+        "srun": f'echo "$@" >> called\n{training}',
+        "scontrol": '[ "$1" = show ] && echo node1 node2 || echo "$@" >> requeued',
+    }
     for name, text in commands.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_NNODES": "2",
-                   "SLURM_GPUS_ON_NODE": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[1-2]", "PYTHON": "python"}
-    job = subprocess.Popen(["bash", ROOT / "scripts" / "train.slurm", "train_base.py", "--config", "x.yaml"], env=environment)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+        "SLURM_NNODES": "2",
+        "SLURM_GPUS_ON_NODE": "4",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "PYTHON": "python",
+    }
+    job = subprocess.Popen(
+        ["bash", ROOT / "scripts" / "train.slurm", "train_base.py", "--config", "x.yaml"], env=environment
+    )
     until = time.monotonic() + 60
     while not (tmp_path / "started").exists() and time.monotonic() < until:
         time.sleep(0.05)

@@ -1,4 +1,6 @@
-"""The chain as a user meets it: scripts run in a process of their own, on real files, with no ffmpeg program on PATH."""
+"""The chain as a user meets it: scripts run in a process of their own, on real files, with no ffmpeg program on
+PATH.
+"""
 
 import os
 import shutil
@@ -25,16 +27,31 @@ from models.discriminators import HRDiscriminator
 from models.hyperlips import BaseConfig, HyperLipsBase
 
 ROOT = Path(__file__).resolve().parent.parent
-ODD_FACES = ["h264_pcm.avi", "hevc_portrait_1080x1920.mp4", "hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg",
-             "noaudio_14985fps.mp4", "rot90_vfr_phone.mp4", "still_face.jpg", "still_many_faces.jpg",
-             "two_faces_mixed_speech.mp4"]
+ODD_FACES = [
+    "h264_pcm.avi",
+    "hevc_portrait_1080x1920.mp4",
+    "hevc_vfr_face_leaves.mov",
+    "mpeg1_mp2_broken_start.mpg",
+    "noaudio_14985fps.mp4",
+    "rot90_vfr_phone.mp4",
+    "still_face.jpg",
+    "still_many_faces.jpg",
+    "two_faces_mixed_speech.mp4",
+]
 NO_FACE = ["av1.mkv", "cover_art_stream.mp4", "hevc_10bit.mp4", "no_duration.webm", "rot90_tiny.mov"]
 
 
 def run_script(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, ROOT / "inference.py", *map(str, arguments)], cwd=cwd, capture_output=True,
-                          check=False, text=True, timeout=600, env=environment)
+    return subprocess.run(
+        [sys.executable, ROOT / "inference.py", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=600,
+        env=environment,
+    )
 
 
 def check_output(output: Path, face: Path, audio: Path) -> None:
@@ -64,6 +81,7 @@ def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
 def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, monkeypatch):
     from face.landmark_net import LandmarkNet
     from metrics.landmark import lip_gap
+
     silence = tmp_path / "silence.flac"
     write_flac(silence, np.zeros(2 * SAMPLE_RATE, np.float32))
     speech = ROOT / "assets" / "grid_s1_demo.m4a"
@@ -76,6 +94,7 @@ def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, mo
             if network is engine.base:
                 crops.extend(images)
             return images
+
         monkeypatch.setattr("engine.pipeline.from_network", keep)
         list(engine.frames(talking_clip, audio))
         spread[name] = lip_gap(LandmarkNet().landmarks(np.stack(crops))[0]).std()
@@ -87,7 +106,9 @@ def test_articulation_scales_the_motion(talking_clip):
     moved = []
     for articulation in (0.0, 1.0, 2.0):
         config = InferenceConfig(hr=None, audio=AudioConfig(articulation=articulation))
-        frames = [frame.rgb()[150:230, 130:230].astype(int) for frame, _ in LipSync(config).frames(talking_clip, talking_clip)]
+        frames = [
+            frame.rgb()[150:230, 130:230].astype(int) for frame, _ in LipSync(config).frames(talking_clip, talking_clip)
+        ]
         moved.append(np.stack(frames))
     one, two = (np.abs(frames - moved[0]).mean() for frames in moved[1:])
     assert 1.2 * one < two < 2.5 * one
@@ -99,8 +120,9 @@ def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip)
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
     seen = []
-    engine._choose_precision = lambda features, references, small: seen.append(references) or setattr(
-        engine, "base_precision", Precision(False, False))
+    engine._choose_precision = lambda features, references, small: (
+        seen.append(references) or setattr(engine, "base_precision", Precision(False, False))
+    )
     next(engine.frames(talking_clip, talking_clip))
     gaps = lip_gap(engine.landmarks.landmarks(seen[0])[0])
     assert seen[0].shape == (3, 128, 128, 3) and gaps[0] < gaps[1] < gaps[2]
@@ -115,7 +137,7 @@ def test_shorter_video_goes_back_and_forth(tmp_path, talking_clip):
     write_flac(sound, np.full(int(2.5 * count / 25 * SAMPLE_RATE), 1e-3, np.float32))
     shown = [frame.index for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, sound)]
     there_and_back = [*range(count), *range(count - 2, -1, -1), *range(1, count)]
-    assert shown == there_and_back[:len(shown)] and abs(len(shown) - 2.5 * count) <= 1
+    assert shown == there_and_back[: len(shown)] and abs(len(shown) - 2.5 * count) <= 1
 
 
 def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
@@ -130,6 +152,7 @@ def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
 
 def test_a_still_speaks(tmp_path, talking_clip):
     import cv2
+
     picture = tmp_path / "face.png"
     cv2.imwrite(str(picture), next(iter(VideoReader(talking_clip))).rgb()[..., ::-1])
     report = lip_sync(picture, talking_clip, tmp_path / "still.mp4", InferenceConfig(hr=None))
@@ -141,8 +164,19 @@ def test_weights_in_the_published_layout_speak(tmp_path, talking_clip):
     checkpoint = tmp_path / "base.pth"
     state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict("base").items()}
     torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, checkpoint)
-    result = run_script("--config", ROOT / "configs" / "inference_published.yaml", "--base", checkpoint, "--base-only",
-                        "--face", talking_clip, "--audio", talking_clip, "--output", tmp_path / "out.mp4")
+    result = run_script(
+        "--config",
+        ROOT / "configs" / "inference_published.yaml",
+        "--base",
+        checkpoint,
+        "--base-only",
+        "--face",
+        talking_clip,
+        "--audio",
+        talking_clip,
+        "--output",
+        tmp_path / "out.mp4",
+    )
     assert result.returncode == 0, result.stderr
     check_output(tmp_path / "out.mp4", talking_clip, talking_clip)
 
@@ -152,6 +186,7 @@ def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
     text.write_text("not a video")
     silent = folder / "silent.wav"
     import wave
+
     with wave.open(str(silent), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -160,6 +195,7 @@ def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
     save_network(wrong, HRDiscriminator())
     faceless = folder / "faceless.png"
     import cv2
+
     cv2.imwrite(str(faceless), np.full((128, 128, 3), 90, np.uint8))
     out = folder / "out.mp4"
     ok = ["--face", clip, "--audio", clip, "--output", out]
@@ -182,9 +218,26 @@ def bad_inputs(folder: Path, clip: Path) -> dict[str, list[object]]:
     }
 
 
-@pytest.mark.parametrize("name", ["no such file", "text named mp4", "no face", "audio without sound", "text as audio", "empty sound",
-                                  "wrong network", "unknown key", "output not writable", "no such face", "faces are counted from 0", "no batch", "demo beside a face",
-                                  "source as output", "face alone"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no such file",
+        "text named mp4",
+        "no face",
+        "audio without sound",
+        "text as audio",
+        "empty sound",
+        "wrong network",
+        "unknown key",
+        "output not writable",
+        "no such face",
+        "faces are counted from 0",
+        "no batch",
+        "demo beside a face",
+        "source as output",
+        "face alone",
+    ],
+)
 def test_bad_input_is_one_line_and_code_2(tmp_path, talking_clip, name):
     before = None
     arguments = bad_inputs(tmp_path, talking_clip)[name]
@@ -197,8 +250,12 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, talking_clip, name):
 
 @pytest.mark.parametrize("name", NO_FACE)
 def test_odd_files_without_a_face_are_refused(shared, tmp_path, talking_clip, name):
-    result = run_script("--face", shared / "data" / "odd" / name, "--audio", talking_clip, "--output", tmp_path / "out.mp4")
-    assert result.returncode == 2 and "face" in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    result = run_script(
+        "--face", shared / "data" / "odd" / name, "--audio", talking_clip, "--output", tmp_path / "out.mp4"
+    )
+    assert result.returncode == 2 and "face" in result.stderr and len(result.stderr.strip().splitlines()) == 1, (
+        result.stderr
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -36,7 +36,7 @@ def test_fit_recovers_a_similarity(scale, angle, x, y):
 @given(st.floats(0.05, 3), st.floats(-3, 3), st.floats(-500, 500), st.floats(-500, 500))
 def test_invert_undoes(scale, angle, x, y):
     transform = similarity(scale, angle, (x, y))
-    points = np.array([(0., 0), (127, 0), (3.5, 99)])
+    points = np.array([(0.0, 0), (127, 0), (3.5, 99)])
     np.testing.assert_allclose(apply(invert(transform), apply(transform, points)), points, atol=1e-6)
 
 

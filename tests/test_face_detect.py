@@ -46,11 +46,14 @@ def test_search_finds_a_face_too_small_for_the_detector(astronaut):
 
 
 def test_mediapipe_prints_nothing():
-    code = ("import skimage.data; from face.detect import make_detector; d = make_detector('mediapipe'); "
-            "i = skimage.data.astronaut(); print(*(len(f) for f in (d.detect(i, 0), d.detect(i, 1), d.search(i)))); "
-            "d.reset()")
-    result = subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True,
-                            timeout=120)
+    code = (
+        "import skimage.data; from face.detect import make_detector; d = make_detector('mediapipe'); "
+        "i = skimage.data.astronaut(); print(*(len(f) for f in (d.detect(i, 0), d.detect(i, 1), d.search(i)))); "
+        "d.reset()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert result.stdout == "1 1 1\n" and result.stderr == ""
 
 
@@ -101,6 +104,7 @@ def hub(tmp_path_factory):
     """A torch hub folder with stand-in weights of the right names and shapes; S3FD sees background everywhere."""
     from face_alignment.detection.sfd.net_s3fd import s3fd
     from face_alignment.models import FAN
+
     folder = tmp_path_factory.mktemp("hub")
     (folder / "checkpoints").mkdir()
     torch.manual_seed(0)

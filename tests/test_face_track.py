@@ -142,6 +142,7 @@ def test_the_detector_is_closed_on_error():
 
 def test_real_detector_follows_the_talking_clip(talking_clip):
     from face.detect import make_detector
+
     frames = ((frame.rgb(), float(frame.time)) for frame in VideoReader(talking_clip))
     tracks = track_faces(frames, make_detector("mediapipe"))
     assert len(tracks) == 1 and tracks[0].present.all() and not tracks[0].shot.any()
@@ -153,5 +154,6 @@ def test_real_cut_between_two_pictures():
     frames = [(astronaut[:400, :400], k / FPS) for k in range(8)]
     frames += [(astronaut[:400, 60:460][:, ::-1], (8 + k) / FPS) for k in range(8)]
     from face.detect import make_detector
+
     (track,) = track_faces(frames, make_detector("mediapipe"))
     assert track.present.all()

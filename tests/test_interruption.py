@@ -1,4 +1,6 @@
-"""Runs that end early: killed, told to stop, out of disk, with a loss that is not finite; and what the same command makes of them."""
+"""Runs that end early: killed, told to stop, out of disk, with a loss that is not finite; and what the same command
+makes of them.
+"""
 
 import errno
 import os
@@ -32,14 +34,23 @@ def whole(data_set, tmp_path_factory) -> dict:
 def command(data: Path, folder: Path, *overrides: str) -> str:
     """The call of train as a script of its own, to be put after a patch that interrupts it."""
     values = [f"data.path={data}", f"run.folder={folder}", *FIXED, *ADVERSARIAL, *overrides]
-    return ("from engine.config import load_config; from errors import run_cli; import train_base as t\n"
-            f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})))")
+    return (
+        "from engine.config import load_config; from errors import run_cli; import train_base as t\n"
+        f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})))"
+    )
 
 
 def run(script: str) -> subprocess.CompletedProcess:
     """In a process group of its own."""
-    return subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          start_new_session=True)
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,
+    )
 
 
 def assert_same_state(left: dict, right: dict) -> None:
@@ -53,9 +64,11 @@ def assert_same_state(left: dict, right: dict) -> None:
 
 
 def test_two_steps_and_two_more_equal_four(data_set, tmp_path, whole):
-    patch = ("import os; from engine.state import RunState; original = RunState.save\n"
-             "def save(self, step, config):\n    original(self, step, config)\n    if step == 2: os.kill(os.getpid(), 9)\n"
-             "RunState.save = save\n")
+    patch = (
+        "import os; from engine.state import RunState; original = RunState.save\n"
+        "def save(self, step, config):\n    original(self, step, config)\n    if step == 2: os.kill(os.getpid(), 9)\n"
+        "RunState.save = save\n"
+    )
     killed = run(patch + command(data_set, tmp_path))
     assert killed.returncode == -9
     train(tiny(data_set, tmp_path, *ADVERSARIAL))
@@ -64,10 +77,12 @@ def test_two_steps_and_two_more_equal_four(data_set, tmp_path, whole):
 
 def test_sigterm_saves_and_the_same_command_goes_on_exactly(data_set, tmp_path, whole):
     """The whole process group is told, loader workers too, as torchrun, Slurm and Ctrl-C do it."""
-    patch = ("import os, signal; from engine.progress import Progress; original = Progress.log\n"
-             "def log(self, done, *rest):\n    original(self, done, *rest)\n"
-             "    if done == 2: os.killpg(0, signal.SIGTERM)\n"
-             "Progress.log = log\n")
+    patch = (
+        "import os, signal; from engine.progress import Progress; original = Progress.log\n"
+        "def log(self, done, *rest):\n    original(self, done, *rest)\n"
+        "    if done == 2: os.killpg(0, signal.SIGTERM)\n"
+        "Progress.log = log\n"
+    )
     stopped = run(patch + command(data_set, tmp_path, "data.workers=1"))
     assert stopped.returncode == 143, stopped.stderr
     assert "stopped by a signal" in stopped.stdout and "step_00000003.pt; the same command resumes" in stopped.stdout
@@ -105,14 +120,22 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
         train(config)
     assert [path.name for path in (tmp_path / "tiny" / "checkpoints").iterdir()] == ["step_00000000.pt"]
     with monkeypatch.context() as patch, pytest.raises(InputError, match="is full; the last checkpoint is kept"):
-        patch.setattr(RunLog, "scalars", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(
+            RunLog, "scalars", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+        )
         train(config)
 
 
 def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(data_set, tmp_path, monkeypatch):
     config = tiny(data_set, tmp_path, "ear.steps=0", "run.steps=1")
-    with monkeypatch.context() as patch, pytest.raises(InputError, match="best.safetensors could not be written .*No space left"):
-        patch.setattr("engine.fit.save_network", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match="best.safetensors could not be written .*No space left"),
+    ):
+        patch.setattr(
+            "engine.fit.save_network",
+            lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
+        )
         train(config)
     assert not (tmp_path / "tiny" / "best.safetensors").exists()
     assert isinstance(load_network(train(config)), HyperLipsBase)
@@ -141,12 +164,16 @@ def test_compiled_parts_and_frozen_norms_train_the_same_weights(data_set, tmp_pa
         compiled.append(type(self).__name__)
         self._compiled_call_impl = torch.compile(self._call_impl, backend="eager", dynamic=dynamic)
 
-    plain, other = (["ear.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"] for name in ("plain", "compiled"))
+    plain, other = (
+        ["ear.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"] for name in ("plain", "compiled")
+    )
     train(tiny(data_set, tmp_path, *plain))
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
     train(tiny(data_set, tmp_path, *other, "compile=true"))
-    states = [torch.load(tmp_path / name / "checkpoints" / "step_00000002.pt", weights_only=True)["trainer"]
-              for name in ("plain", "compiled")]
+    states = [
+        torch.load(tmp_path / name / "checkpoints" / "step_00000002.pt", weights_only=True)["trainer"]
+        for name in ("plain", "compiled")
+    ]
     assert "FaceDecoder" in compiled and "HyperNet" in compiled and "ModuleList" not in compiled
     assert states[0].keys() == states[1].keys()
     assert all(torch.allclose(value, states[1][name], atol=1e-5) for name, value in states[0].items())

@@ -35,7 +35,8 @@ def test_adversarial_losses_by_hand():
     assert generator_loss(fake).item() == pytest.approx((math.log1p(math.e) + math.log1p(1 / math.e)) / 2)
     expected = (math.log1p(math.exp(-2)) + math.log(2)) / 2 + (math.log1p(1 / math.e) + math.log1p(math.e)) / 2
     assert discriminator_loss(real, fake).item() == pytest.approx(expected)
-    # mean real logit 1, mean generated one 0: real ones lie 2 and 0 above it, generated ones -2 and 0 above the real mean
+    # mean real logit 1, mean generated one 0: real ones lie 2 and 0 above it, generated ones -2 and 0 above the real
+    # mean
     expected = (math.log1p(math.exp(-2)) + math.log(2)) / 2
     assert relativistic_discriminator_loss(real, fake).item() == pytest.approx(2 * expected)
     expected = (math.log1p(math.exp(2)) + math.log(2)) / 2
@@ -78,7 +79,7 @@ def test_lip_crops_show_the_box_at_one_size(size):
         assert crop[0, 0, -1].item() * 128 == pytest.approx(right, abs=0.8)
     exact = lip_crops(images, torch.tensor([[36.0, 70, 91, 109], [36.0, 70, 91, 109]]))
     left, top = 36 * size // 128, 70 * size // 128
-    assert torch.allclose(exact, images[:, :, top:top + height, left:left + width], atol=1e-5)
+    assert torch.allclose(exact, images[:, :, top : top + height, left : left + width], atol=1e-5)
 
 
 def test_vgg_distance_reads_torchvisions_layout(tmp_path):
@@ -97,19 +98,37 @@ def test_vgg_distance_reads_torchvisions_layout(tmp_path):
 
 
 def base_batch(count: int = 2) -> dict[str, torch.Tensor]:
-    return {"faces": torch.randint(0, 256, (count, 5, 3, 128, 128), dtype=torch.uint8),
-            "references": torch.randint(0, 256, (count, 1, 3, 128, 128), dtype=torch.uint8),
-            "audio": torch.randn(count, 5, 18, 384), "sync_audio": torch.randn(count, 18, 384), "voiced": torch.ones(count),
-            "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(count, 5, 4), "ear_points": torch.randn(count, 5, 20, 2)}
+    return {
+        "faces": torch.randint(0, 256, (count, 5, 3, 128, 128), dtype=torch.uint8),
+        "references": torch.randint(0, 256, (count, 1, 3, 128, 128), dtype=torch.uint8),
+        "audio": torch.randn(count, 5, 18, 384),
+        "sync_audio": torch.randn(count, 18, 384),
+        "voiced": torch.ones(count),
+        "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(count, 5, 4),
+        "ear_points": torch.randn(count, 5, 20, 2),
+    }
 
 
 @pytest.fixture
 def base_trainer(tmp_path) -> BaseTrainer:
     torch.manual_seed(0)
     save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
-    return BaseTrainer(load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", [
-        "data.window=5", "loss.perceptual=0.1", "loss.sync=0.1", "loss.adversarial=0.1", "loss.adversary_width=2",
-        f"loss.sync_expert={tmp_path / 'expert.safetensors'}", "loss.sync_from=5", "loss.adversarial_from=8"]))
+    return BaseTrainer(
+        load_config(
+            TrainBaseConfig,
+            ROOT / "configs" / "tiny.yaml",
+            [
+                "data.window=5",
+                "loss.perceptual=0.1",
+                "loss.sync=0.1",
+                "loss.adversarial=0.1",
+                "loss.adversary_width=2",
+                f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
+                "loss.sync_from=5",
+                "loss.adversarial_from=8",
+            ],
+        )
+    )
 
 
 def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
@@ -117,7 +136,9 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
     loss, terms = trainer(base_batch(), 10**6)
     assert set(terms) == {"mouth", "face", "ear", "perceptual", "sync", "adversarial"}
     loss.backward()
-    assert [name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()] == []
+    assert [
+        name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()
+    ] == []
     frozen = [trainer.perceptual.network, trainer.expert.network]
     assert all(value.grad is None for network in [*frozen, trainer.adversary] for value in network.parameters())
     assert not any(name.startswith(("perceptual", "expert", "adversary")) for name in trainer.state_dict())
@@ -143,17 +164,37 @@ def test_sync_needs_windows_of_five_frames(kind, name):
 def test_stage_two_terms_and_gradients(tmp_path):
     torch.manual_seed(0)
     save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
-    trainer = HRTrainer(load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        "loss.perceptual=0.1", "loss.lip_l1=1", "loss.lip_perceptual=0.1", "loss.adversarial=0.1", "loss.adversary_width=2",
-        "data.window=5", "loss.sync=0.1", f"loss.sync_expert={tmp_path / 'expert.safetensors'}"])).train()
-    batch = {name: torch.randint(0, 256, (2, 5, channels, 128, 128), dtype=torch.uint8)
-             for name, channels in (("base", 3), ("sketch", 1), ("face", 3))}
-    batch |= {"reference": batch["face"][:, 0], "sync_audio": torch.randn(2, 18, 384),
-              "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4)}
+    trainer = HRTrainer(
+        load_config(
+            TrainHRConfig,
+            ROOT / "configs" / "hr_tiny.yaml",
+            [
+                "loss.perceptual=0.1",
+                "loss.lip_l1=1",
+                "loss.lip_perceptual=0.1",
+                "loss.adversarial=0.1",
+                "loss.adversary_width=2",
+                "data.window=5",
+                "loss.sync=0.1",
+                f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
+            ],
+        )
+    ).train()
+    batch = {
+        name: torch.randint(0, 256, (2, 5, channels, 128, 128), dtype=torch.uint8)
+        for name, channels in (("base", 3), ("sketch", 1), ("face", 3))
+    }
+    batch |= {
+        "reference": batch["face"][:, 0],
+        "sync_audio": torch.randn(2, 18, 384),
+        "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4),
+    }
     loss, terms = trainer(batch, 10**6)
     assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "sync", "adversarial"}
     loss.backward()
-    assert [name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()] == []
+    assert [
+        name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()
+    ] == []
     assert all(value.grad is None for value in trainer.expert.network.parameters())
     critic, critic_terms = trainer.discriminate()
     critic.backward()
@@ -179,6 +220,7 @@ def test_a_frozen_network_is_no_part_of_what_holds_it():
         def __init__(self) -> None:
             super().__init__()
             self.judge = Frozen(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout(0.5)))
+
     holder = Holder().train()
     assert not list(holder.parameters()) and not holder.judge.network.training
     assert holder.judge(torch.ones(3, 2)).shape == (3, 1)

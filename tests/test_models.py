@@ -103,7 +103,7 @@ def test_base_shapes_of_every_ablation(changes):
     network = HyperLipsBase(config)
     audio, face = base_inputs(config)
     output = network(audio, face)
-    assert output.shape == (2, 3, 128, 128) and 0 <= output.min() and output.max() <= 1
+    assert output.shape == (2, 3, 128, 128) and output.min() >= 0 and output.max() <= 1
     vectors = network.encode_audio(audio)
     assert [vector.shape for vector in vectors] == [(2, config.hyper_width)] * 4
     network.eval()
@@ -143,7 +143,7 @@ def test_hr_shapes(preset, scale, changes):
     network = HRDecoder(config=config).eval()
     with torch.no_grad():
         output = network(*hr_inputs(config, 1))
-    assert output.shape == (1, 3, 128 * scale, 128 * scale) and 0 <= output.min() and output.max() <= 1
+    assert output.shape == (1, 3, 128 * scale, 128 * scale) and output.min() >= 0 and output.max() <= 1
 
 
 def test_hr_scale_argument():
@@ -175,19 +175,27 @@ def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels_but_not_on_the
     assert torch.equal(output[:, :, :96], pictures[:, :3, :96])  # not painted at all
     assert torch.allclose(output[:, :, 128:, :40], blended[1][:, :, 128:, :40], atol=1e-5)
     # px of 128: lips and chin lie round (64, 92)
-    assert torch.allclose(output[:, :, 150:230, 90:166], torch.full_like(output[:, :, 150:230, 90:166], 0.25), atol=1e-5)
+    assert torch.allclose(
+        output[:, :, 150:230, 90:166], torch.full_like(output[:, :, 150:230, 90:166], 0.25), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("reference", [True, False])
 def test_hr_paints_below_the_copied_rows_as_it_would_without_them(reference):
-    copying, painting = (HRDecoder(config=HRConfig(width=8, reference=reference, copied_rows=rows)).eval() for rows in (48, 0))
+    copying, painting = (
+        HRDecoder(config=HRConfig(width=8, reference=reference, copied_rows=rows)).eval() for rows in (48, 0)
+    )
     painting.load_state_dict(copying.state_dict())
     inputs = hr_inputs(copying.config)
     with torch.no_grad():
         copied, painted = copying(*inputs), painting(*inputs)
-    above = inputs[2][:, :3] if reference else torch.nn.functional.interpolate(inputs[0], scale_factor=2, mode="bilinear")
+    above = (
+        inputs[2][:, :3] if reference else torch.nn.functional.interpolate(inputs[0], scale_factor=2, mode="bilinear")
+    )
     assert torch.equal(copied[:, :, :96], above[:, :, :96])
-    torch.testing.assert_close(copied[:, :, 104:], painted[:, :, 104:])  # three 3x3 convolutions at half the size see 6 px far
+    torch.testing.assert_close(
+        copied[:, :, 104:], painted[:, :, 104:]
+    )  # three 3x3 convolutions at half the size see 6 px far
 
 
 def test_hr_reference_is_asked_for_as_configured():

@@ -1,4 +1,6 @@
-"""The extraction command on real bytes: layout, restart, trees of known data sets, offsets, shards, and what is rejected."""
+"""The extraction command on real bytes: layout, restart, trees of known data sets, offsets, shards, and what is
+rejected.
+"""
 
 import csv
 import json
@@ -24,12 +26,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def extract(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "preprocess.extract_clips", "--workers", "1", "--size", "128", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-m",
+        "preprocess.extract_clips",
+        "--workers",
+        "1",
+        "--size",
+        "128",
+        *map(str, arguments),
+    ]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
 
 
 def test_a_clip_holds_what_the_layout_promises(data_set):
-    clip, = load_clips(data_set, "train")
+    (clip,) = load_clips(data_set, "train")
     info = clip.info
     assert (info.frames, info.fps, info.size, info.person) == (50, 25, 128, "astronaut")
     assert clip.faces([0, 49]).shape == (2, 128, 128, 3)
@@ -46,7 +57,7 @@ def test_a_clip_holds_what_the_layout_promises(data_set):
 
 
 def test_the_crop_does_not_move_with_the_mouth(data_set):
-    clip, = load_clips(data_set, "train")
+    (clip,) = load_clips(data_set, "train")
     gap = np.linalg.norm(clip.landmarks[:, 13] - clip.landmarks[:, 14], axis=1)
     nose = clip.landmarks[:, [6, 197, 195, 5]].mean(1)
     assert gap.max() - gap.min() > 2
@@ -78,15 +89,32 @@ def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
 
 
 TREES = {
-    "mead": (["M003/video/front/angry/level_1/001.mp4"], ["--person", r"^([MW]\d+)/", "--split", "train"], {"M003": "train"}),
-    "lrs2": (["main/5535415699068794046/00001.mp4", "main/5535496873950688380/00001.mp4"],
-             ["--person", "parent", "--split", "train.txt,val.txt"],
-             {"5535415699068794046": "train", "5535496873950688380": "val"}),
-    "hdtf": (["WDA_KatieHill_000.mp4"], ["--person", "^((RD|WDA|WRA)_[A-Za-z]+)", "--split", "train"], {"WDA_KatieHill": "train"}),
-    "voxceleb": (["id10001/1zcIwhmdeo4/00001.mp4"], ["--person", r"^(id\d+)/", "--split", "iden_split.txt"], {"id10001": "val"}),
+    "mead": (
+        ["M003/video/front/angry/level_1/001.mp4"],
+        ["--person", r"^([MW]\d+)/", "--split", "train"],
+        {"M003": "train"},
+    ),
+    "lrs2": (
+        ["main/5535415699068794046/00001.mp4", "main/5535496873950688380/00001.mp4"],
+        ["--person", "parent", "--split", "train.txt,val.txt"],
+        {"5535415699068794046": "train", "5535496873950688380": "val"},
+    ),
+    "hdtf": (
+        ["WDA_KatieHill_000.mp4"],
+        ["--person", "^((RD|WDA|WRA)_[A-Za-z]+)", "--split", "train"],
+        {"WDA_KatieHill": "train"},
+    ),
+    "voxceleb": (
+        ["id10001/1zcIwhmdeo4/00001.mp4"],
+        ["--person", r"^(id\d+)/", "--split", "iden_split.txt"],
+        {"id10001": "val"},
+    ),
 }
-LISTS = {"train.txt": "5535415699068794046/00001\n", "val.txt": "5535496873950688380/00001\n",
-         "iden_split.txt": "2 id10001/1zcIwhmdeo4/00001.wav\n"}
+LISTS = {
+    "train.txt": "5535415699068794046/00001\n",
+    "val.txt": "5535496873950688380/00001\n",
+    "iden_split.txt": "2 id10001/1zcIwhmdeo4/00001.wav\n",
+}
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -94,7 +122,10 @@ def test_miniature_trees_of_known_data_sets(name, talking_clip, tmp_path):
     files, options, expected = TREES[name]
     for list_name, text in LISTS.items():
         (tmp_path / list_name).write_text(text)
-    options = [",".join(str(tmp_path / part) for part in option.split(",")) if ".txt" in option else option for option in options]
+    options = [
+        ",".join(str(tmp_path / part) for part in option.split(",")) if ".txt" in option else option
+        for option in options
+    ]
     for file in files:
         (tmp_path / "raw" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "raw" / file).symlink_to(talking_clip)
@@ -109,12 +140,14 @@ def test_offsets_shift_the_sound_and_rejects_are_listed(talking_clip, tmp_path):
     (raw / "late.mp4").symlink_to(talking_clip)
     (raw / "broken.mp4").write_text("no video")
     (tmp_path / "offsets.tsv").write_text("file\toffset_ms\nlate.mp4\t120\n")
-    result = extract("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--offsets", tmp_path / "offsets.tsv")
+    result = extract(
+        "--videos", raw, "--output", tmp_path / "data", "--split", "train", "--offsets", tmp_path / "offsets.tsv"
+    )
     assert result.returncode == 0, result.stderr
-    clip, = load_clips(tmp_path / "data", "train")
+    (clip,) = load_clips(tmp_path / "data", "train")
     plain, shifted = read_audio(talking_clip), read_audio(clip.folder / "audio.flac")
     shift = int(Fraction(120, 1000) * 16000)
-    assert np.allclose(shifted[:len(plain) - shift], plain[shift:], atol=2e-4)
+    assert np.allclose(shifted[: len(plain) - shift], plain[shift:], atol=2e-4)
     with (tmp_path / "data" / "rejected.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["source"] for row in rows] == ["raw/broken.mp4"] and rows[0]["reason"]
@@ -132,7 +165,7 @@ def test_shards_share_the_work_and_the_index_is_merged(talking_clip, tmp_path):
 
 
 def test_generated_faces_lie_beside_the_real_ones(painted):
-    clip, = load_clips(painted, "train")
+    (clip,) = load_clips(painted, "train")
     assert clip.faces([0], "base.zip").shape == (1, 128, 128, 3)
     assert clip.base_landmarks.shape == (50, 478, 2)
 
@@ -143,7 +176,10 @@ def test_faces_of_other_weights_are_painted_again(painted, tmp_path, monkeypatch
     for name in ("one.safetensors", "one.safetensors", "other.safetensors"):
         if not (tmp_path / name).is_file():
             save_network(tmp_path / name, HyperLipsBase())
-        monkeypatch.setattr("sys.argv", ["generate_base", "--checkpoint", str(tmp_path / name), "--data", str(copy), "--splits", "train"])
+        monkeypatch.setattr(
+            "sys.argv",
+            ["generate_base", "--checkpoint", str(tmp_path / name), "--data", str(copy), "--splits", "train"],
+        )
         generate_base()
         counts.append(capsys.readouterr().out.split(",")[0])
     assert counts == ["1 clips painted", "0 clips painted", "1 clips painted"]
@@ -151,4 +187,6 @@ def test_faces_of_other_weights_are_painted_again(painted, tmp_path, monkeypatch
 
 def test_bad_arguments_are_one_line(tmp_path):
     result = extract("--videos", tmp_path / "none", "--output", tmp_path / "data")
-    assert result.returncode == 2 and result.stderr.strip().splitlines() == [f"error: no such folder: {tmp_path / 'none'}"]
+    assert result.returncode == 2 and result.stderr.strip().splitlines() == [
+        f"error: no such folder: {tmp_path / 'none'}"
+    ]

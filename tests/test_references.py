@@ -27,7 +27,11 @@ def test_frames_without_a_face_are_no_references(policy):
 def test_windows_begin_where_every_frame_shows_the_face():
     visible = np.array([1, 1, 1, 0, 1, 1], bool)
     assert window_starts(visible, 1).tolist() == [0, 1, 2, 4, 5] and window_starts(visible, 2).tolist() == [0, 1, 4]
-    assert window_starts(visible, 3).tolist() == [0] and not len(window_starts(visible, 4)) and not len(window_starts(visible, 7))
+    assert (
+        window_starts(visible, 3).tolist() == [0]
+        and not len(window_starts(visible, 4))
+        and not len(window_starts(visible, 7))
+    )
 
 
 @pytest.mark.parametrize("policy", ["far", "span"])

@@ -18,16 +18,22 @@ def test_a_stretch_keeps_its_pictures_its_sound_and_their_step(talking_clip, tmp
     assert VideoReader(output).size == (240, 260) and part[0].time == 0 and part[-1].time == Fraction("0.76")
     picture = next(frame for frame in whole if frame.index == 12).rgb((60, 20, 300, 280))
     assert np.abs(picture.astype(int) - part[2].rgb()).mean() < 1
-    heard, wanted = read_audio(output), read_audio(talking_clip)[int(0.4 * SAMPLE_RATE):int(1.2 * SAMPLE_RATE)]
+    heard, wanted = read_audio(output), read_audio(talking_clip)[int(0.4 * SAMPLE_RATE) : int(1.2 * SAMPLE_RATE)]
     assert abs(len(heard) - len(wanted)) < 0.03 * SAMPLE_RATE
     count = min(len(heard), len(wanted))
     assert np.corrcoef(heard[:count], wanted[:count])[0, 1] > 0.9
 
 
-@pytest.mark.parametrize(("start", "end", "rect", "message"), [
-    ("5", "6", None, "no picture from 5 to 6 s"), ("1", "1", None, "no picture"), ("-1", "1", None, "no picture"),
-    ("0.01", "0.02", None, "no picture"), ("0", "1", (200, 0, 200, 100), "leaves the 360x288 picture"),
-])
+@pytest.mark.parametrize(
+    ("start", "end", "rect", "message"),
+    [
+        ("5", "6", None, "no picture from 5 to 6 s"),
+        ("1", "1", None, "no picture"),
+        ("-1", "1", None, "no picture"),
+        ("0.01", "0.02", None, "no picture"),
+        ("0", "1", (200, 0, 200, 100), "leaves the 360x288 picture"),
+    ],
+)
 def test_what_is_not_there_cannot_be_cut_out(talking_clip, tmp_path, start, end, rect, message):
     with pytest.raises(InputError, match=message):
         cut(talking_clip, tmp_path / "part.mp4", Fraction(start), Fraction(end), rect)

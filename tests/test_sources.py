@@ -36,11 +36,14 @@ def test_missing_and_empty_folders_are_input_errors(tmp_path):
         find_sources([tmp_path])
 
 
-@pytest.mark.parametrize(("video", "sound"), [
-    ("M003/video/front/angry/level_1/001.mp4", "M003/audio/angry/level_1/001.m4a"),
-    ("dev/mp4/id00012/21Uxsk56VDQ/00001.mp4", "dev/aac/id00012/21Uxsk56VDQ/00001.m4a"),
-    ("x/1.mp4", "x/1.wav"),
-])
+@pytest.mark.parametrize(
+    ("video", "sound"),
+    [
+        ("M003/video/front/angry/level_1/001.mp4", "M003/audio/angry/level_1/001.m4a"),
+        ("dev/mp4/id00012/21Uxsk56VDQ/00001.mp4", "dev/aac/id00012/21Uxsk56VDQ/00001.m4a"),
+        ("x/1.mp4", "x/1.wav"),
+    ],
+)
 def test_sound_of_a_silent_video_is_found(tmp_path, video, sound):
     touch(tmp_path / video)
     assert find_sound(source(tmp_path, video)) is None
@@ -48,14 +51,17 @@ def test_sound_of_a_silent_video_is_found(tmp_path, video, sound):
     assert find_sound(source(tmp_path, video)) == tmp_path / sound
 
 
-@pytest.mark.parametrize(("rule", "relative", "person"), [
-    (r"^([MW]\d+)/", "M003/video/front/angry/level_1/001.mp4", "M003"),
-    ("parent", "main/553541/00001.mp4", "553541"),
-    (r"^((RD|WDA|WRA)_[A-Za-z]+)", "WDA_KatieHill_000.mp4", "WDA_KatieHill"),
-    ("=s1", "train/bbaf2n.mp4", "s1"),
-    ("none", "a/b.mp4", ""),
-    (r"^(id\d+)/", "other/b.mp4", ""),
-])
+@pytest.mark.parametrize(
+    ("rule", "relative", "person"),
+    [
+        (r"^([MW]\d+)/", "M003/video/front/angry/level_1/001.mp4", "M003"),
+        ("parent", "main/553541/00001.mp4", "553541"),
+        (r"^((RD|WDA|WRA)_[A-Za-z]+)", "WDA_KatieHill_000.mp4", "WDA_KatieHill"),
+        ("=s1", "train/bbaf2n.mp4", "s1"),
+        ("none", "a/b.mp4", ""),
+        (r"^(id\d+)/", "other/b.mp4", ""),
+    ],
+)
 def test_persons(rule, relative, person):
     assert Persons(rule)(source(Path("/d"), relative)) == person
 
@@ -74,15 +80,19 @@ def test_hash_split_keeps_a_person_together_and_is_stable_when_data_is_added():
 def test_official_lists(tmp_path):
     (tmp_path / "train.txt").write_text("5535415699068794046/00001\n")
     (tmp_path / "val.txt").write_text("5535496873950688380/00002\n")
-    (tmp_path / "iden_split.txt").write_text("1 id10001/xyz/00001.wav\n2 id10001/xyz/00002.wav\n3 id10002/a/00001.wav\n")
+    (tmp_path / "iden_split.txt").write_text(
+        "1 id10001/xyz/00001.wav\n2 id10001/xyz/00002.wav\n3 id10002/a/00001.wav\n"
+    )
     (tmp_path / "hdtf.csv").write_text("WDA_KatieHill, val\nRD_Radio1 train\n")
     lrs2 = Splits(f"{tmp_path}/train.txt,{tmp_path}/val.txt")
     assert lrs2(source(Path("/d"), "5535415699068794046/00001.mp4"), "") == "train"
     assert lrs2(source(Path("/d"), "main/5535496873950688380/00002.mp4"), "") == "val"
     assert lrs2(source(Path("/d"), "main/5535496873950688380/00003.mp4"), "") is None
     vox = Splits(str(tmp_path / "iden_split.txt"))
-    assert [vox(source(Path("/d"), name), "") for name in
-            ("id10001/xyz/00001.mp4", "id10001/xyz/00002.mp4", "id10002/a/00001.mp4")] == ["train", "val", "test"]
+    assert [
+        vox(source(Path("/d"), name), "")
+        for name in ("id10001/xyz/00001.mp4", "id10001/xyz/00002.mp4", "id10002/a/00001.mp4")
+    ] == ["train", "val", "test"]
     hdtf = Splits(str(tmp_path / "hdtf.csv"))
     assert hdtf(source(Path("/d"), "WDA_KatieHill_000.mp4"), "") == "val"
 

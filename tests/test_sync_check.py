@@ -19,14 +19,36 @@ EXPERT = str(ROOT / "checkpoints" / "sync_light.safetensors")
 
 
 def extract(videos: Path, data: Path, *options: str | Path) -> dict[str, Clip]:
-    subprocess.run([sys.executable, "-m", "preprocess.extract_clips", "--videos", videos, "--output", data, "--size", "128",
-                    "--split", "val", "--workers", "1", *options], cwd=ROOT, check=True, capture_output=True, timeout=300)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "preprocess.extract_clips",
+            "--videos",
+            videos,
+            "--output",
+            data,
+            "--size",
+            "128",
+            "--split",
+            "val",
+            "--workers",
+            "1",
+            *options,
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     return {Path(clip.info.source).stem: clip for clip in load_clips(data, "val")}
 
 
 @pytest.fixture(scope="module")
 def clips(shared, tmp_path_factory) -> dict[str, Clip]:
-    """Two sentences of GRID's s1, extracted with the expert; a table claims that the first one's sound is 120 ms late."""
+    """Two sentences of GRID's s1, extracted with the expert; a table claims that the first one's sound is 120 ms
+    late.
+    """
     folder = tmp_path_factory.mktemp("sync")
     (folder / "videos").mkdir()
     for name in ("bgah2p", "lbwr4p"):
@@ -43,7 +65,7 @@ def test_a_wrong_offset_is_taken_out_again(clips):
 def test_moving_the_sound_moves_the_estimate(clips, frames):
     clip = clips["bgah2p"]
     sound, move = read_audio(clip.path("audio.flac")), frames * SAMPLE_RATE // 25
-    moved = np.pad(sound, (max(move, 0), max(-move, 0)))[max(-move, 0):][:len(sound)]
+    moved = np.pad(sound, (max(move, 0), max(-move, 0)))[max(-move, 0) :][: len(sound)]
     assert 25 * sound_offset(EXPERT, clip.path("faces.zip"), moved) == pytest.approx(frames, abs=0.5)
 
 
@@ -53,11 +75,14 @@ def test_noise_does_not_belong_to_lips(clips):
         sound_offset(EXPERT, clips["bgah2p"].path("faces.zip"), noise)
 
 
-@pytest.mark.parametrize(("means", "expected"), [
-    ({1: 0.2, 2: 0.5, 3: 0.2}, 2.0),
-    ({1: 0.2, 2: 0.5, 3: 0.5}, 2.5),
-    ({2: 0.5, 3: 0.2}, 2.0),  # nothing on one side
-    ({1: 0.5, 2: 0.5, 3: 0.5}, 2.0),
-])
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({1: 0.2, 2: 0.5, 3: 0.2}, 2.0),
+        ({1: 0.2, 2: 0.5, 3: 0.5}, 2.5),
+        ({2: 0.5, 3: 0.2}, 2.0),  # nothing on one side
+        ({1: 0.5, 2: 0.5, 3: 0.5}, 2.0),
+    ],
+)
 def test_the_peak_lies_between_whole_frames(means, expected):
     assert peak(SyncEstimate(2, 0.3, means)) == pytest.approx(expected)

@@ -39,8 +39,11 @@ PLAIN = SyncAugmentConfig(flip=0, colour=0)
 
 
 def tiny(data: Path, folder: Path, *overrides: str) -> TrainSyncConfig:
-    return load_config(TrainSyncConfig, ROOT / "configs" / "syncnet_tiny.yaml",
-                       [f"data.path={data}", f"run.folder={folder}", "precision=float32", *overrides])
+    return load_config(
+        TrainSyncConfig,
+        ROOT / "configs" / "syncnet_tiny.yaml",
+        [f"data.path={data}", f"run.folder={folder}", "precision=float32", *overrides],
+    )
 
 
 def weights(folder: Path, step: int) -> dict:
@@ -52,9 +55,12 @@ def made_up_batch(config: TrainSyncConfig, clips: int = 3) -> dict[str, torch.Te
     generator = torch.Generator().manual_seed(0)
     windows, heard = config.data.windows, config.data.windows + config.data.sounds
     shape = (1, 80, 16) if config.model.audio == "mel" else (config.model.audio_window, 384)
-    return {"frames": torch.randint(0, 256, (clips, windows, 15, 64, 128), dtype=torch.uint8, generator=generator),
-            "audio": torch.randn(clips, heard, *shape, generator=generator),
-            "starts": torch.arange(heard).expand(clips, -1) * 3, "clip": torch.arange(clips)}
+    return {
+        "frames": torch.randint(0, 256, (clips, windows, 15, 64, 128), dtype=torch.uint8, generator=generator),
+        "audio": torch.randn(clips, heard, *shape, generator=generator),
+        "starts": torch.arange(heard).expand(clips, -1) * 3,
+        "clip": torch.arange(clips),
+    }
 
 
 def test_who_counts_as_out_of_sync_by_hand():
@@ -102,8 +108,11 @@ def test_gradient_reaches_every_trainable_parameter(overrides):
     config = tiny(Path("unused"), Path("unused"), *overrides)
     trainer = SyncTrainer(config).train()
     trainer(made_up_batch(config), 0)[0].backward()
-    idle = [name for name, parameter in trainer.named_parameters()
-            if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)]
+    idle = [
+        name
+        for name, parameter in trainer.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
+    ]
     assert idle == []
     assert trainer.log_scale.requires_grad == (config.loss.kind == "contrastive")
 
@@ -206,7 +215,7 @@ def loud_clip(audio: str, late: int, frames: int = 60) -> tuple[np.ndarray, np.n
     levels = np.convolve(rng.uniform(0, 1, 400), np.ones(3) / 3, "same")
     seconds = np.arange(600) / 80 if audio == "mel" else (np.arange(600) - 25 + 0.5) / 50
     heard = levels[np.clip(np.floor(seconds * 25 + 1e-9).astype(int) - late + 100, 0, 399)]
-    shown = (levels[100:100 + frames] * 255).astype(np.uint8)
+    shown = (levels[100 : 100 + frames] * 255).astype(np.uint8)
     features = np.repeat(heard[:, None], 80 if audio == "mel" else 384, 1).astype(np.float32)
     return np.broadcast_to(shown[:, None, None, None], (frames, 128, 128, 3)).copy(), features
 
@@ -220,7 +229,7 @@ def test_shifting_the_sound_moves_the_estimate_by_as_much(audio, late):
 
 
 def test_estimate_of_known_vectors_and_its_sign():
-    sounds = {k: vector for k, vector in enumerate(np.eye(90, dtype=np.float32), start=-15)}
+    sounds = dict(enumerate(np.eye(90, dtype=np.float32), start=-15))
     faces = {k: sounds[k + 6] for k in range(0, 60, 2)}  # what is seen at k is heard 6 frames later
     estimate = estimate_offset(faces, sounds)
     assert (estimate.offset, estimate.confidence, estimate.means[6], estimate.means[5]) == (6, 1.0, 1.0, 0.0)
@@ -273,8 +282,11 @@ def test_a_run_leaves_weights_and_metrics(data_set, tmp_path, capsys):
     assert f"offsets  {name} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("overrides", [["loss.kind=bce", "model.audio=mel"],
-                                       ["optim.ema=0", "loss.learn_temperature=false"]], ids=["bce-mel", "no-average"])
+@pytest.mark.parametrize(
+    "overrides",
+    [["loss.kind=bce", "model.audio=mel"], ["optim.ema=0", "loss.learn_temperature=false"]],
+    ids=["bce-mel", "no-average"],
+)
 def test_other_ways_to_train_run_too(data_set, tmp_path, overrides):
     config = tiny(data_set, tmp_path, "run.steps=2", *overrides)
     best = train(config)

@@ -1,4 +1,6 @@
-"""Training on a data set extracted from the suite's own talking clip: runs, resumes exactly, stops with one clear line."""
+"""Training on a data set extracted from the suite's own talking clip: runs, resumes exactly, stops with one clear
+line.
+"""
 
 import json
 import re
@@ -39,8 +41,11 @@ FIXED = ["precision=float32", "layout=contiguous"]
 
 
 def tiny(data: Path, folder: Path, *overrides: str) -> TrainBaseConfig:
-    return load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml",
-                       [f"data.path={data}", f"run.folder={folder}", *FIXED, *overrides])
+    return load_config(
+        TrainBaseConfig,
+        ROOT / "configs" / "tiny.yaml",
+        [f"data.path={data}", f"run.folder={folder}", *FIXED, *overrides],
+    )
 
 
 def weights(folder: Path, step: int) -> dict:
@@ -50,7 +55,14 @@ def weights(folder: Path, step: int) -> dict:
 @pytest.mark.parametrize("reference", ["random", "far", "closed", "span"])
 def test_samples_depend_on_their_number_alone(data_set, reference):
     def make() -> BaseDataset:
-        return BaseDataset(DataConfig(str(data_set), window=5, reference=reference), AugmentConfig(silence=0.5), "train", BaseConfig(), 7)
+        return BaseDataset(
+            DataConfig(str(data_set), window=5, reference=reference),
+            AugmentConfig(silence=0.5),
+            "train",
+            BaseConfig(),
+            7,
+        )
+
     first, second = make(), make()
     for index in (3, 0, 11):
         a, b = first[index], second[index]
@@ -59,8 +71,16 @@ def test_samples_depend_on_their_number_alone(data_set, reference):
 
 
 def test_a_mirrored_sample_mirrors_points_and_box(data_set):
-    plain, mirrored = (BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=flip, colour=0, silence=0), "train", BaseConfig(audio="mel"), 0)[5]
-                       for flip in (0.0, 1.0))
+    plain, mirrored = (
+        BaseDataset(
+            DataConfig(str(data_set)),
+            AugmentConfig(flip=flip, colour=0, silence=0),
+            "train",
+            BaseConfig(audio="mel"),
+            0,
+        )[5]
+        for flip in (0.0, 1.0)
+    )
     assert torch.equal(plain["faces"].flip(-1), mirrored["faces"])
     assert torch.allclose(plain["lip_box"][:, [0, 2]].flip(1), 127 - mirrored["lip_box"][:, [0, 2]])
     # A face is nearly symmetric: mirrored points keep their places, far nearer than unmatched ones would.
@@ -68,7 +88,13 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
 
 
 def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(flip=0, colour=0, shift=0, silence=1), "train", BaseConfig(audio="mel"), 0)
+    dataset = BaseDataset(
+        DataConfig(str(data_set)),
+        AugmentConfig(flip=0, colour=0, shift=0, silence=1),
+        "train",
+        BaseConfig(audio="mel"),
+        0,
+    )
     item = dataset[0]
     assert (item["audio"] == -4).all()
     clip = load_clips(data_set, "train")[0]
@@ -108,8 +134,9 @@ def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
 
 
 def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
-    config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        f"data.path={data_set}", f"run.folder={tmp_path}"])
+    config = load_config(
+        TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [f"data.path={data_set}", f"run.folder={tmp_path}"]
+    )
     best = train_hr(config)
     assert isinstance(load_network(best), HRDecoder)
     assert list((tmp_path / "hr_tiny" / "samples").glob("val_*.png"))
@@ -117,10 +144,19 @@ def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
 
 def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
     save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
-    config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [
-        f"data.path={data_set}", f"run.folder={tmp_path}",
-        "data.window=5", "loss.sync=0.1", "loss.sync_from=100", f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
-        "validation.frames=10"])
+    config = load_config(
+        TrainHRConfig,
+        ROOT / "configs" / "hr_tiny.yaml",
+        [
+            f"data.path={data_set}",
+            f"run.folder={tmp_path}",
+            "data.window=5",
+            "loss.sync=0.1",
+            "loss.sync_from=100",
+            f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
+            "validation.frames=10",
+        ],
+    )
     dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig("light"))
     item = dataset[3]
     assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
@@ -142,6 +178,7 @@ def test_dataset_problems_are_told_in_one_line(data_set, tmp_path):
 
 def test_a_clip_without_its_sound_features_is_named(data_set, tmp_path):
     import shutil
+
     copy = shutil.copytree(data_set, tmp_path / "copy")
     missing = next((copy / "clips").glob("*/mel.npy"))
     missing.unlink()
@@ -170,6 +207,7 @@ def test_losses_by_hand():
 def test_a_term_of_zero_weight_is_not_computed():
     def fail() -> torch.Tensor:
         raise AssertionError("computed")
+
     total, values = weighted({"a": lambda: torch.tensor(2.0), "b": fail}, {"a": 3.0, "b": 0.0})
     assert total == 6 and set(values) == {"a"}
 
@@ -245,8 +283,21 @@ def test_run_state_keeps_the_newest_and_refuses_strangers(tmp_path):
         state.load(state.newest())
 
 
-@pytest.mark.parametrize("wrong", ["run.batch=0", "run.keep=0", "run.log_every=0", "run.validate_every=-1", "optim.betas=[0.9]",
-                                   "optim.clip=0", "optim.ema=1", "validation.clips=-1", "run.device=cuda:99", "run.device=meta"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "run.batch=0",
+        "run.keep=0",
+        "run.log_every=0",
+        "run.validate_every=-1",
+        "optim.betas=[0.9]",
+        "optim.clip=0",
+        "optim.ema=1",
+        "validation.clips=-1",
+        "run.device=cuda:99",
+        "run.device=meta",
+    ],
+)
 def test_impossible_numbers_are_an_input_error(wrong, data_set, tmp_path):
     with pytest.raises(InputError, match=wrong.split(".")[1].split("=")[0]):
         train(tiny(data_set, tmp_path, wrong))
@@ -264,7 +315,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
 def test_another_audio_window_trains_and_generates(model, data_set, talking_clip, tmp_path):
     best = train(tiny(data_set, tmp_path, *model, "run.steps=1", "ear.steps=1"))
     network = load_network(best)
-    clip, = load_clips(data_set, "val")
+    (clip,) = load_clips(data_set, "val")
     clip = Clip(shutil.copytree(clip.folder, tmp_path / "clip"), clip.info)
     generate_clip(clip, network, "", LandmarkNet(), torch.device("cpu"))
     assert clip.base_landmarks.shape == (clip.info.frames, 478, 2)
@@ -282,7 +333,10 @@ def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
     network.channel_order = "bgr"
     save_network(tmp_path / "bgr.safetensors", network)
     save_network(tmp_path / "other.safetensors", HyperLipsBase())
-    for name, message in (("bgr", "was trained on bgr pictures, this run trains on rgb"), ("other", "does not fit HyperLipsBase")):
+    for name, message in (
+        ("bgr", "was trained on bgr pictures, this run trains on rgb"),
+        ("other", "does not fit HyperLipsBase"),
+    ):
         with pytest.raises(InputError, match=message):
             train(tiny(data_set, tmp_path, f"run.name={name}"), tmp_path / f"{name}.safetensors")
 
@@ -293,5 +347,9 @@ def test_gradient_reaches_every_parameter_of_the_base_run(data_set):
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     batch = torch.utils.data.default_collate([dataset[0], dataset[1]])
     trainer(batch, 0)[0].backward()
-    idle = [name for name, parameter in trainer.named_parameters() if parameter.grad is None or not parameter.grad.abs().sum() > 0]
+    idle = [
+        name
+        for name, parameter in trainer.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
     assert idle == []

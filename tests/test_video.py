@@ -26,15 +26,24 @@ def picture(width: int = 96, height: int = 64, shift: int = 0) -> np.ndarray:
     return np.uint8(128 + 90 * np.stack(waves, 2))
 
 
-def write_video(path: Path, count: int = 12, fps: Fraction = RATES[0], size: tuple[int, int] = (96, 64), **options) -> Path:
+def write_video(
+    path: Path, count: int = 12, fps: Fraction = RATES[0], size: tuple[int, int] = (96, 64), **options
+) -> Path:
     with VideoWriter(path, size, fps, **options) as writer:
         for index in range(count):
             writer.write(picture(*size, 3 * index))
     return path
 
 
-def write_raw(path: Path, pix_fmt: str, codec: str, stamps: list[int], size: tuple[int, int] = (96, 64),
-              ticks: int = 1000, **options) -> Path:
+def write_raw(
+    path: Path,
+    pix_fmt: str,
+    codec: str,
+    stamps: list[int],
+    size: tuple[int, int] = (96, 64),
+    ticks: int = 1000,
+    **options,
+) -> Path:
     """Pictures with the given timestamps in units of 1 / ticks s, through any codec and pixel format."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
@@ -51,7 +60,8 @@ def write_raw(path: Path, pix_fmt: str, codec: str, stamps: list[int], size: tup
 
 def same(first, second) -> bool:
     return (first.index, first.time) == (second.index, second.time) and all(
-        (a == b).all() for a, b in zip(first.planes, second.planes, strict=True))
+        (a == b).all() for a, b in zip(first.planes, second.planes, strict=True)
+    )
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
@@ -82,7 +92,10 @@ def test_variable_times_are_kept(tmp_path):
 
 
 def test_times_must_increase(tmp_path):
-    with pytest.raises(ValueError, match="does not come after"), VideoWriter(tmp_path / "a.mp4", (96, 64), RATES[0]) as writer:
+    with (
+        pytest.raises(ValueError, match="does not come after"),
+        VideoWriter(tmp_path / "a.mp4", (96, 64), RATES[0]) as writer,
+    ):
         writer.write(picture(), time=1)
         writer.write(picture(), time=1)
     assert os.listdir(tmp_path) == []
@@ -100,7 +113,7 @@ def test_a_step_back_in_time_does_not_stop_the_clock(tmp_path):
     path = write_raw(tmp_path / "a.mkv", "yuv420p", "libx264", stamps, bf="0")
     data = path.read_bytes()
     # A second copy of the file after the first: the clusters begin again at time 0.
-    path.write_bytes(data + data[data.index(bytes.fromhex("1f43b675")):])
+    path.write_bytes(data + data[data.index(bytes.fromhex("1f43b675")) :])
     reader = VideoReader(path)
     times = [frame.time for frame in reader]
     assert len(times) == 80 and all(a < b for a, b in pairwise(times))
@@ -127,7 +140,7 @@ def test_untouched_pixels_stay_bit_equal(talking_clip, tmp_path):
     for source, result in zip(VideoReader(talking_clip), VideoReader(tmp_path / "a.mp4"), strict=True):
         for before, after, scale in zip(source.planes, result.planes, (1, 2, 2), strict=True):
             outside = np.ones(before.shape, bool)
-            outside[rect[1] // scale:rect[3] // scale, rect[0] // scale:rect[2] // scale] = False
+            outside[rect[1] // scale : rect[3] // scale, rect[0] // scale : rect[2] // scale] = False
             assert (before[outside] == after[outside]).all()
         changed = 255 - source.rgb(rect).astype(int)
         assert np.abs(result.rgb(rect).astype(int) - changed)[8:-8, 8:-8].mean() < 2
@@ -190,7 +203,9 @@ def test_odd_sizes_are_padded_and_told(tmp_path):
     reader = VideoReader(path)
     frame = next(iter(reader))
     assert reader.source_size == (95, 63) and reader.size == frame.size == (96, 64) and "95x63" in reader.notes[0]
-    assert (frame.planes[0][:, 95] == frame.planes[0][:, 94]).all() and (frame.planes[0][63] == frame.planes[0][62]).all()
+    assert (frame.planes[0][:, 95] == frame.planes[0][:, 94]).all() and (
+        frame.planes[0][63] == frame.planes[0][62]
+    ).all()
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p10le", "yuv444p", "yuv422p", "bgr0", "gray", "rgb24"])
@@ -207,8 +222,10 @@ def test_other_pixel_formats_become_8_bit_420(tmp_path, pix_fmt):
         assert np.abs(frames[2].rgb() - image).mean() < 3
 
 
-@pytest.mark.parametrize(("name", "codec", "pix_fmt"), [("a.png", "png", "rgb24"), ("a.jpg", "mjpeg", "yuvj420p"),
-                                                        ("50%03d done.png", "png", "rgb24")])
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("a.png", "png", "rgb24"), ("a.jpg", "mjpeg", "yuvj420p"), ("50%03d done.png", "png", "rgb24")],
+)
 def test_stills(tmp_path, name, codec, pix_fmt):
     made = write_raw(tmp_path / "made.mov", pix_fmt, codec, [0])
     with av.open(str(made)) as container:  # the packet of such a codec is the image file
@@ -225,7 +242,7 @@ def test_damage_in_the_middle_is_survived(tmp_path):
     path = write_video(tmp_path / "a.mp4", 60)
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle:middle + 400] = bytes(400)
+    data[middle : middle + 400] = bytes(400)
     path.write_bytes(data)
     reader = VideoReader(path)
     times = [frame.time for frame in reader]
@@ -256,7 +273,9 @@ def tone(seconds: float, rate: int) -> np.ndarray:
 
 def packets(path: Path) -> list[tuple[str, float]]:
     with av.open(str(path)) as container:
-        return [(packet.stream.type, float(packet.pts * packet.time_base)) for packet in container.demux() if packet.size]
+        return [
+            (packet.stream.type, float(packet.pts * packet.time_base)) for packet in container.demux() if packet.size
+        ]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -281,8 +300,10 @@ def test_a_file_that_cannot_grow_is_one_line_and_leaves_nothing(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
     try:
-        with pytest.raises(InputError, match="out.mp4 could not be written .*free space"), \
-                VideoWriter(tmp_path / "out.mp4", (320, 240), Fraction(25), crf=4) as writer:
+        with (
+            pytest.raises(InputError, match="out.mp4 could not be written .*free space"),
+            VideoWriter(tmp_path / "out.mp4", (320, 240), Fraction(25), crf=4) as writer,
+        ):
             for _ in range(60):
                 writer.write(noise.integers(0, 255, (240, 320, 3), np.uint8))
     finally:
@@ -340,19 +361,29 @@ def test_outputs_that_cannot_be_written_are_input_errors(tmp_path):
         with pytest.raises(InputError), VideoWriter(tmp_path / name, (96, 64), RATES[0]):
             raise AssertionError("work began")
     source = write_video(tmp_path / "silent.mp4", 2)
-    with pytest.raises(InputError, match="no sound"), VideoWriter(tmp_path / "b.mp4", (96, 64), RATES[0], audio_from=source):
+    with (
+        pytest.raises(InputError, match="no sound"),
+        VideoWriter(tmp_path / "b.mp4", (96, 64), RATES[0], audio_from=source),
+    ):
         raise AssertionError("work began")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.mp4", "silent.mp4"]
 
 
 ODD = {  # frames, upright size, last time in s
-    "av1.mkv": (125, (640, 360), 4.96), "cover_art_stream.mp4": (60, (640, 360), 1.967),
-    "h264_pcm.avi": (150, (1280, 720), 5.96), "hevc_10bit.mp4": (30, (200, 200), 0.967),
-    "hevc_portrait_1080x1920.mp4": (127, (1080, 1920), 5.16), "hevc_vfr_face_leaves.mov": (169, (960, 540), 6.360),
-    "mpeg1_mp2_broken_start.mpg": (75, (360, 288), 2.96), "no_duration.webm": (74, (1280, 720), 4.872),
-    "noaudio_14985fps.mp4": (71, (640, 360), 4.671), "rot90_tiny.mov": (3, (320, 568), 0.067),
-    "rot90_vfr_phone.mp4": (43, (1080, 1920), 1.726), "still_face.jpg": (1, (600, 704), 0),
-    "still_many_faces.jpg": (1, (1000, 668), 0), "two_faces_mixed_speech.mp4": (194, (640, 368), 8.042),
+    "av1.mkv": (125, (640, 360), 4.96),
+    "cover_art_stream.mp4": (60, (640, 360), 1.967),
+    "h264_pcm.avi": (150, (1280, 720), 5.96),
+    "hevc_10bit.mp4": (30, (200, 200), 0.967),
+    "hevc_portrait_1080x1920.mp4": (127, (1080, 1920), 5.16),
+    "hevc_vfr_face_leaves.mov": (169, (960, 540), 6.360),
+    "mpeg1_mp2_broken_start.mpg": (75, (360, 288), 2.96),
+    "no_duration.webm": (74, (1280, 720), 4.872),
+    "noaudio_14985fps.mp4": (71, (640, 360), 4.671),
+    "rot90_tiny.mov": (3, (320, 568), 0.067),
+    "rot90_vfr_phone.mp4": (43, (1080, 1920), 1.726),
+    "still_face.jpg": (1, (600, 704), 0),
+    "still_many_faces.jpg": (1, (1000, 668), 0),
+    "two_faces_mixed_speech.mp4": (194, (640, 368), 8.042),
     "vp8_vorbis_2997.webm": (240, (480, 270), 7.975),
 }
 
@@ -366,12 +397,16 @@ def test_odd_files(shared, name):
         assert frame.size == size == reader.size
         times.append(frame.time)
     assert len(times) == count == reader.frame_count
-    assert times[0] == 0 and all(a < b for a, b in pairwise(times)) and float(times[-1]) == pytest.approx(last, abs=0.001)
+    assert (
+        times[0] == 0 and all(a < b for a, b in pairwise(times)) and float(times[-1]) == pytest.approx(last, abs=0.001)
+    )
     assert reader.is_still == name.endswith(".jpg")
 
 
-@pytest.mark.parametrize("name", ["hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg", "vp8_vorbis_2997.webm", "av1.mkv",
-                                  "rot90_tiny.mov"])
+@pytest.mark.parametrize(
+    "name",
+    ["hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg", "vp8_vorbis_2997.webm", "av1.mkv", "rot90_tiny.mov"],
+)
 def test_odd_files_backwards(shared, name):
     reader = VideoReader(shared / "data/odd" / name)
     first_last = list(reader)

@@ -68,11 +68,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.list or not args.output:
         for name, keys in LAYOUT.items():
-            count = sum(int(np.prod(shape)) for key, shape, dtype in keys
-                        if dtype == "float32" and not key.endswith(("running_mean", "running_var")))
+            count = sum(
+                int(np.prod(shape))
+                for key, shape, dtype in keys
+                if dtype == "float32" and not key.endswith(("running_mean", "running_var"))
+            )
             print(f"{name:20} {len(keys):4} keys {count:>11,} parameters")
         return
     import torch
+
     state = {key: torch.from_numpy(value) for key, value in state_dict(args.network).items()}
     torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, args.output)
 
