@@ -7,12 +7,24 @@ from collections.abc import Callable
 class InputError(Exception):
     """Bad input. The message says what was found, what was expected and what to do, in one line."""
 
+    def __init__(self, *problems: str):
+        """Several problems are told together."""
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
-def check_counts(config: object, *names: str, least: int = 1) -> None:
-    """Raises InputError for a field of a config that is below `least`."""
-    for name in names:
-        if getattr(config, name) < least:
-            raise InputError(f"{name} is {getattr(config, name)}, expected {least} or more")
+
+def check(*problems: str | bool) -> None:
+    """Raises one InputError that names every problem; empty and false ones are none."""
+    if found := [problem for problem in problems if isinstance(problem, str) and problem]:
+        raise InputError(*found)
+
+
+def too_small(config: object, *names: str, least: int = 1) -> str:
+    """Which fields of a config are below `least`; nothing where none is."""
+    low = [name for name in names if getattr(config, name) < least]
+    return (
+        ", ".join(f"{name} is {getattr(config, name)}" for name in low) + f", expected {least} or more" if low else ""
+    )
 
 
 def run_cli(main: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ import errno
 import os
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from engine.config import add_config_arguments, load_config
-from engine.pipeline import InferenceConfig, LipSync, lip_sync
-from engine.sound import sound_features
+from engine.options import EvaluateConfig
+from engine.pipeline import LipSync, lip_sync
 from errors import InputError, run_cli
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE, read_audio, write_flac
@@ -39,24 +39,10 @@ from metrics.scorers import Scorer
 from metrics.select import ScorerFiles, make_scorers
 from metrics.table import Summary, markdown, markdown_clips, summarise, write_csv, write_json
 from preprocess.sources import Persons, Source, find_sources, offset_of, read_offsets
+from speech.features import sound_features
 
 ROOT = Path(__file__).resolve().parent
 SYNC_WEIGHTS = ROOT / "checkpoints" / "sync_light.safetensors"
-
-
-@dataclass
-class EvaluateConfig:
-    """What may vary beside file names. The real video is re-encoded at inference.crf, as generated ones are."""
-
-    perceptual_step: int = 5
-    """LPIPS, ST-LPIPS and identity look at every so manieth frame."""
-    person: str = "none"
-    """How a path names its speaker: parent, none, =NAME or a regular expression whose group it is."""
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
-
-    def __post_init__(self) -> None:
-        if self.perceptual_step < 1:
-            raise InputError(f"perceptual_step is {self.perceptual_step}, expected at least 1")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -2,6 +2,8 @@
 
     python inference.py                                                  the built-in demo -> results/demo.mp4
     python inference.py --face VIDEO --audio SOUND --output OUT.mp4
+    python inference.py --face VIDEO --prepare ME.face                   track once ...
+    python inference.py --face ME.face --audio SOUND --output OUT.mp4    ... speak any number of sounds
 
 The work is engine.pipeline.lip_sync; this is its command line.
 """
@@ -9,33 +11,59 @@ The work is engine.pipeline.lip_sync; this is its command line.
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.config import add_config_arguments, load_config
-from engine.pipeline import InferenceConfig, lip_sync
+from engine.options import InferenceConfig
 from errors import InputError, run_cli
 
 ROOT = Path(__file__).resolve().parent
 DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"
 DEMO_AUDIO = ROOT / "assets" / "grid_s1_demo.m4a"
+PREPARED = ".face"
+"""Suffix of a prepared face."""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--face", metavar="VIDEO_OR_IMAGE", help="who speaks")
+    parser.add_argument("--face", metavar="VIDEO_OR_IMAGE", help=f"who speaks; or a prepared face (*{PREPARED})")
     parser.add_argument("--audio", metavar="AUDIO_OR_VIDEO", help="what is said")
     parser.add_argument("--output", metavar="OUT.mp4", help="default results/demo.mp4 for the demo")
+    parser.add_argument("--prepare", metavar=f"ME{PREPARED}", help="track the face, keep that, and paint nothing")
     parser.add_argument("--base", metavar="CKPT", help="stage-1 weights (default: the shipped ones)")
     stage2 = parser.add_mutually_exclusive_group()
     stage2.add_argument("--hr", metavar="CKPT", help="stage-2 weights (default: the shipped ones)")
     stage2.add_argument("--base-only", action="store_true", help="paste the 128 px face of stage 1")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")
-    add_config_arguments(parser, ROOT / "configs" / "inference.yaml")
+    add_config_arguments(parser, InferenceConfig)
     parser.add_argument(
         "--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)"
     )
     return parser.parse_args()
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Raises InputError for options that do not go together, and for files that are not there."""
+    if args.prepare is not None:
+        if args.face is None or args.audio is not None or args.output is not None:
+            raise InputError("--prepare takes a video by --face, and neither --audio nor --output")
+        if Path(args.prepare).suffix != PREPARED:
+            raise InputError(f"--prepare {args.prepare}: expected a name that ends in {PREPARED}")
+    elif (args.face is None) != (args.audio is None):
+        raise InputError(
+            f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo"
+        )
+    elif args.face is not None and args.output is None:
+        raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
+    if args.face is not None and args.demo is not None:
+        raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
+    sources = [Path(source) for source in (args.face, args.audio) if source is not None]
+    if missing := [source for source in sources if not source.exists()]:
+        raise InputError(f"found no file {missing[0]}, expected a video, image or sound, check the path")
+    if args.output is not None and Path(args.output).resolve() in [source.resolve() for source in sources]:
+        raise InputError(f"--output {args.output} is a source itself; choose another name")
 
 
 def configure(args: argparse.Namespace) -> InferenceConfig:
@@ -58,28 +86,33 @@ def demo_still(folder: Path) -> Path:
     return path
 
 
+def bar(items: Iterable, what: str, count: int) -> Iterable:
+    """A progress bar with frames/s and the time that is left; quiet where nobody looks."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, total=count or None, unit="frame", disable=None, leave=False)
+
+
 def main() -> None:
     args = parse_arguments()
+    check_arguments(args)
     config = configure(args)
-    if (args.face is None) != (args.audio is None):
-        raise InputError(
-            f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo"
-        )
-    if args.face is not None and args.demo is not None:
-        raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
-    sources = [Path(source).resolve() for source in (args.face, args.audio) if source is not None]
-    if args.output is not None and Path(args.output).resolve() in sources:
-        raise InputError(f"--output {args.output} is a source itself; choose another name")
+    # These import torch, which mistakes in the arguments need not wait for.
+    from engine.pipeline import LipSync, lip_sync
+    from engine.prepared import PreparedFace
+
+    if args.prepare is not None:
+        LipSync(config).prepare(args.face, bar).save(args.prepare)
+        print(f"{args.prepare}: ready for --face")
+        return
     with tempfile.TemporaryDirectory() as folder:
         face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
         if args.face is None and args.demo == "still":
             face = demo_still(Path(folder))
-        if args.face is not None and args.output is None:
-            raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
+        if Path(face).suffix == PREPARED:
+            face = PreparedFace.load(face)
         output = Path(args.output or ROOT / "results" / "demo.mp4")
-        if args.output is None:
-            output.parent.mkdir(exist_ok=True)
-        report = lip_sync(face, audio, output, config)
+        report = lip_sync(face, audio, output, config, watch=bar)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for start, end in report.passed:

@@ -22,10 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.config import load_config, to_yaml
+from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError, run_cli
-from train_base import TrainBaseConfig
-from train_hr import TrainHRConfig
-from train_syncnet import TrainSyncConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"train_base.py": TrainBaseConfig, "train_hr.py": TrainHRConfig, "train_syncnet.py": TrainSyncConfig}

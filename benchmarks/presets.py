@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from engine.precision import choose_precision
-from models.hr_decoder import HRConfig, HRDecoder
-from models.hyperlips import BaseConfig, HyperLipsBase
+from models.config import BaseConfig, HRConfig
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
 
 BATCH = {("base", "infer"): 8, ("base", "train"): 32, ("HR 256", "infer"): 8, ("HR 256", "train"): 8}
 """About those that inference.py and the configs use."""
@@ -46,7 +47,7 @@ def make_work(network: nn.Module, purpose: str, batch: int) -> Callable[[], None
             optimizer.zero_grad(set_to_none=True)
 
     precision = choose_precision("auto", network, work, f"benchmark {purpose} {batch}")
-    print(f"  {type(network).__name__} {network.config.preset:9} {purpose}: {precision}")
+    print(f"  {type(network).__name__} {purpose}: {precision}")
     return lambda: work(precision)
 
 
@@ -56,8 +57,8 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     rows = []
     for name, build in (
-        ("base", lambda preset: HyperLipsBase(BaseConfig(preset))),
-        ("HR 256", lambda preset: HRDecoder(config=HRConfig(preset, scale=2))),
+        ("base", lambda preset: HyperLipsBase(BaseConfig.of(preset))),
+        ("HR 256", lambda preset: HRDecoder(HRConfig.of(preset, scale=2))),
     ):
         for purpose in ("infer", "train"):
             batch = BATCH[name, purpose]

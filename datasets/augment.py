@@ -5,61 +5,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from errors import InputError
-from face.crop import SIZE, apply
+from datasets.config import AugmentConfig, FaceAugmentConfig, HRAugmentConfig
+from face.crop import SIZE, CropTransform
 
 _BLUR_PX = 0.4, 1.2
 """Range of a blurred reference's sigma, px of the 128 crop."""
 _JPEG_QUALITY = 50, 95
-
-
-@dataclass
-class FaceAugmentConfig:
-    """What every stage may change about its faces; a zero switches a change off."""
-
-    flip: float = 0.5
-    """Probability of a mirror image."""
-    colour: float = 0.15
-    """Largest relative change of brightness, contrast and each colour channel."""
-    shift: int = 2
-    """Largest shift of the crop, whole px of 128, so that nothing is resampled."""
-    zoom: float = 0.0
-    """Largest relative change of the crop's scale about its centre; resampling makes the target a little softer."""
-
-    def __post_init__(self) -> None:
-        for name in ("flip", "reference_blur", "reference_jpeg", "base_blur", "silence", "sound"):
-            if not 0 <= getattr(self, name, 0) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}, expected a probability, 0 to 1")
-        for name, most in (("colour", 1), ("shift", SIZE // 4), ("zoom", 0.5)):
-            if not 0 <= getattr(self, name) <= most:
-                raise InputError(f"{name} is {getattr(self, name)}, expected 0 to {most}")
-
-
-@dataclass
-class HRAugmentConfig(FaceAugmentConfig):
-    """`augment` section of the HR config. Its references lend their own pixels, so they stay sharp by default."""
-
-    reference_blur: float = 0.0
-    """Probability of blurred references."""
-    reference_jpeg: float = 0.0
-    """Probability of references that were JPEGs of poor quality."""
-    base_blur: float = 0.5
-    """Probability of a blurred stage-1 face: those of people it was not trained on are softer than the data set's."""
-
-
-@dataclass
-class AugmentConfig(FaceAugmentConfig):
-    """`augment` section of the base config."""
-
-    reference_blur: float = 0.1
-    """Probability of blurred references."""
-    reference_jpeg: float = 0.1
-    """Probability of references that were JPEGs of poor quality."""
-    silence: float = 0.03
-    """Probability of a muted sample whose target is the clip's most closed mouth, so that lips rest in silence."""
-    sound: float = 0.0
-    """Probability of hearing one of the variants that preprocess.augment_sound wrote (noise, room, equaliser, level).
-    """
 
 
 @dataclass(frozen=True)
@@ -99,7 +50,7 @@ class FaceChange:
         """Landmarks (..., 2) in px of the 128 crop; each keeps its name, so a mirrored left eye is still the left
         one.
         """
-        moved = apply(self.matrix(), points)
+        moved = CropTransform(self.matrix()).apply(points)
         return ([SIZE - 1, 0] + moved * [-1, 1] if self.mirrored else moved).astype(np.float32)
 
     def motions(self, motions: np.ndarray) -> np.ndarray:

@@ -1,42 +1,30 @@
 """Stage-1 samples: windows of consecutive frames with their sound and reference faces."""
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import AugmentConfig, degrade_references, draw_change
+from datasets.augment import degrade_references, draw_change
 from datasets.clips import FPS, Clip
-from datasets.draw import DrawConfig, WindowDraw, clips_with
+from datasets.config import AugmentConfig, DataConfig
+from datasets.draw import WindowDraw, clips_with
 from datasets.frames import FrameStore
 from datasets.references import choose_references
-from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
-from media.audio import audio_windows
-from metrics.sync import sound_windows
-from models.hyperlips import BaseConfig
-from models.syncnet import SyncConfig
-
-LIP_BOX_MARGIN = (10, 8)
-"""Pixels of the 128 crop by which the box of the real lips is widened, across and down."""
-
-
-@dataclass
-class DataConfig(DrawConfig):
-    """`data` section of the base config."""
-
-    cache: Literal["auto", "memory", "disk"] = "auto"
+from face.lips import lip_boxes
+from face.topology import SPEECH_POINTS, SPEECH_POINTS_MIRRORED
+from models.config import BaseConfig, SyncConfig
+from speech.windows import audio_windows, sound_windows
 
 
 class BaseDataset(Dataset):
     """Sample k depends on (seed, k) alone, so a resumed run sees the same data in the same order.
 
     An item holds faces (T, 3, 128, 128), references (R, 3, 128, 128) uint8, audio (T, ...) float32, lip_box (T, 4) px
-    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a sync
-    expert's config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0 where
-    the sample is muted and shows one resting mouth, which is nothing to judge.
+    (x0, y0, x1, y1) and speech_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a
+    sync expert's config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0
+    where the sample is muted and shows one resting mouth, which says nothing of sync.
     """
 
     def __init__(
@@ -54,10 +42,11 @@ class BaseDataset(Dataset):
         self.features = [self._heard(clip) for clip in clips]
         self.expert = expert
         self.sync_features = [clip.features(expert.audio) for clip in clips] if expert else []
-        points = [clip.landmarks[:, EAR_POINTS] for clip in clips]
-        self.ear_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
+        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]
+        self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
         self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
-        self.gaps = [clip.openness for clip in clips]
+        self.lip_gaps = [clip.lip_gaps for clip in clips]
+        self.yaw = [clip.yaw for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -68,15 +57,17 @@ class BaseDataset(Dataset):
         clip, frames = self.draw.frames(rng)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
-            frames = np.full(self.config.window, np.nanargmin(self.gaps[clip]))
-        references = choose_references(self.config.reference, self.gaps[clip], frames, self.model.references, rng)
+            frames = np.full(self.config.window, np.nanargmin(self.lip_gaps[clip]))
+        references = choose_references(
+            self.config.reference, self.lip_gaps[clip], self.yaw[clip], frames, self.model.references, rng
+        )
         faces = self.store.get(clip, np.concatenate([frames, references]))
         change = draw_change(self.augment, rng)
         faces = change.faces(faces)
         faces, shown = faces[: len(frames)], degrade_references(faces[len(frames) :], self.augment, rng)
-        points, boxes = change.motions(self.ear_points[clip][frames]), change.boxes(self.lip_boxes[clip][frames])
+        points, boxes = change.motions(self.speech_points[clip][frames]), change.boxes(self.lip_boxes[clip][frames])
         if change.mirrored:
-            points = points[:, EAR_POINTS_MIRRORED]
+            points = points[:, SPEECH_POINTS_MIRRORED]
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
         heard = frames - 10 * FPS if silent else frames
         audio = self._windows(clip, heard, rng)
@@ -85,7 +76,7 @@ class BaseDataset(Dataset):
             "references": channels_first(shown),
             "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
             "lip_box": torch.from_numpy(boxes),
-            "ear_points": torch.from_numpy(np.ascontiguousarray(points)),
+            "speech_points": torch.from_numpy(np.ascontiguousarray(points)),
         }
         if self.expert:
             item["voiced"] = torch.tensor(float(not silent))
@@ -103,22 +94,16 @@ class BaseDataset(Dataset):
         features = self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
         return audio_windows(features, frames, Fraction(FPS), self.model.audio, self.model.audio_window)
 
-    def ear_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Audio windows and ear points of `size` random frames, without pictures."""
+    def audio_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Audio windows and speech points of `size` random frames, without pictures."""
         audio, points = [], []
         for _ in range(size):
             clip, frames = self.draw.frames(rng)
             audio.append(self._windows(clip, frames[:1], rng)[0])
-            points.append(self.ear_points[clip][frames[0]])
+            points.append(self.speech_points[clip][frames[0]])
         return torch.from_numpy(np.stack(audio).astype(np.float32)), torch.from_numpy(np.stack(points))
 
 
 def channels_first(images: np.ndarray) -> torch.Tensor:
     """(n, H, W, 3) -> (n, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-
-
-def lip_boxes(landmarks: np.ndarray) -> np.ndarray:
-    """Box (frames, 4) round the lips of (frames, 478, 2), widened by LIP_BOX_MARGIN, in px of the 128 crop."""
-    lips = landmarks[:, LIPS]
-    return np.concatenate([lips.min(1) - LIP_BOX_MARGIN, lips.max(1) + LIP_BOX_MARGIN], 1).astype(np.float32)

@@ -22,9 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from datasets.archive import EXTRACT_AGAIN, Archive
+from datasets.references import spanning_references
 from errors import InputError
 from face.crop import area_reduce
-from metrics.landmark import lip_gap
+from face.lips import lip_gap
+from face.smooth import smoothed, stretches
+from face.topology import RIGID
+from face.track import yaw_of
 
 FPS = 25
 """Clips are stored at 25 frames a second, where 5 frames are 16 mel frames."""
@@ -78,24 +82,34 @@ class Clip:
         return np.load(self.path("track.npz"))["visible"]
 
     @cached_property
-    def openness(self) -> np.ndarray:
+    def lip_gaps(self) -> np.ndarray:
         """lip_gap (frames,) of the landmarks, NaN where no face is seen."""
         return np.where(self.visible, lip_gap(self.landmarks), np.nan)
 
     @cached_property
+    def yaw(self) -> np.ndarray:
+        """How far the face is turned, (frames,), as a Track has it: 0 frontal, 0.5 near profile."""
+        return yaw_of(self.landmarks[:, RIGID])
+
+    def references(self, count: int) -> np.ndarray:
+        """Numbers of the `count` frames that inference would take as references."""
+        return spanning_references(self.lip_gaps, self.yaw, count)
+
+    @cached_property
     def base_landmarks(self) -> np.ndarray:
-        """(frames, points, 2) float32: landmarks of the stage-1 faces, px of the 128 crop."""
-        return np.load(self.path("base_track.npz"))["landmarks"]
+        """(frames, points, 2) float32: landmarks of the stage-1 faces, px of the 128 crop, smoothed as inference
+        smooths them: not across frames in which no face is seen.
+        """
+        with np.load(self.path("base_track.npz")) as track:
+            return np.stack(list(smoothed(zip(track["landmarks"], stretches(track["visible"]), strict=True))))
 
     @property
     def painted_by(self) -> str | None:
-        """Digest of the weights that painted the stage-1 faces, "" where it was not kept; None where there are no
-        faces.
-        """
+        """What painted the stage-1 faces, "" where it is not known; None where there are no faces."""
         if not (self.folder / "base_track.npz").is_file():
             return None
         with np.load(self.folder / "base_track.npz") as track:
-            return str(track["weights"]) if "weights" in track else ""
+            return str(track["painter"]) if "painter" in track else ""
 
     def features(self, kind: str, variant: int = 0) -> np.ndarray:
         """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound

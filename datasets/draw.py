@@ -1,33 +1,9 @@
 """Which windows of which clips a training sees."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from datasets.clips import Clip, load_clips
-from datasets.references import ReferencePolicy
 from errors import InputError
-
-
-@dataclass
-class DrawConfig:
-    """What the `data` sections of both stages share."""
-
-    path: str = "data"
-    min_face_px: float = 0.0
-    """Clips whose faces are narrower in the source are left out."""
-    window: int = 1
-    """Consecutive frames a sample; losses that look at motion (sync) need 5."""
-    reference: ReferencePolicy = "far"
-    balance: float = 0.0
-    """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        if self.window < 1:
-            raise InputError(f"window is {self.window}, expected 1 or more frames")
-        if not 0 <= self.balance <= 1:
-            raise InputError(f"balance is {self.balance}, expected 0 to 1")
 
 
 class WindowDraw:

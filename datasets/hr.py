@@ -1,29 +1,19 @@
 """Stage-2 samples: a stage-1 face, its sketch, the masked and reference crops, and the real crop at full size."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import HRAugmentConfig, blurred, degrade_references, draw_change
-from datasets.base import channels_first, lip_boxes
-from datasets.draw import DrawConfig, WindowDraw, clips_with
+from datasets.augment import blurred, degrade_references, draw_change
+from datasets.base import channels_first
+from datasets.config import HRAugmentConfig, HRDataConfig
+from datasets.draw import WindowDraw, clips_with
 from datasets.references import choose_references
 from errors import InputError
-from face.sketch import SketchPoints, draw_sketch, smooth_landmarks
-from metrics.sync import sound_windows
-from models.syncnet import SyncConfig
-
-
-@dataclass
-class HRDataConfig(DrawConfig):
-    """`data` section of the HR config."""
-
-    min_face_px: float = 150.0
-    """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
-    from them.
-    """
+from face.lips import lip_boxes
+from face.sketch import SketchPoints, draw_sketches
+from models.config import SyncConfig
+from speech.windows import sound_windows
 
 
 class HRDataset(Dataset):
@@ -61,9 +51,9 @@ class HRDataset(Dataset):
             )
         self.expert = expert
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
-        self.landmarks = [smooth_landmarks(clip.base_landmarks) for clip in self.clips]
+        self.landmarks = [clip.base_landmarks for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
-        self.gaps = [clip.openness for clip in self.clips]
+        self.lip_gaps = [clip.lip_gaps for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -72,7 +62,9 @@ class HRDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, frames = self.draw.frames(rng)
-        (reference,) = choose_references(self.config.reference, self.gaps[clip], frames, 1, rng)
+        (reference,) = choose_references(
+            self.config.reference, self.lip_gaps[clip], self.clips[clip].yaw, frames, 1, rng
+        )
         return self.sample(clip, frames, int(reference), rng)
 
     def sample(
@@ -92,10 +84,9 @@ class HRDataset(Dataset):
             )
             faces = np.concatenate([faces[:-1], degrade_references(faces[-1:], self.augment, rng)])
             base = blurred(base, rng) if rng.random() < self.augment.base_blur else base
-        sketch = np.stack([draw_sketch(points, points=self.sketch) for points in landmarks])
         item = {
             "base": channels_first(base),
-            "sketch": torch.from_numpy(sketch)[:, None],
+            "sketch": torch.from_numpy(draw_sketches(landmarks, self.sketch)),
             "face": channels_first(faces[:-1]),
             "reference": channels_first(faces[-1:])[0],
             "lip_box": torch.from_numpy(boxes),

@@ -1,46 +1,130 @@
 """YAML files to typed dataclasses: `inherit: other.yaml`, `--set a.b=c`, every mistake in one message."""
 
 import argparse
+import ast
 import dataclasses
 import difflib
+import inspect
+import math
+import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from errors import InputError
+from models.config import Presets
 
 Config = TypeVar("Config")
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+_PRESET = "preset"
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, default: str | Path) -> None:
-    """`--config YAML` and `--set KEY=VALUE` (repeatable), as every script has them."""
-    parser.add_argument("--config", default=str(default), metavar="YAML")
-    parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values, e.g. run.steps=100"
-    )
+def add_config_arguments(parser: argparse.ArgumentParser, schema: type, default: str | None = None) -> None:
+    """`--config YAML`, `--set KEY=VALUE` (repeatable) and `--help-config`, as every script has them.
 
-
-def load_config(schema: type[Config], path: str | Path, overrides: typing.Sequence[str] = ()) -> Config:
-    """Read `path`, apply `a.b=c` overrides and build `schema`.
-
-    Raises InputError naming every unknown key (with the nearest known one) and every value of the wrong type at once.
+    default: a file of configs/, wherever the script is started; None: the dataclass's own values.
     """
-    tree = _read(Path(path), seen=())
+    parser.add_argument(
+        "--config",
+        default=None if default is None else str(CONFIGS / default),
+        metavar="YAML",
+        help=f"default: {'the values of --help-config' if default is None else f'configs/{default}'}",
+    )
+    parser.add_argument(
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override values; --help-config lists them",
+    )
+    parser.add_argument("--help-config", action=_HelpConfig, schema=schema, help="print every key with its meaning")
+
+
+class _HelpConfig(argparse.Action):
+    def __init__(self, option_strings: list[str], dest: str, schema: type, help: str | None = None):
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+        self.schema = schema
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print("\n".join(describe(self.schema)))
+        parser.exit()
+
+
+def load_config(schema: type[Config], path: str | Path | None, overrides: typing.Sequence[str] = ()) -> Config:
+    """Read `path` (None: nothing), apply `a.b=c` overrides and build `schema`.
+
+    Raises InputError naming every unknown key (with the nearest known one) and every value of the wrong type or out of
+    range at once, and for a file that is meant for another script than `schema.SCRIPT`.
+    """
+    tree = {} if path is None else _read(Path(path), seen=())
+    script, wanted = tree.pop("script", None), getattr(schema, "SCRIPT", None)
+    if script is not None and script != wanted:
+        raise InputError(f"{path} is for {script}, expected a file for {wanted}; see configs/")
     for override in overrides:
         _override(tree, override)
     problems: list[str] = []
     config = _build(schema, tree, "", problems)
     if problems:
-        raise InputError(f"{path}: {'; '.join(problems)}")
+        raise InputError(f"{path or '--set'}: {'; '.join(problems)}")
     return config
 
 
 def to_yaml(config: Any) -> str:
-    """The resolved config as YAML text, in the order of its fields."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    """The resolved config as YAML text, in the order of its fields; a file for the same script."""
+    script = getattr(config, "SCRIPT", None)
+    return yaml.safe_dump({**({"script": script} if script else {}), **dataclasses.asdict(config)}, sort_keys=False)
+
+
+def describe(schema: type, where: str = "") -> Iterator[str]:
+    """Lines that name every key below a dataclass with its type, default and meaning."""
+    default = schema()
+    hints, meanings = typing.get_type_hints(schema), _meanings(schema)
+    if where and schema.__doc__:
+        yield f"\n{where}  " + " ".join(schema.__doc__.split())
+    if issubclass(schema, Presets):
+        yield from _entry(f"{where}.{_PRESET}", f"one of {', '.join(schema.PRESETS)}", "light", "Where values begin.")
+    sections = []
+    for field in dataclasses.fields(schema):
+        name = f"{where}.{field.name}" if where else field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            sections.append((type(getattr(default, field.name)), name))
+        else:
+            shown = yaml.safe_dump(getattr(default, field.name), default_flow_style=True).removesuffix("...\n").strip()
+            yield from _entry(name, _describe(hints[field.name]), shown, meanings.get(field.name, ""))
+    for section, name in sections:
+        yield from describe(section, name)
+
+
+def _entry(name: str, kind: str, default: str, meaning: str) -> Iterator[str]:
+    yield f"  {name}: {default}  ({kind})"
+    yield from textwrap.wrap(" ".join(meaning.split()), 116, initial_indent="      ", subsequent_indent="      ")
+
+
+def _meanings(schema: type) -> dict[str, str]:
+    """The string that stands under each field in the source of a dataclass and those it is made from."""
+    found: dict[str, str] = {}
+    for part in reversed(schema.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(field.target)] = str(text.value.value)
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, which YAML would let pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -50,13 +134,13 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"no config file {path}; see configs/ for the ones that ship")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: found a {type(tree).__name__}, expected 'key: value' lines")
     parent = tree.pop("inherit", None)
-    return tree if parent is None else _merge(_read(path.parent / parent, (*seen, path)), tree)
+    return tree if parent is None else _merge(_read(path.parent / str(parent), (*seen, path)), tree)
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -83,34 +167,34 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 def _build(schema: Any, tree: Any, where: str, problems: list[str]) -> Any:
+    """The dataclass of a section, None where it or one of its sections has a problem; further ones are looked for."""
     if not isinstance(tree, dict):
         problems.append(f"{where.rstrip('.') or 'the file'} is {tree!r}, expected a section")
         return None
-    hints = typing.get_type_hints(schema)
-    values = {}
-    for key, value in tree.items():
-        if key not in hints:
-            nearest = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
-            hint = f", did you mean {where}{nearest[0]}?" if nearest else ""
-            problems.append(f"unknown key {where}{key}{hint}")
-        elif dataclasses.is_dataclass(hints[key]):
-            values[key] = _build(hints[key], value, f"{where}{key}.", problems)
-        else:
-            values[key] = _convert(hints[key], value, f"{where}{key}", problems)
-    if problems:
-        return None
+    before = len(problems)
+    hints, tree = typing.get_type_hints(schema), dict(tree)
+    values: dict[str, Any] = {}
+    whole = True
     try:
-        return schema(**values)
+        if issubclass(schema, Presets):
+            values |= schema.preset_values(tree.pop(_PRESET, "light"))
+        defaults = {field.name: field for field in dataclasses.fields(schema)}
+        for key, value in tree.items():
+            if key not in defaults:
+                nearest = difflib.get_close_matches(str(key), defaults, n=1, cutoff=0.0)
+                hint = f", did you mean {where}{nearest[0]}?" if nearest else ""
+                problems.append(f"unknown key {where}{key}{hint}")
+            elif dataclasses.is_dataclass(hints[key]):
+                values[key] = _build(hints[key], value, f"{where}{key}.", problems)
+                whole &= values[key] is not None
+            elif _fits(hints[key], value):
+                values[key] = _cast(hints[key], value)
+            else:
+                problems.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
+        config = schema(**values) if whole else None  # checks that look at several sections need them all
     except InputError as error:
-        problems.append(f"{where}{error}")
-        return None
-
-
-def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
-    if _fits(hint, value):
-        return _cast(hint, value)
-    problems.append(f"{where} is {value!r}, expected {_describe(hint)}")
-    return None
+        problems.extend(f"{where}{problem}" for problem in error.problems)
+    return config if len(problems) == before else None
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -118,22 +202,20 @@ def _fits(hint: Any, value: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(argument, value) for argument in arguments)
     if origin is typing.Literal:
-        return value in arguments
-    if origin in (list, tuple):
+        return any(value == argument and type(value) is type(argument) for argument in arguments)
+    if origin is list:
         return isinstance(value, (list, tuple)) and all(_fits(arguments[0], item) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(arguments[1], item) for item in value.values())
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) or _is_exponent(value)
+        return _is_number(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint if isinstance(hint, type) else type(None))
 
 
-def _is_exponent(value: Any) -> bool:
-    """YAML reads 1e-4 as text; everybody who writes it means a number."""
+def _is_number(value: Any) -> bool:
+    """YAML reads 1e-4 as text; everybody who writes it means a number. Infinite ones and nan are none."""
     try:
-        return isinstance(value, str) and float(value) == float(value)
+        return not isinstance(value, (bool, list, dict)) and value is not None and math.isfinite(float(value))
     except ValueError:
         return False
 
@@ -142,10 +224,8 @@ def _cast(hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _cast(next(argument for argument in arguments if _fits(argument, value)), value)
-    if origin in (list, tuple):
+    if origin is list:
         return [_cast(arguments[0], item) for item in value]
-    if origin is dict:
-        return {key: _cast(arguments[1], item) for key, item in value.items()}
     return float(value) if hint is float else value
 
 
@@ -155,8 +235,6 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(argument) for argument in arguments)
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, arguments))
-    if origin in (list, tuple):
+    if origin is list:
         return f"a list of {_describe(arguments[0])}"
-    if origin is dict:
-        return f"a mapping to {_describe(arguments[1])}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, "null")

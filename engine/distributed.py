@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -20,14 +19,6 @@ from losses.gather import alone
 Result = TypeVar("Result")
 _PATIENCE = timedelta(days=7)
 """How long the others wait for what process 0 does for all of them, such as validation."""
-
-
-@dataclass
-class DdpConfig:
-    """`ddp` section: what holds with more than one process (torchrun)."""
-
-    sync_bn: bool = True
-    """BatchNorm takes its statistics over all processes; on CUDA only, there is no other."""
 
 
 class World:

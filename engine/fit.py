@@ -3,7 +3,7 @@
 import errno
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +15,24 @@ from torch.utils.data import Dataset
 
 from datasets.loader import batches
 from engine.config import to_yaml
-from engine.distributed import DdpConfig, World
-from engine.loop import Ema, OptimConfig, RunConfig, apply_step, learning_rate, make_optimizer, match_layout, not_finite
-from engine.precision import LayoutName, Precision, PrecisionName, training_precision
+from engine.distributed import World
+from engine.loop import Ema, apply_step, learning_rate, make_optimizer, match_layout, not_finite
+from engine.objective import Objective
+from engine.options import TrainConfig
+from engine.precision import Precision, training_precision
 from engine.progress import Progress
 from engine.runlog import RunLog
 from engine.state import RunState
 from engine.stop import Stopped, StopSignals
-from engine.trainer import Trainer
 from errors import InputError
 from models.checkpoint import check_fit, load_network, read_metadata, save_network
 
 
 @dataclass
-class TrainConfig:
-    """What every run is made of; scripts add their own sections, `data` with `path` and `workers` among them."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    ddp: DdpConfig = field(default_factory=DdpConfig)
-    precision: PrecisionName = "auto"
-    layout: LayoutName = "auto"
-    """Memory layout of images; auto takes the faster one."""
-    compile: bool = False
-    """torch.compile the network's parts: minutes at the start, faster steps after."""
-
-
-@dataclass
 class Task:
-    """What a script trains, and how it is judged."""
+    """What a script trains, and how it is scored."""
 
-    trainer: Trainer
+    objective: Objective
     dataset: Dataset
     frames: int
     """Frames in a sample, for frames/s."""
@@ -56,9 +43,9 @@ class Task:
     lower: bool = False
     """Whether less of it is better."""
     groups: list[dict] | None = None
-    """Parameter groups, see make_optimizer; default: all trainable ones of the trainer alike."""
+    """Parameter groups, see make_optimizer; default: all trainable ones of the objective alike."""
     prepare: Callable[[RunLog], None] | None = None
-    """Called before the first step of a new run, in process 0 only: gives the trainer the weights to start from."""
+    """Called before the first step of a new run, in process 0 only: gives the objective the weights to start from."""
     watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None
     """(steps done, loss, terms) of every step in process 0 -> a warning to print, or None."""
 
@@ -95,13 +82,13 @@ def start_from(network: nn.Module, checkpoint: Path) -> None:
     network.load_state_dict(state)
 
 
-class _Critic(nn.Module):
-    """The adversary's half of a step as a module of its own, whose gradients are averaged on their own."""
+class _DiscriminatorStep(nn.Module):
+    """The discriminator's half of a step as a module of its own, whose gradients are averaged on their own."""
 
-    def __init__(self, trainer: Trainer):
+    def __init__(self, objective: Objective):
         super().__init__()
-        self.adversary = trainer.adversary
-        self._discriminate = trainer.discriminate
+        self.discriminator = objective.discriminator
+        self._discriminate = objective.discriminate
 
     def forward(self) -> tuple[Tensor, dict[str, Tensor]]:
         return self._discriminate()
@@ -111,30 +98,30 @@ class _Run:
     def __init__(self, config: TrainConfig, task: Task, world: World):
         self.config, self.run, self.task, self.world = config, config.run, task, world
         self.share = world.share(self.run.batch)
-        trainer = self.trainer = task.trainer.to(world.device)
+        objective = self.objective = task.objective.to(world.device)
         groups = task.groups or [
-            {"params": [value for value in trainer.parameters() if value.requires_grad], "name": "network"}
+            {"params": [value for value in objective.parameters() if value.requires_grad], "name": "network"}
         ]
         self.optimizer = make_optimizer(groups, config.optim)
-        self.ema = Ema(trainer.network, config.optim.ema)
-        objects = {"trainer": trainer, "optimizer": self.optimizer, "ema": self.ema}
-        self.modules: list[nn.Module] = [trainer]
+        self.ema = Ema(objective.network, config.optim.ema)
+        objects = {"objective": objective, "optimizer": self.optimizer, "ema": self.ema}
+        self.modules: list[nn.Module] = [objective]
         self.optimizers = [self.optimizer]
-        if trainer.adversary is not None:
-            adversary = trainer.adversary.to(world.device)
-            self.adversary_optimizer = make_optimizer(
+        if objective.discriminator is not None:
+            discriminator = objective.discriminator.to(world.device)
+            self.discriminator_optimizer = make_optimizer(
                 [
                     {
-                        "params": list(adversary.parameters()),
-                        "name": "adversary",
-                        "scale": config.optim.adversary_lr / config.optim.lr,
+                        "params": list(discriminator.parameters()),
+                        "name": "discriminator",
+                        "scale": config.optim.discriminator_lr / config.optim.lr,
                     }
                 ],
                 config.optim,
             )
-            objects |= {"adversary": adversary, "adversary_optimizer": self.adversary_optimizer}
-            self.modules.append(adversary)
-            self.optimizers.append(self.adversary_optimizer)
+            objects |= {"discriminator": discriminator, "discriminator_optimizer": self.discriminator_optimizer}
+            self.modules.append(discriminator)
+            self.optimizers.append(self.discriminator_optimizer)
         self.folder = Path(self.run.folder) / self.run.name
         self.best = self.folder / "best.safetensors"
         self.state = RunState(self.folder / "checkpoints", self.run.keep, **objects)
@@ -180,12 +167,12 @@ class _Run:
         if self.task.prepare is not None:
             self.world.from_main(lambda: self.task.prepare(self.log))
         self.world.spread(*self.modules)
-        self.ema.restart(self.trainer.network)
+        self.ema.restart(self.objective.network)
         self._save(0)
 
     def _choose_precision(self) -> Precision:
         sample = next(iter(batches(self.task.dataset, self.share, 0, 1, 0)))
-        return training_precision(self.config.precision, self.trainer, sample, self.world.device, self.config.layout)
+        return training_precision(self.config.precision, self.objective, sample, self.world.device, self.config.layout)
 
     def _distribute(self, precision: Precision) -> None:
         """The modules that are called in a step: in their layout, compiled, their gradients averaged over the
@@ -199,12 +186,14 @@ class _Run:
             if self.config.ddp.sync_bn:
                 self.world.sync_norms(module)
         if self.config.compile:
-            for part in _parts(self.trainer.network):
+            for part in _parts(self.objective.network):
                 part.compile(
                     dynamic=False
                 )  # batches are all of one size; with symbolic ones HyperConv does not compile
-        self.generator = self.world.wrap(self.trainer)
-        self.critic = self.world.wrap(_Critic(self.trainer)) if self.trainer.adversary is not None else None
+        self.generator = self.world.wrap(self.objective)
+        self.discriminator = (
+            self.world.wrap(_DiscriminatorStep(self.objective)) if self.objective.discriminator is not None else None
+        )
         self._train_mode()
 
     def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
@@ -230,13 +219,13 @@ class _Run:
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
             apply_step(loss, self.optimizer, rate, self.config.optim.clip, step)
-            if self.trainer.judged:
+            if self.objective.seen:
                 with precision.autocast(device):
-                    critic_loss, critic_terms = self.critic()
-                stopping = self._check(critic_loss, critic_terms, step, stop)
-                apply_step(critic_loss, self.adversary_optimizer, rate, self.config.optim.clip, step)
-                terms = terms | critic_terms
-            self.ema.update(self.trainer.network)
+                    discriminator_loss, discriminator_terms = self.discriminator()
+                stopping = self._check(discriminator_loss, discriminator_terms, step, stop)
+                apply_step(discriminator_loss, self.discriminator_optimizer, rate, self.config.optim.clip, step)
+                terms = terms | discriminator_terms
+            self.ema.update(self.objective.network)
             done = step + 1
             progress.log(done, {**terms, "loss": loss}, self._rates(rate))
             if world.main and self.task.watch is not None and (warning := self.task.watch(done, loss, terms)):
@@ -272,7 +261,7 @@ class _Run:
     def _score(self, step: int) -> None:
         if step in self.log.validated:
             return
-        trained = self.trainer.network
+        trained = self.objective.network
         network = type(trained)(config=trained.config).to(self.world.device)
         network.load_state_dict(self.ema.average)
         scores = self.task.validate(network.eval(), step, self.log)

@@ -2,61 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from errors import InputError, check_counts
-
-
-@dataclass
-class OptimConfig:
-    """`optim` section: AdamW with a short warm-up, then cosine to `final` times the rate."""
-
-    lr: float = 5e-4
-    adversary_lr: float = 1e-4
-    """Of the discriminator, where there is one; same schedule."""
-    betas: list[float] | None = None
-    weight_decay: float = 0.01
-    warmup: int = 100
-    final: float = 0.05
-    clip: float = 1.0
-    """Largest gradient norm."""
-    ema: float = 0.999
-    """Decay of the averaged weights, which are the ones to use."""
-
-    def __post_init__(self) -> None:
-        self.betas = self.betas or [0.9, 0.99]
-        if self.lr <= 0 or self.clip <= 0:
-            raise InputError(f"lr is {self.lr} and clip {self.clip}, expected more than 0")
-        if len(self.betas) != 2 or not all(0 <= value < 1 for value in (*self.betas, self.ema)):
-            raise InputError(
-                f"betas is {self.betas} and ema {self.ema}, expected two numbers and one, each from 0 to below 1"
-            )
-
-
-@dataclass
-class RunConfig:
-    """`run` section: length, rhythm and place of a run."""
-
-    name: str = "run"
-    folder: str = "runs"
-    steps: int = 10000
-    batch: int = 32
-    """Samples a step, of all processes together."""
-    freeze_bn: bool = False
-    """BatchNorm keeps its statistics: for fine-tuning (--init) on little data or small batches."""
-    seed: int = 0
-    device: str = "auto"
-    log_every: int = 50
-    checkpoint_every: int = 500
-    validate_every: int = 1000
-    keep: int = 2
-    """Checkpoints kept, the newest; beside them best.safetensors."""
-
-    def __post_init__(self) -> None:
-        check_counts(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep")
+from engine.options import OptimConfig
+from errors import InputError
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,97 +1,58 @@
-"""The two-stage chain on a file: track, crop, stage 1, sketch, stage 2, paste back.
+"""The two-stage chain on files: track once, then paint any number of sounds.
 
 from engine.pipeline import LipSync, lip_sync
 lip_sync("face.mp4", "speech.wav", "out.mp4")                      # a file
-for frame, seconds in LipSync().frames("face.mp4", "speech.wav"): ...   # frames as they are made
+engine = LipSync()
+face = engine.prepare("face.mp4")                                  # tracked once, see PreparedFace
+for frame, seconds in engine.drive(face, "speech.wav"): ...        # frames as they are made
+for frame, seconds in engine.drive(face, microphone()): ...        # pieces of a sound as they are spoken
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from functools import cached_property
+from itertools import groupby, islice, tee
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 
 from datasets.references import spanning_references
 from engine.chunks import chunks
 from engine.loop import pick_device
-from engine.pictures import from_network, to_network
-from engine.precision import PrecisionName, choose_precision
-from engine.sound import sound_features
+from engine.options import InferenceConfig
+from engine.precision import Precision, choose_precision
+from engine.prepared import FaceSettings, PreparedFace
+from engine.stages import paint_base, paint_hr, silent_window
 from engine.timeline import gaps, median_step, shown_frames
-from errors import InputError, check_counts
-from face.crop import area_reduce, box_transforms, crop, fit_transforms
+from errors import InputError
+from face.crop import CropTransform, area_reduce
 from face.detect import make_detector
-from face.landmark_net import LandmarkNet
+from face.follow import Followed, follow
+from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
-from face.sketch import draw_sketch
-from face.track import Track, track_faces
-from media.audio import SAMPLE_RATE, audio_window_at, read_audio
+from face.smooth import smoothed
+from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter
 from models.checkpoint import load_network
+from models.config import BASE_SIZE
 from models.hr_decoder import HRDecoder
-from models.hyperlips import HyperLipsBase, face_input
+from models.hyperlips import HyperLipsBase, Memory
+from speech.stream import LiveSound, Sound, WholeSound
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
-
-
-@dataclass
-class FaceConfig:
-    """`face` section."""
-
-    backend: Literal["mediapipe", "face_alignment"] = "mediapipe"
-    crop: Literal["template", "box"] = "template"
-    """`box`: upright boxes, as published weights were trained on."""
-    index: int = 0
-    """Which face: 0 the largest track, 1 the next."""
-    reference: Literal["closed", "first"] = "closed"
-    """As many frames as stage 1 wants: the most closed mouth, the others on to a wide one, rather frontal; or the first
-    frame (published).
-    """
+SoundSource = str | Path | np.ndarray | Iterable[np.ndarray]
+"""A file; a whole sound (samples,) float32 at 16 kHz; or its pieces, as they come."""
+Watch = Callable[[Iterable, str, int], Iterable]
+"""(items, what is done to them, about how many) -> the items: shows progress."""
 
 
-@dataclass
-class AudioConfig:
-    """`audio` section."""
-
-    window: Literal["centred", "published"] = "centred"
-    """`published`: the mel window convention of published training."""
-    articulation: float = 1.4
-    """How far the lips move: what the sound says beyond silence is taken this many times. Networks trained on a mean
-    error move too little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time
-    all the
-    same)."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.articulation <= 3:
-            raise InputError(
-                f"articulation is {self.articulation}, expected 0 to 3; 1 leaves the lips as the network moves them"
-            )
-
-
-@dataclass
-class InferenceConfig:
-    """Everything about inference that is not a file name."""
-
-    base: str = str(CHECKPOINTS / "base_light.safetensors")
-    hr: str | None = str(CHECKPOINTS / "hr_light_256.safetensors")
-    """Stage-2 weights; None pastes the 128 px face of stage 1."""
-    face: FaceConfig = field(default_factory=FaceConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    batch: int = 8
-    crf: int = 18
-    device: str = "auto"
-    precision: PrecisionName = "auto"
-
-    def __post_init__(self) -> None:
-        check_counts(self, "batch")
+def unwatched(items: Iterable, what: str, count: int) -> Iterable:
+    """A Watch that shows nothing."""
+    return items
 
 
 @dataclass
@@ -127,16 +88,18 @@ class Report:
 
 @dataclass
 class _Item:
-    """One frame on its way through the chain; `transform` is None where it passes through."""
+    """One frame on its way through the chain; `crop` is None where it passes through."""
 
     frame: Frame
     shown: Fraction
-    transform: np.ndarray | None = None
-    shot: int = 0
+    stretch: int
+    """Frames in a row of one shot that show the face share a number."""
+    crop: CropTransform | None = None
     face: np.ndarray | None = None
     base: np.ndarray | None = None
     landmarks: np.ndarray | None = None
-    sketch: np.ndarray | None = None
+    seen: bool = False
+    """Whether the landmark net sees a face in what stage 1 painted."""
 
 
 class LipSync:
@@ -148,215 +111,226 @@ class LipSync:
         self.device = pick_device(self.config.device)
         self.base = load_network(self.config.base, self.device, HyperLipsBase)
         self.hr = None if self.config.hr is None else load_network(self.config.hr, self.device, HRDecoder)
-        self.size = 128 * (1 if self.hr is None else self.hr.config.scale)
+        self.size = BASE_SIZE * (1 if self.hr is None else self.hr.config.scale)
         self.landmarks = LandmarkNet()
-        silence = sound_features(np.zeros(2 * SAMPLE_RATE, np.float32), self.base.config.audio)
-        self.silence = torch.from_numpy(self._window(silence, Fraction(1))[None])
-        self.report = Report()
-
-    def frames(self, face: str | Path, audio: str | Path) -> Iterator[tuple[Frame, Fraction]]:
-        """Yield (frame, time in s) in order, with the mouth repainted; `self.report` fills on the way.
-
-        Raises InputError for unreadable files, a sound without samples, or a picture without a face.
-        """
-        self.report = Report()
-        wave = read_audio(audio)
-        reader = VideoReader(face)
-        times, track, transforms = self._track(reader)
-        with self.report.time("sound"):
-            features = sound_features(wave, self.base.config.audio)
-        references = self._references(reader, track, transforms)
-        small = np.stack([area_reduce(reference, 128) for reference in references])
-        half = median_step(times, reader.fps) / 2
-        self._choose_precision(features, references, small)
-        duration = Fraction(len(wave), SAMPLE_RATE)
-        shown = self.report.timed("decode", shown_frames(reader, times, duration))
-        items = (self._crop(frame, when, transforms, track) for frame, when in shown)
-        based = (
-            item
-            for chunk in chunks(items, self.config.batch)
-            for item in self._paint_base(chunk, features, half, small)
+        face, audio, feed = self.config.face, self.config.audio, self.base.feed
+        self.gain = feed.motion_gain if audio.motion_gain is None else audio.motion_gain
+        self.window = audio.window or feed.window
+        self.settings = FaceSettings(
+            crop=face.crop or feed.crop,
+            reference=face.reference or feed.reference,
+            index=face.index,
+            size=self.size,
+            references=self.base.config.references,
         )
-        for chunk in chunks(_smoothed(based), self.config.batch):
-            for item in self._finish(chunk, references[0]):
-                self.report.frames += 1
-                yield item.frame, item.shown
-        self.report.notes += reader.notes
 
-    def _track(self, reader: VideoReader) -> tuple[list[Fraction], Track, np.ndarray]:
-        config, times = self.config.face, []
+    def prepare(self, face: str | Path, watch: Watch = unwatched) -> PreparedFace:
+        """Track a face and choose its references. Raises InputError for an unreadable file, or one without that
+        face.
+        """
+        reader = VideoReader(face)
+        found = self._follow(reader, watch)
+        return PreparedFace(
+            Path(face), self.settings, found.times, found.transforms, found.track.shot, self._references(reader, found)
+        )
 
-        def pictures() -> Iterator[tuple[np.ndarray, float]]:
-            for frame in reader:
-                times.append(Fraction(frame.time))
-                yield frame.rgb(), float(frame.time)
+    def drive(self, face: PreparedFace, sound: SoundSource, watch: Watch = unwatched) -> "Drive":
+        """Frames of the face speaking a sound, in order, each with the time (s) it is shown at; see Drive.
 
-        with self.report.time("track"):
-            tracks = track_faces(pictures(), make_detector(config.backend, device=self.device.type))
+        Raises InputError for a face that was prepared otherwise, or an unreadable sound or one without samples.
+        """
+        if face.settings != self.settings:
+            wanted, found = vars(self.settings), vars(face.settings)
+            differs = ", ".join(
+                f"{name} {found[name]} (wanted {wanted[name]})" for name in wanted if found[name] != wanted[name]
+            )
+            raise InputError(
+                f"the face of {face.video} was prepared with {differs}; prepare it again for these weights"
+            )
+        return Drive(self, face, sound, watch)
+
+    def _follow(self, reader: VideoReader, watch: Watch) -> Followed:
+        index, detector = self.settings.index, make_detector(self.config.face.backend, device=self.device.type)
+        tracks = follow(watch(reader, "track", reader.frame_count), detector, self.settings.crop)
         if not tracks:
             raise InputError(f"{reader.path}: no face found in any frame; expected a video or picture that shows one")
-        if not 0 <= config.index < len(tracks):
-            raise InputError(
-                f"{reader.path}: --face-index {config.index} but only {len(tracks)} faces found; count from 0"
-            )
-        track = tracks[config.index]
-        self.report.passed = gaps(~track.present, times, reader.fps)
-        fit = (
-            box_transforms(track.box, track.present, track.shot)
-            if config.crop == "box"
-            else fit_transforms(track.rigid, track.present, track.shot)
-        )
-        return times, track, fit
+        if not 0 <= index < len(tracks):
+            raise InputError(f"{reader.path}: --face-index {index} but only {len(tracks)} faces found; count from 0")
+        return tracks[index]
 
-    def _references(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
+    def _references(self, reader: VideoReader, found: Followed) -> np.ndarray:
         """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
-        usable = np.flatnonzero(track.present & ~track.interpolated)
-        count, turned = self.base.config.references, 0.3 * np.abs(track.yaw)
-        if self.config.face.reference == "first":
-            chosen = usable[:1].repeat(count)
+        track, count = found.track, self.settings.references
+        usable = track.present & ~track.interpolated
+        if self.settings.reference == "first":
+            chosen = np.flatnonzero(usable)[:1].repeat(count)
         else:
-            closed = usable[(track.lip_gap + turned)[usable].argmin()]
-            usable = usable[track.shot[usable] == track.shot[closed]]
-            chosen = usable[spanning_references((track.lip_gap - turned)[usable], count)]
-            chosen[0] = closed
-        with self.report.time("decode"):
-            frames = {
-                frame.index: crop(frame.rgb(), transforms[frame.index], self.size)
-                for frame in islice(reader, int(chosen.max()) + 1)
-                if frame.index in chosen
-            }
-        return np.stack([frames[index] for index in chosen])
+            closed = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, 1)
+            usable &= track.shot == track.shot[closed]
+            chosen = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, count)
+        cut = {
+            frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
+            for frame in islice(reader, int(chosen.max()) + 1)
+            if frame.index in chosen
+        }
+        return np.stack([cut[index] for index in chosen])
 
-    def _crop(self, frame: Frame, shown: Fraction, transforms: np.ndarray, track: Track) -> _Item:
-        if not track.present[frame.index]:
-            return _Item(frame, shown)
-        with self.report.time("crop"):
-            transform = transforms[frame.index]
-            return _Item(frame, shown, transform, int(track.shot[frame.index]), crop(frame.rgb(), transform, self.size))
+    def sound(self, source: SoundSource) -> Sound:
+        """The sound as stage 1 hears it. Raises InputError for an unreadable file or a sound without samples."""
+        shape = self.base.config.audio, self.base.config.audio_window, self.window
+        if isinstance(source, (str, Path)):
+            source = read_audio(source)
+        if isinstance(source, np.ndarray):
+            if not len(source):
+                raise InputError("found a sound without samples, expected some; give another sound")
+            return WholeSound(source, *shape)
+        return LiveSound(source, *shape)
 
-    def _paint_base(
-        self, chunk: list[_Item], features: np.ndarray, half: Fraction, references: np.ndarray
-    ) -> list[_Item]:
-        """Stage 1 and its landmarks for the items that show a face."""
-        items = [item for item in chunk if item.transform is not None]
-        if not items:
-            return chunk
-        with self.report.time("base"), torch.inference_mode():
-            windows = np.stack([self._window(features, item.shown + half, self.config.audio.window) for item in items])
-            faces = np.stack([area_reduce(item.face, 128) for item in items])
-            base = self._base(torch.from_numpy(windows), faces, references)
-        with self.report.time("landmarks"):
-            points = self.landmarks.landmarks(base)[0]
-        for item, image, found in zip(items, base, points, strict=True):
-            item.base, item.landmarks = image, found
-        return chunk
+    @cached_property
+    def precision(self) -> tuple[Precision, Precision | None]:
+        """Of stage 1 and of stage 2, chosen by measurement at the first use where the config leaves it open."""
+        count, kind = self.config.batch, self.config.precision
+        windows = np.repeat(silent_window(self.base)[None], count, 0)
+        small, large = (np.zeros((count, size, size, 3), np.uint8) for size in (BASE_SIZE, self.size))
+        references = np.zeros((self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        landmarks = np.zeros((count, 478, 2))
 
-    def _window(self, features: np.ndarray, seconds: Fraction, convention: str = "centred") -> np.ndarray:
-        """What stage 1 hears of a frame whose middle is shown at `seconds`."""
-        config = self.base.config
-        return audio_window_at(features, seconds, config.audio, config.audio_window, convention)
+        def try_base(precision: Precision) -> None:
+            paint_base(self.base, windows, small, references, self.gain, precision)
 
-    def _base(self, windows: torch.Tensor, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
-        shown = to_network(references, self.base)[None].expand(len(faces), -1, -1, -1, -1)
-        with self.base_precision.autocast(self.device):
-            encoded = self.base.encode_audio(torch.cat([windows, self.silence]).to(self.device))
-            vectors = [torch.lerp(level[-1:], level[:-1], self.config.audio.articulation) for level in encoded]
-            output = self.base.paint(vectors, face_input(to_network(faces, self.base), shown), len(faces))
-        return from_network(output, self.base)
+        def try_hr(precision: Precision) -> None:
+            paint_hr(self.hr, small, landmarks, large, large[0], precision)
 
-    def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
-        """Stage 2 and paste-back."""
-        items = [item for item in chunk if item.transform is not None]
-        if not items:
-            return chunk
-        faces = [item.base for item in items]
-        if self.hr is not None:
-            with self.report.time("hr"), torch.inference_mode():
-                sketches = np.stack([draw_sketch(item.landmarks, points=self.hr.config.sketch) for item in items])
-                faces = self._hr(np.stack(faces), sketches, np.stack([item.face for item in items]), reference)
-        with self.report.time("paste"):
-            for item, painted in zip(items, faces, strict=True):
-                rect = paste_rect(item.transform, item.frame.size)
-                mask = paste_mask(item.landmarks, self.size)
-                blended = paste_face(item.frame.rgb(rect), rect, painted, mask, item.transform)
-                item.frame.write_rgb(rect, blended)
-        return chunk
+        base = choose_precision(kind, self.base, try_base, f"infer {count}")
+        return base, None if self.hr is None else choose_precision(kind, self.hr, try_hr, f"infer {count}")
 
-    def _hr(self, base: np.ndarray, sketches: np.ndarray, faces: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        lines = torch.from_numpy(sketches).to(self.device)[:, None].float().div(255).expand(-1, 3, -1, -1)
-        inputs = [to_network(base, self.hr).float() / 255, lines]
-        if self.hr.config.reference:
-            shown = to_network(reference[None], self.hr)[None].expand(len(base), 1, -1, -1, -1)
-            inputs.append(face_input(to_network(faces, self.hr), shown))
-        with self.hr_precision.autocast(self.device):
-            return from_network(self.hr(*inputs), self.hr)
 
-    def _choose_precision(self, features: np.ndarray, references: np.ndarray, small_references: np.ndarray) -> None:
-        windows = torch.from_numpy(np.repeat(self._window(features, Fraction(0))[None], self.config.batch, 0))
-        faces, small = (np.repeat(shown[:1], self.config.batch, 0) for shown in (references, small_references))
+class Drive:
+    """One sound through one prepared face. Iterate over it once; `report` fills on the way.
 
-        def try_base(precision):
-            self.base_precision = precision
-            with torch.inference_mode():
-                self._base(windows, small, small_references)
+    A whole sound is painted `batch` frames at a time; of one that comes in pieces every frame is painted as soon as its
+    sound is there, at most 0.5 s after it was spoken.
+    """
 
-        def try_hr(precision):
-            self.hr_precision = precision
-            with torch.inference_mode():
-                self._hr(small, small[..., 0], faces, references[0])
+    def __init__(self, engine: LipSync, face: PreparedFace, sound: SoundSource, watch: Watch):
+        self.report = Report(notes=list(face.notes))
+        with self.report.time("sound"):
+            self._sound = engine.sound(sound)
+        self._engine, self._face, self._watch = engine, face, watch
+        self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
+        self._small_references = np.stack([area_reduce(reference, BASE_SIZE) for reference in face.references])
+        self._memory: Memory = {}
+        self._remembered = self._stretch = 0
 
-        with self.report.time("set-up"):
-            self.base_precision = choose_precision(
-                self.config.precision, self.base, try_base, f"infer {self.config.batch}"
-            )
-            if self.hr is not None:
-                self.hr_precision = choose_precision(
-                    self.config.precision, self.hr, try_hr, f"infer {self.config.batch}"
+    def __iter__(self) -> Iterator[tuple[Frame, Fraction]]:
+        face, report = self._face, self.report
+        reader = VideoReader(face.video)
+        step = median_step(face.times, reader.fps)
+        report.passed = gaps(~face.present, face.times, step)
+        with report.time("set-up"):
+            self._precision = self._engine.precision
+        frames = report.timed("decode", shown_frames(reader, face.times, step, self._sound.lasts))
+        based = (item for chunk in chunks(self._cropped(frames), self._batch) for item in self._based(chunk, step / 2))
+        finished = (item for chunk in chunks(_smoothed(based), self._batch) for item in self._finished(chunk))
+        count = round(self._sound.duration / step) if isinstance(self._sound, WholeSound) else 0
+        for item in self._watch(finished, "paint", count):
+            report.frames += 1
+            yield item.frame, item.shown
+        report.notes += reader.notes
+
+    def _cropped(self, frames: Iterable[tuple[Frame, Fraction]]) -> Iterator[_Item]:
+        present, shots, last = self._face.present, self._face.shot, None
+        for frame, shown in frames:
+            visible, shot = present[frame.index], shots[frame.index]
+            self._stretch += (visible, shot) != last
+            last = visible, shot
+            item = _Item(frame, shown, self._stretch)
+            if visible:
+                with self.report.time("crop"):
+                    item.crop = CropTransform(self._face.transforms[frame.index])
+                    item.face = item.crop.cut(frame.rgb(), self._engine.size)
+            yield item
+
+    def _based(self, chunk: list[_Item], half: Fraction) -> list[_Item]:
+        """Stage 1, and the landmarks of what it painted. half: s from a frame's beginning to its middle."""
+        engine = self._engine
+        for items in _runs(chunk, engine.base.config.gru == "recurrent"):
+            if items[0].stretch != self._remembered:
+                self._memory, self._remembered = {}, items[0].stretch
+            with self.report.time("base"):
+                windows = np.stack([self._sound.window(item.shown + half) for item in items])
+                faces = np.stack([area_reduce(item.face, BASE_SIZE) for item in items])
+                base = paint_base(
+                    engine.base, windows, faces, self._small_references, engine.gain, self._precision[0], self._memory
                 )
+            with self.report.time("landmarks"):
+                points, presence = engine.landmarks.landmarks(base)
+            for item, image, found, logit in zip(items, base, points, presence, strict=True):
+                item.base, item.landmarks, item.seen = image, found, bool(logit > MIN_PRESENCE)
+        return chunk
+
+    def _finished(self, chunk: list[_Item]) -> list[_Item]:
+        """Stage 2 and paste-back."""
+        items = [item for item in chunk if item.crop is not None]
+        if not items:
+            return chunk
+        painted = np.stack([item.base for item in items])
+        if self._engine.hr is not None:
+            with self.report.time("hr"):
+                landmarks, faces = (np.stack([getattr(item, name) for item in items]) for name in ("landmarks", "face"))
+                painted = paint_hr(
+                    self._engine.hr, painted, landmarks, faces, self._face.references[0], self._precision[1]
+                )
+        with self.report.time("paste"):
+            for item, image in zip(items, painted, strict=True):
+                rect = paste_rect(item.crop, item.frame.size)
+                mask = paste_mask(item.landmarks, self._engine.size)
+                item.frame.write_rgb(rect, paste_face(item.frame.rgb(rect), rect, image, mask, item.crop))
+        return chunk
+
+
+def _runs(chunk: list[_Item], split: bool) -> list[list[_Item]]:
+    """The items that show the face; `split`: those of one stretch apart from those of another."""
+    items = [item for item in chunk if item.crop is not None]
+    if not split:
+        return [items] if items else []
+    return [list(run) for _, run in groupby(items, key=lambda item: item.stretch)]
+
+
+def _smoothed(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Items whose landmarks are smoothed over their neighbours; one frame of look-ahead."""
+    given, looked_at = tee(items)
+    for item, landmarks in zip(
+        given, smoothed((item.landmarks, item.stretch if item.seen else None) for item in looked_at), strict=True
+    ):
+        item.landmarks = landmarks
+        yield item
 
 
 def lip_sync(
-    face: str | Path,
-    audio: str | Path,
+    face: str | Path | PreparedFace,
+    audio: str | Path | np.ndarray,
     output: str | Path,
     config: InferenceConfig | None = None,
     engine: LipSync | None = None,
+    watch: Watch = unwatched,
 ) -> Report:
-    """Make the face in `face` speak `audio`, into `output`; returns what was done. `engine` saves loading again.
+    """Make a face speak a sound, into `output`; returns what was done. `engine` saves loading again, a PreparedFace
+    tracking.
 
     Raises InputError for bad input; no output is left then.
     """
     engine = engine or LipSync(config)
-    reader = VideoReader(face)
-    with VideoWriter(output, reader.size, reader.fps, reader.colour, audio_from=audio, crf=engine.config.crf) as writer:
-        for frame, shown in engine.frames(face, audio):
-            with engine.report.time("encode"):
+    started = time.perf_counter()
+    prepared = face if isinstance(face, PreparedFace) else engine.prepare(face, watch)
+    tracked = time.perf_counter() - started
+    drive = engine.drive(prepared, audio, watch)
+    drive.report.seconds["track"] = tracked
+    reader = VideoReader(prepared.video)
+    sound = {"audio": (audio, SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
+    with VideoWriter(output, reader.size, reader.fps, reader.colour, crf=engine.config.crf, **sound) as writer:
+        for frame, shown in drive:
+            with drive.report.time("encode"):
                 writer.write(frame, shown)
-    engine.report.notes += writer.notes
-    return engine.report
-
-
-def _smoothed(items: Iterable[_Item]) -> Iterator[_Item]:
-    """Landmarks smoothed 1-2-1 over neighbours of the same shot, one frame of look-ahead."""
-    before: np.ndarray | None = None
-    item: _Item | None = None
-    for following in items:
-        if item is not None:
-            before = _smooth(item, before, following)
-            yield item
-        if item is None or following.shot != item.shot:
-            before = None
-        item = following
-    if item is not None:
-        _smooth(item, before, None)
-        yield item
-
-
-def _smooth(item: _Item, before: np.ndarray | None, following: _Item | None) -> np.ndarray | None:
-    """Smooth the landmarks of `item`; returns its raw ones, for the frame after it."""
-    raw = item.landmarks
-    if raw is None:
-        return None
-    after = following.landmarks if following is not None and following.shot == item.shot else None
-    item.landmarks = (2 * raw + (raw if before is None else before) + (raw if after is None else after)) / 4
-    return raw
+    drive.report.notes += writer.notes
+    return drive.report

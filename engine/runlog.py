@@ -118,4 +118,8 @@ def _up_to(metrics: Path, step: int) -> list[str]:
     if not metrics.is_file():
         return []
     lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n") and ('"ear/' in line or json.loads(line)["step"] <= step)]
+    return [
+        line
+        for line in lines
+        if line.endswith("\n") and ('"audio_pretrain/' in line or json.loads(line)["step"] <= step)
+    ]

@@ -1,12 +1,18 @@
 """Where a face is cut from a frame, and the way back.
 
-A transform M (2, 3) maps frame px to px of the crop at 128, whatever size is cut. Pixel centres are at integers, so
-px p at 128 is (p + 0.5) * S / 128 - 0.5 at size S.
+A CropTransform maps frame px to px of the crop at 128, whatever size is cut; a video's are kept as one array
+(frames, 2, 3). Pixel centres are at integers, so px p at 128 is (p + 0.5) * S / 128 - 0.5 at size S: see `rescale`.
 """
+
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+
+Coordinates = TypeVar("Coordinates")
+"""Numbers, arrays or tensors."""
 
 SIZE = 128
 TEMPLATE = np.array(
@@ -79,11 +85,6 @@ def box_transforms(
     return transforms
 
 
-def crop(image_rgb: np.ndarray, transform: np.ndarray, size: int) -> np.ndarray:
-    """Cut the face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
-    return warp(image_rgb, at_size(transform, size), (size, size), cv2.BORDER_REPLICATE)
-
-
 def area_reduce(image: np.ndarray, size: int) -> np.ndarray:
     """(S, S, ...) to (size, size, ...), S a multiple of size: every pixel is the mean of those it covers."""
     if image.shape[0] == size:
@@ -93,39 +94,58 @@ def area_reduce(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def at_size(transform: np.ndarray, size: int) -> np.ndarray:
-    """The transform (2, 3) to px of the crop at `size`."""
-    factor = size / SIZE
-    scaled = transform * factor
-    scaled[:, 2] += (factor - 1) / 2
-    return scaled
+def rescale(px: Coordinates, before: float, after: float) -> Coordinates:
+    """Coordinates in a picture of side `before` as they are in the same picture at side `after`."""
+    return (px + 0.5) * (after / before) - 0.5
+
+
+@dataclass(frozen=True)
+class CropTransform:
+    """Affine map `matrix` (2, 3) from px of a frame to px of a crop, at 128 unless `at` says otherwise."""
+
+    matrix: np.ndarray
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Points (..., 2) of the frame as they are in the crop."""
+        return points @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def inverse(self) -> "CropTransform":
+        """From the crop's px to the frame's."""
+        back = np.linalg.inv(self.matrix[:, :2])
+        return CropTransform(np.concatenate([back, -back @ self.matrix[:, 2:]], 1))
+
+    def at(self, size: float) -> "CropTransform":
+        """To px of the crop at `size`."""
+        return CropTransform(
+            np.concatenate([self.matrix[:, :2] * size / SIZE, rescale(self.matrix[:, 2:], SIZE, size)], 1)
+        )
+
+    def within(self, x: float, y: float) -> "CropTransform":
+        """From px of the frame's part that begins at (x, y)."""
+        return CropTransform(np.concatenate([self.matrix[:, :2], self.apply(np.array([x, y]))[:, None]], 1))
+
+    @property
+    def scale(self) -> float:
+        """By how much it enlarges."""
+        return float(scale_of(self.matrix))
+
+    def cut(self, image_rgb: np.ndarray, size: int) -> np.ndarray:
+        """The face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
+        return warp(image_rgb, self.at(size), (size, size), cv2.BORDER_REPLICATE)
 
 
 def scale_of(transforms: np.ndarray) -> np.ndarray:
-    """By how much transforms (..., 2, 3) enlarge: (...,)."""
+    """By how much matrices (..., 2, 3) enlarge: (...,)."""
     return np.sqrt(np.abs(np.linalg.det(transforms[..., :2])))
 
 
-def invert(transform: np.ndarray) -> np.ndarray:
-    """(2, 3) from the crop's px to the frame's."""
-    back = np.linalg.inv(transform[:, :2])
-    return np.concatenate([back, -back @ transform[:, 2:]], 1)
-
-
-def apply(transform: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Map points (..., 2) through a (2, 3) transform."""
-    return points @ transform[:, :2].T + transform[:, 2]
-
-
-def warp(image: np.ndarray, transform: np.ndarray, size_wh: tuple[int, int], border: int) -> np.ndarray:
+def warp(image: np.ndarray, transform: CropTransform, size_wh: tuple[int, int], border: int) -> np.ndarray:
     """Resample (H, W, ...) to size_wh = (w, h) px: cubic where it grows; else at a multiple, then area means."""
-    scale = scale_of(transform)
     width, height = size_wh
-    if scale >= 1:
-        return cv2.warpAffine(image, transform, size_wh, flags=cv2.INTER_CUBIC, borderMode=border)
-    times = min(int(np.ceil(1 / scale)), _MAX_OVERSAMPLING)
-    fine = transform * times
-    fine[:, 2] += (times - 1) / 2
+    if transform.scale >= 1:
+        return cv2.warpAffine(image, transform.matrix, size_wh, flags=cv2.INTER_CUBIC, borderMode=border)
+    times = min(int(np.ceil(1 / transform.scale)), _MAX_OVERSAMPLING)
+    fine = transform.at(SIZE * times).matrix
     large = cv2.warpAffine(image, fine, (width * times, height * times), flags=cv2.INTER_LINEAR, borderMode=border)
     return cv2.resize(large, size_wh, interpolation=cv2.INTER_AREA)
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from errors import InputError
-from face.crop import warp
+from face.crop import CropTransform, warp
 from face.detect import MODEL
 
 INPUT = 256
@@ -40,14 +40,14 @@ class LandmarkNet:
         if not count:
             return np.zeros((0, 478, 2), np.float32), np.zeros(0, np.float32)
         scale = INPUT / (MARGIN * size)
-        place = np.array([[scale, 0, 0], [0, scale, 0.0]])
-        place[:, 2] = (INPUT - 1) / 2 - scale * (size - 1) / 2
+        shift = (INPUT - 1) / 2 - scale * (size - 1) / 2
+        place = CropTransform(np.array([[scale, 0, shift], [0, scale, shift]]))
         points, presence = [], []
         for start in range(0, count, BATCH):
             batch = [warp(image, place, (INPUT, INPUT), cv2.BORDER_REPLICATE) for image in crops[start : start + BATCH]]
             found, logit = self._forward(np.stack(batch).astype(np.float32) / 255)
             # Mirrored faces agree if the network's 0 is its input's left edge, half a pixel before the first centre.
-            points.append((found - 0.5 - place[:, 2]) / scale)
+            points.append((found - 0.5 - shift) / scale)
             presence.append(logit)
         return np.concatenate(points).astype(np.float32), np.concatenate(presence)
 

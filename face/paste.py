@@ -3,16 +3,16 @@
 import cv2
 import numpy as np
 
-from face.crop import SIZE, apply, at_size, invert, scale_of, warp
+from face.crop import SIZE, CropTransform, warp
 from face.mask import TOP_ROW
 
 
-def paste_rect(transform: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+def paste_rect(transform: CropTransform, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) px of the frame, all even, x1 and y1 excluded: what this crop's mask can touch, 2 x 2 at least.
 
     size_wh: (width, height) of the frame, even.
     """
-    corners = _corners(invert(transform), 0, TOP_ROW, SIZE - 1, SIZE - 1)
+    corners = _corners(transform.inverse(), 0, TOP_ROW, SIZE - 1, SIZE - 1)
     low, high = np.floor(corners.min(0) / 2) * 2, np.ceil((corners.max(0) + 1) / 2) * 2
     x0, y0 = np.clip(low, 0, np.array(size_wh) - 2).astype(int)
     x1, y1 = np.clip(high, (x0 + 2, y0 + 2), size_wh).astype(int)
@@ -20,7 +20,7 @@ def paste_rect(transform: np.ndarray, size_wh: tuple[int, int]) -> tuple[int, in
 
 
 def paste_face(
-    rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.ndarray, mask: np.ndarray, transform: np.ndarray
+    rect_rgb: np.ndarray, rect: tuple[int, int, int, int], face: np.ndarray, mask: np.ndarray, transform: CropTransform
 ) -> np.ndarray:
     """Blend a face (S, S, 3) uint8 by its mask (S, S) in 0..1 into the frame's part `rect`, (h, w, 3) uint8.
 
@@ -30,15 +30,14 @@ def paste_face(
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return out
-    back = invert(at_size(transform, size))
-    back[:, 2] -= rect[:2]
-    corners = _corners(back, columns[0], rows[0], columns[-1], rows[-1])
+    crop = transform.within(*rect[:2]).at(size)
+    corners = _corners(crop.inverse(), columns[0], rows[0], columns[-1], rows[-1])
     x0, y0 = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
     x1, y1 = np.ceil(corners.max(0)).astype(int) + 1
     part = out[y0:y1, x0:x1]
     if not part.size:
         return out
-    back[:, 2] -= x0, y0
+    back = crop.within(x0, y0).inverse()
     size_wh = part.shape[1], part.shape[0]
     share = np.clip(warp(mask, back, size_wh, cv2.BORDER_CONSTANT), 0, 1)
     image = _sampled(face, back, size_wh)
@@ -46,20 +45,20 @@ def paste_face(
     return out
 
 
-def _sampled(face: np.ndarray, back: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+def _sampled(face: np.ndarray, back: CropTransform, size_wh: tuple[int, int]) -> np.ndarray:
     """The face at the frame's pixels, cubic.
 
     A crop that was enlarged up to twice holds nothing finer than its frame, and samples give that back with .98 of its
     sharpness, where area means keep .67. One that was enlarged more may have been painted with more detail: it is
     blurred first, the more the smaller.
     """
-    excess = (0.5 / scale_of(back)) ** 2 - 1
+    excess = (0.5 / back.scale) ** 2 - 1
     if excess > 0:
         face = cv2.GaussianBlur(face, (0, 0), np.sqrt(excess), borderType=cv2.BORDER_REPLICATE)
-    return cv2.warpAffine(face, back, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(face, back.matrix, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _corners(back: np.ndarray, left: float, top: float, right: float, bottom: float) -> np.ndarray:
+def _corners(back: CropTransform, left: float, top: float, right: float, bottom: float) -> np.ndarray:
     """Where the corners of a part of the crop lie, widened by a pixel that resampling may reach: (4, 2)."""
     left, top, right, bottom = left - 1, top - 1, right + 1, bottom + 1
-    return apply(back, np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))
+    return back.apply(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))

@@ -5,7 +5,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from face.crop import SIZE, area_reduce
+from face.crop import SIZE, area_reduce, rescale
 from face.topology import CLOSED_LINES, CLOSED_LINES_68, OPEN_LINES, OPEN_LINES_68, TO_68
 
 SketchPoints = Literal[478, 68, 0]
@@ -31,7 +31,7 @@ def draw_sketch(landmarks: np.ndarray, size: int = SIZE, points: SketchPoints = 
         landmarks = to_68(landmarks)
     closed, opened = (CLOSED_LINES, OPEN_LINES) if len(landmarks) == 478 else (CLOSED_LINES_68, OPEN_LINES_68)
     large = size * _FINE
-    places = (np.asarray(landmarks, float) + 0.5) * (large / SIZE) - 0.5
+    places = rescale(np.asarray(landmarks, float), SIZE, large)
     # Wild points would overflow OpenCV's integers, and lines far outside show nothing.
     fixed = np.rint(np.clip(places, -large, 2 * large) * 2**_SHIFT).astype(np.int32)
     sketch = np.zeros((large, large), np.uint8)
@@ -46,9 +46,6 @@ def to_68(landmarks: np.ndarray) -> np.ndarray:
     return landmarks[..., list(TO_68), :]
 
 
-def smooth_landmarks(sequence: np.ndarray) -> np.ndarray:
-    """(T, P, 2) smoothed over time by 1-2-1, without delay; the ends repeat. One uninterrupted stretch at a time."""
-    if not len(sequence):
-        return sequence
-    padded = np.concatenate([sequence[:1], sequence, sequence[-1:]])
-    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+def draw_sketches(landmarks: np.ndarray, points: SketchPoints = 478) -> np.ndarray:
+    """(n, 1, 128, 128) uint8: what stage 2 reads of landmarks (n, 478 | 68, 2), px of the 128 crop."""
+    return np.stack([draw_sketch(face, points=points) for face in landmarks])[:, None]

@@ -46,10 +46,10 @@ CONTOUR = (
 CLOSED_LINES = (LIPS_OUTER, LIPS_INNER, RIGHT_EYE, LEFT_EYE)
 OPEN_LINES = (*BROWS, *NOSE, CONTOUR)
 
-EAR_POINTS = (0, 13, 14, 17, 200, 152, 61, 291, 37, 267, 84, 314, 78, 308, 91, 321, 148, 377, 176, 400)
+SPEECH_POINTS = (0, 13, 14, 17, 200, 152, 61, 291, 37, 267, 84, 314, 78, 308, 91, 321, 148, 377, 176, 400)
 """Lip and chin points that an audio encoder can learn to predict."""
-EAR_POINTS_MIRRORED = (0, 1, 2, 3, 4, 5, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14, 17, 16, 19, 18)
-"""Order of EAR_POINTS in a mirrored picture."""
+SPEECH_POINTS_MIRRORED = (0, 1, 2, 3, 4, 5, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14, 17, 16, 19, 18)
+"""Order of SPEECH_POINTS in a mirrored picture."""
 
 TO_68 = (
     162,

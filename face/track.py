@@ -150,13 +150,19 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
 def _measure(face: Face, detector: Detector) -> np.ndarray:
     """Rigid points (20), box (4), lip gap and yaw of one face, as one float32 row."""
     rigid = detector.rigid(face.landmarks).astype(float)
-    right, left = rigid[:2].mean(0), rigid[2:4].mean(0)
-    across = left - right
-    eyes = max(float(np.linalg.norm(across)), 1e-3)
+    eyes = max(float(np.linalg.norm(rigid[:2].mean(0) - rigid[2:4].mean(0))), 1e-3)
     upper, lower = face.landmarks[list(detector.lip_gap)]
-    yaw = float((rigid[9] - (left + right) / 2) @ across) / eyes**2
     gap = float(np.linalg.norm(upper - lower)) / eyes
-    return np.concatenate([rigid.ravel(), face.box_xyxy, [gap, yaw]]).astype(np.float32)
+    return np.concatenate([rigid.ravel(), face.box_xyxy, [gap, yaw_of(rigid)]]).astype(np.float32)
+
+
+def yaw_of(rigid: np.ndarray) -> np.ndarray:
+    """Nose tip's offset from the eyes' middle, along the line through them, over eye distance, of rigid points
+    (..., 10, 2): (...,), 0 frontal, 0.5 near profile."""
+    right, left = rigid[..., :2, :].mean(-2), rigid[..., 2:4, :].mean(-2)
+    across = left - right
+    offset = rigid[..., 9, :] - (left + right) / 2
+    return (offset * across).sum(-1) / (across**2).sum(-1).clip(1e-6)
 
 
 def _join(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> list[Track]:

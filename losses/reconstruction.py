@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from face.crop import rescale
+
 LIP_CROP = 40 / 128, 56 / 128
 """Height and width of a lip crop, in shares of the image: about the widened box of lips half open."""
 
@@ -15,7 +17,7 @@ def box_mask(boxes: Tensor, size: int) -> Tensor:
     """Boxes (N, 4) in px of the 128 crop (x0, y0, x1, y1), whole pixels at both ends, to 0/1 masks (N, 1, size,
     size).
     """
-    pixels = (torch.arange(size, device=boxes.device) + 0.5) * (128 / size) - 0.5
+    pixels = rescale(torch.arange(size, device=boxes.device), size, 128)
     x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
     across = (pixels >= x0 - 0.5) & (pixels < x1 + 0.5)
     down = (pixels >= y0 - 0.5) & (pixels < y1 + 0.5)

@@ -56,14 +56,6 @@ def sync_loss(sounds: Tensor, faces: Tensor, counted: Tensor) -> Tensor:
     return ((1 - (sounds * faces).sum(1)) * counted).sum() / counted.sum().clamp_min(1)
 
 
-def lower_windows(faces: Tensor, channel_order: str) -> Tensor:
-    """What an expert sees of windows (B, 5, 3, 128, 128) in 0..1, RGB: (B, 15, 64, 128), float32, channels in its
-    order.
-    """
-    lower = faces[..., faces.shape[-2] // 2 :, :].float()
-    return (lower.flip(2) if channel_order == "bgr" else lower).flatten(1, 2)
-
-
 def ranked_right(cosines: Tensor, own: Tensor, rivals: Tensor) -> Tensor:
     """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half: chance is 1/2."""
     ahead = (own[:, None] > cosines).float() + (own[:, None] == cosines).float() / 2

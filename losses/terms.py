@@ -1,45 +1,12 @@
 """Named loss terms and their weights: one dict each, summed and logged by iterating."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from errors import InputError
-from models.syncnet import SYNC_FRAMES
-
 LATE = 10**9
 """A step by which every scheduled term has set in."""
-
-
-@dataclass
-class JudgedTerms:
-    """Weights of the terms in which other networks judge, the same in both stages' `loss` sections; 0 leaves a term
-    out.
-    """
-
-    sync: float = 0.0
-    """1 - cosine of a frozen sync expert; needs `sync_expert` and data.window: 5."""
-    sync_expert: str = "checkpoints/sync_light.safetensors"
-    sync_from: int = 0
-    """Step at which the sync term sets in."""
-    sync_ramp: int = 1000
-    """Steps in which it then grows to its weight."""
-    adversarial: float = 0.0
-    """Against a discriminator that learns along."""
-    adversarial_from: int = 0
-    adversarial_ramp: int = 1000
-    adversary_width: int = 8
-    """Channels of the discriminator's first stage; 32 as published."""
-
-    def check_window(self, window: int) -> None:
-        """Raises InputError where the sync expert would not get the frames it judges."""
-        if self.sync and window != SYNC_FRAMES:
-            raise InputError(
-                f"data.window is {window}, expected {SYNC_FRAMES}: the sync expert judges {SYNC_FRAMES} frames; "
-                "set it, or loss.sync: 0"
-            )
 
 
 def weighted(

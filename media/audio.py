@@ -1,19 +1,10 @@
-"""Sound: decoding to 16 kHz mono in step with the picture, the mel spectrogram, and the window that belongs to a video
-frame.
+"""Sound: decoding to 16 kHz mono in step with the picture, and writing it."""
 
-Two kinds of feature sequences are cut by the same function: `mel` (80 frames a second, frame j centred on j / 80 s) and
-`whisper` (50 a second, computed from `pad_for_whisper(wave)`, so that feature k is centred on (k - WHISPER_LEAD + 1/2)
-/ 50 s).
-"""
-
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import av
-import librosa
 import numpy as np
 
 from errors import InputError
@@ -21,21 +12,7 @@ from media.source import decode, first_picture_time, open_input
 
 SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 SAMPLE_RATE = 16000
-MEL_RATE = 80
-MEL_BANDS = 80
-MEL_WINDOW = 16
-MEL_SILENCE = -4.0
-WHISPER_RATE = 50
-WHISPER_WINDOW = 18
-WHISPER_LEAD = 25
-"""Features of silence before the sound's first sample (0.5 s)."""
-WHISPER_TAIL = 50
-"""Features of silence after its last (1 s): Whisper hears the end of a sound better when silence follows."""
-SYNC_FPS = 25
 
-_N_FFT = 800
-_HOP = SAMPLE_RATE // MEL_RATE
-_PRE_EMPHASIS = 0.97
 _BLOCK = 4096
 _GAP = Fraction(3, 100)
 """Timestamps off by no more than this (s) are jitter, not a hole in the sound."""
@@ -125,124 +102,3 @@ def _resampled(resampler: av.AudioResampler, rate: int, wave: np.ndarray) -> Ite
     frame.sample_rate = rate
     for part in resampler.resample(frame):
         yield part.to_ndarray()[0]
-
-
-def log_mel(wave: np.ndarray) -> np.ndarray:
-    """Mel spectrogram of a 16 kHz sound (samples,): float32 (1 + samples // 200, 80) in -4..4, digital silence -4.
-
-    The published recipe: pre-emphasis, 800-point STFT (centred, zeros beyond the ends), Slaney mels 55..7600 Hz,
-    decibels from -120 to 0 stretched over -4..4. Computed in blocks, so that memory beside the result does not grow
-    with length.
-    """
-    wave = np.asarray(wave, np.float32)
-    emphasised = wave.copy()
-    emphasised[1:] -= _PRE_EMPHASIS * wave[:-1]
-    padded = np.pad(emphasised, _N_FFT // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)[::_HOP]
-    window = np.hanning(_N_FFT + 1)[:-1].astype(np.float32)
-    filters = _mel_filters()
-    mel = np.empty((len(frames), MEL_BANDS), np.float32)
-    for start in range(0, len(frames), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        mel[part] = np.abs(np.fft.rfft(frames[part] * window)) @ filters.T
-    decibels = 20 * np.log10(np.maximum(1e-5, mel)) - 20
-    return np.clip(8 * (decibels + 100) / 100 - 4, MEL_SILENCE, -MEL_SILENCE)
-
-
-@lru_cache(maxsize=1)
-def _mel_filters() -> np.ndarray:
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_N_FFT, n_mels=MEL_BANDS, fmin=55, fmax=7600)
-
-
-def pad_for_whisper(wave: np.ndarray) -> np.ndarray:
-    """Silence round a 16 kHz sound (samples,): WHISPER_LEAD features before it and WHISPER_TAIL after."""
-    step = SAMPLE_RATE // WHISPER_RATE
-    return np.pad(np.asarray(wave, np.float32), (WHISPER_LEAD * step, WHISPER_TAIL * step))
-
-
-def audio_window(
-    features: np.ndarray,
-    index: float | Fraction,
-    fps: Fraction,
-    kind: str = "mel",
-    length: int | None = None,
-    convention: str = "centred",
-) -> np.ndarray:
-    """The sound of video frame `index` at a constant rate of `fps`: mel (1, 80, 16) or whisper (18, 384), float32.
-
-    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
-    of features. convention: `centred` on the middle of the frame, (index + 1/2) / fps; `published` (mel only) starts
-    where published HyperLips training starts it, at 25 fps 80 (index - 1) / 25, truncated. Beyond the ends there is
-    silence.
-    """
-    return audio_window_at(features, (_fraction(index) + Fraction(1, 2)) / Fraction(fps), kind, length, convention)
-
-
-def audio_window_at(
-    features: np.ndarray,
-    seconds: float | Fraction,
-    kind: str = "mel",
-    length: int | None = None,
-    convention: str = "centred",
-) -> np.ndarray:
-    """`audio_window` of a frame whose middle is shown at `seconds`: the way for videos of a variable rate."""
-    return _cut(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
-
-
-def audio_windows(
-    features: np.ndarray,
-    indices: int | Iterable[float | Fraction],
-    fps: Fraction,
-    kind: str = "mel",
-    length: int | None = None,
-    convention: str = "centred",
-) -> np.ndarray:
-    """`audio_window` of several frames, stacked: (N, 1, 80, 16) or (N, 18, 384). indices: frame numbers, or how many
-    from 0.
-    """
-    indices = range(indices) if isinstance(indices, int) else indices
-    middles = ((_fraction(index) + Fraction(1, 2)) / Fraction(fps) for index in indices)
-    return _cut(features, [first_feature(middle, kind, length, convention) for middle in middles], kind, length)
-
-
-def first_feature(seconds: float | Fraction, kind: str, length: int | None = None, convention: str = "centred") -> int:
-    """Time index of the first feature in the window of a frame whose middle is at `seconds`; may be negative.
-
-    Index 0 of `whisper` is the sound's first feature, which sits WHISPER_LEAD into the array.
-    """
-    seconds = _fraction(seconds)
-    if convention not in ("centred", "published"):
-        raise InputError(f"found audio window {convention!r}, expected centred or published, choose one of them")
-    if kind == "mel":
-        if convention == "published":
-            return math.trunc(MEL_RATE * seconds - Fraction(24, 5))
-        return math.floor(MEL_RATE * seconds - Fraction(length or MEL_WINDOW, 2) + 1)
-    if kind != "whisper":
-        raise InputError(f"found audio features {kind!r}, expected mel or whisper, choose one of them")
-    if convention == "published":
-        raise InputError("found audio window published with whisper features, expected mel, use centred")
-    return math.floor(WHISPER_RATE * seconds - Fraction(length or WHISPER_WINDOW, 2) + Fraction(1, 2))
-
-
-def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
-    """Mel window (1, 80, 16) of the five frames at 25 fps that start with frame `index`, as the sync expert hears
-    it.
-    """
-    return _cut(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
-
-
-def _cut(features: np.ndarray, firsts: list[int], kind: str, length: int | None) -> np.ndarray:
-    length = length or (MEL_WINDOW if kind == "mel" else WHISPER_WINDOW)
-    where = np.array(firsts, np.int64)[:, None] + np.arange(length) + (0 if kind == "mel" else WHISPER_LEAD)
-    inside = np.clip(where, 0, len(features) - 1)
-    windows = np.asarray(features)[inside].astype(np.float32, copy=False)
-    if kind == "mel":
-        windows[inside != where] = MEL_SILENCE
-        return np.ascontiguousarray(windows.transpose(0, 2, 1))[:, None]
-    return windows
-
-
-def _fraction(value: float | Fraction) -> Fraction:
-    if isinstance(value, Fraction):
-        return value
-    return Fraction(int(value)) if float(value).is_integer() else Fraction(float(value))

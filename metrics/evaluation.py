@@ -13,12 +13,13 @@ import numpy as np
 
 from errors import InputError
 from face.landmark_net import LandmarkNet
-from media.audio import SYNC_FPS, has_audio, read_audio
+from media.audio import has_audio, read_audio
 from metrics import landmark
 from metrics.jobs import Job
 from metrics.measure import Measured, measure
 from metrics.pairs import FaceClip, Match, NoFace, Progress, Shown, View, find_face, look, match, reencode
 from metrics.scorers import ClipContext, Scorer
+from speech.windows import SYNC_FPS
 
 REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
 PASSES = 4

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from face.crop import similarity
+from face.crop import rescale, similarity
 from metrics.onnx import OnnxNetwork
 from metrics.scorers import Batch, ClipContext
 
@@ -54,7 +54,7 @@ def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     points = np.stack(
         [landmarks[[33, 133]].mean(0), landmarks[[263, 362]].mean(0), landmarks[4], landmarks[61], landmarks[291]]
     )
-    points = (points + 0.5) * (len(image) / 128) - 0.5
+    points = rescale(points, 128, len(image))
     source, target = points @ [1, 1j], _TEMPLATE @ [1, 1j]
     turn, centre = similarity(source, target)
     shift = target.mean() - turn * centre

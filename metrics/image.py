@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 
+from face.crop import SIZE, rescale
+from face.lips import eye_distance
 from face.topology import CONTOUR
-from metrics.landmark import eye_distance
 
 Rect = tuple[int, int, int, int]
 
@@ -24,9 +25,8 @@ def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
 
     Clipped to the crop, but never smaller than the SSIM window.
     """
-    factor = size / 128
-    centre = (landmarks[:, list(MOUTH_BOX_POINTS)].mean(1) + 0.5) * factor
-    half = MOUTH_BOX * eye_distance(landmarks)[:, None] * factor
+    centre = rescale(landmarks[:, list(MOUTH_BOX_POINTS)].mean(1), SIZE, size) + 0.5  # from the edge, not a pixel
+    half = MOUTH_BOX * eye_distance(landmarks)[:, None] * size / SIZE
     low = np.clip(np.rint(centre - half), 0, size - _SSIM_WINDOW).astype(int)
     high = np.clip(np.rint(centre + half).astype(int), low + _SSIM_WINDOW, size)
     return [tuple(map(int, (*first, *last))) for first, last in zip(low, high, strict=True)]
@@ -34,11 +34,10 @@ def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
 
 def lower_face(landmarks: np.ndarray, size: int) -> np.ndarray:
     """(size, size) bool: rows from LOWER_ROW on inside the contour of one face, landmarks (478, 2) in px of 128."""
-    factor = size / 128
-    points = (landmarks[list(CONTOUR)] + 0.5) * factor - 0.5
+    points = rescale(landmarks[list(CONTOUR)], SIZE, size)
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1)
-    mask[: round(LOWER_ROW * factor)] = 0
+    mask[: round(LOWER_ROW * size / SIZE)] = 0
     return mask.astype(bool)
 
 

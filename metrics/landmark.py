@@ -17,21 +17,6 @@ JITTER_POINTS = (61, 291, 13, 14, 17, 0, 78, 308, 152, 148, 377, 176, 400)
 _LEAST_PAIRS = 3
 
 
-def lip_gap(landmarks: np.ndarray) -> np.ndarray:
-    """Inner-lip gap (points 13, 14) over eye distance of (frames, 478, 2): (frames,), 0 closed, about 0.4 wide open.
-
-    Eye distance is between the centres of the two eyes' corner pairs (33, 133) and (263, 362).
-    """
-    gap = np.linalg.norm(landmarks[:, 13] - landmarks[:, 14], axis=1)
-    return gap / eye_distance(landmarks)
-
-
-def eye_distance(landmarks: np.ndarray) -> np.ndarray:
-    """Distance (frames,) between the centres of the two eyes' corner pairs, of (frames, 478, 2)."""
-    eyes = landmarks[:, [33, 133]].mean(1) - landmarks[:, [263, 362]].mean(1)
-    return np.linalg.norm(eyes, axis=1)
-
-
 def fast_part(gap: np.ndarray, fps: float = 25) -> np.ndarray:
     """The gap (frames,) less its Gaussian mean over time (weights renormalised at ends and gaps): what separates this
     sentence from likely times. The mean is equally long in seconds at every rate."""

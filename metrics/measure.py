@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from face.crop import CropTransform, rescale
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
+from face.lips import eye_distance, lip_gap
 from face.topology import RIGID
 from media.video import Frame
 from metrics import landmark
@@ -58,7 +60,7 @@ def measure(
             progress(len(frames))
         usable = np.isfinite(real.transforms[index, 0, 0])
         crops = [
-            real.view.face(frame, real.transforms[frame.index], SIZE) if seen else None
+            real.view.face(frame, CropTransform(real.transforms[frame.index]), SIZE) if seen else None
             for frame, seen in zip(frames, usable, strict=True)
         ]
         usable[usable] = _landmarks(net, [image for image in crops if image is not None], real_points, index[usable])
@@ -77,7 +79,7 @@ def measure(
                 )
                 for score in scores[name]:
                     score.add(batch)
-    gap = landmark.lip_gap(real_points)
+    gap = lip_gap(real_points)
     return gap, {name: _summary(points[name], real_points, scores[name], others[name][1]) for name in others}
 
 
@@ -108,7 +110,7 @@ class _Walker:
             if self._frame is None:
                 raise ValueError(f"{self._view.path} has fewer frames than at its first reading")
         transform = self._match.transform(index, transform)
-        return self._view.face(self._frame, transform, SIZE) if np.isfinite(transform).all() else None
+        return self._view.face(self._frame, CropTransform(transform), SIZE) if np.isfinite(transform).all() else None
 
 
 def _landmarks(net: LandmarkNet, crops: list[np.ndarray], points: np.ndarray, where: np.ndarray) -> np.ndarray:
@@ -117,12 +119,12 @@ def _landmarks(net: LandmarkNet, crops: list[np.ndarray], points: np.ndarray, wh
         return np.zeros(0, bool)
     found, presence = net.landmarks(np.stack(crops))
     seen = presence > MIN_PRESENCE
-    points[where[seen]] = (found[seen] + 0.5) * (128 / SIZE) - 0.5
+    points[where[seen]] = rescale(found[seen], SIZE, 128)
     return seen
 
 
 def _summary(points: np.ndarray, real_points: np.ndarray, scores: list[ClipScore], found: Match) -> Measured:
-    gap, real_gap = landmark.lip_gap(points), landmark.lip_gap(real_points)
+    gap, real_gap = lip_gap(points), lip_gap(real_points)
     notes = list(found.notes)
     wanted, seen = np.isfinite(real_gap) & (found.frames >= 0), np.isfinite(gap)
     values: dict[str, float] = {"frames": float(seen.sum())}
@@ -142,7 +144,7 @@ def _framing(points: np.ndarray, real_points: np.ndarray) -> list[str]:
     """A note where the generated face is not where the real one is: another scene, or another crop of it."""
     rigid = list(RIGID)
     shift = np.linalg.norm(np.median((points - real_points)[:, rigid].mean(1), axis=0))
-    scale = float(np.median(landmark.eye_distance(points) / landmark.eye_distance(real_points)))
+    scale = float(np.median(eye_distance(points) / eye_distance(real_points)))
     if shift <= _FRAMING_PX and abs(scale - 1) <= _FRAMING_SCALE:
         return []
     note = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from face.crop import apply, crop, fit_transforms, invert
+from face.crop import CropTransform, fit_transforms
 from face.detect import make_detector
 from face.track import track_faces
 from media.video import Frame, VideoReader, VideoWriter
@@ -47,17 +47,15 @@ class View:
         x0, y0, x1, y1 = self.rect or (0, 0, *reader.size)
         return x1 - x0, y1 - y0
 
-    def face(self, frame: Frame, transform: np.ndarray, size: int) -> np.ndarray:
+    def face(self, frame: Frame, transform: CropTransform, size: int) -> np.ndarray:
         """(size, size, 3) uint8: the crop a transform (view px to px of 128) cuts; only its surroundings become RGB."""
         left, top, right, bottom = self.area(frame)
-        corners = apply(invert(transform), np.array([(-1, -1), (128, -1), (-1, 128), (128, 128.0)])) + (left, top)
+        corners = transform.inverse().apply(np.array([(-1, -1), (128, -1), (-1, 128), (128, 128.0)])) + (left, top)
         low = np.floor(corners.min(0) - _CUT_MARGIN).astype(int)
         high = np.ceil(corners.max(0) + _CUT_MARGIN).astype(int)
         x0, y0 = np.clip(low, (left, top), (right - 2, bottom - 2))
         x1, y1 = np.clip(high, (x0 + 2, y0 + 2), (right, bottom))
-        moved = transform.copy()
-        moved[:, 2] += transform[:, :2] @ (x0 - left, y0 - top)
-        return crop(frame.rgb((x0, y0, x1, y1)), moved, size)
+        return transform.within(x0 - left, y0 - top).cut(frame.rgb((x0, y0, x1, y1)), size)
 
     def thumbnail(self, frame: Frame) -> np.ndarray:
         """Small grey picture, uint8, to recognise the frame by."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.perceptual import numbered
 from metrics.image import lower_face, mouth_boxes
 from metrics.scorers import Batch, ClipContext
 from models.checkpoint import check_fit, read_state
+from models.stlpips import numbered
 
 LOWER_SIZE = 128
 """px of the crop whose lower face is compared; the mouth box keeps the pixels it has."""

@@ -5,21 +5,20 @@ frames, positive where the sound is late.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 from scipy.fft import dct
-from torch import nn
 
-from media.audio import SAMPLE_RATE, SYNC_FPS, audio_windows, sync_window
+from media.audio import SAMPLE_RATE
 from metrics.pairs import nearest_frames
 from metrics.scorers import Batch, ClipContext
-from models.syncnet import SYNC_FRAMES, SyncConfig, SyncExpert, SyncNetV2
+from models.config import SYNC_FRAMES
+from models.syncnet import SyncExpert, SyncNetV2
+from speech.offset import MAX_SHIFT, estimate_offset, shift_means, unit_vectors
+from speech.windows import SYNC_FPS, face_windows, sound_windows
 
-MAX_SHIFT = 15
-"""25 fps frames searched each way, as SyncNet's own evaluation does."""
 SYNCNET_SIZE = 224
 MFCC_RATE = 100
 _MFCC_WINDOW = 20
@@ -82,7 +81,7 @@ class _ExpertScore:
 
     def add(self, batch: Batch) -> None:
         if self._context.wave is not None:
-            faces = [cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA)[64:] for image in batch.generated]
+            faces = [cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA) for image in batch.generated]
             self._windows.add(batch.index, faces)
 
     def result(self) -> dict[str, float]:
@@ -101,10 +100,9 @@ class _ExpertScore:
 
     @torch.inference_mode()
     def _embed(self, windows: np.ndarray) -> np.ndarray:
-        """(n, 5, 64, 128, 3) uint8 to (n, embedding)."""
-        ordered = windows[..., ::-1] if self._expert.channel_order == "bgr" else windows
-        stacked = np.ascontiguousarray(ordered.transpose(0, 1, 4, 2, 3)).reshape(len(windows), -1, 64, 128)
-        return unit_vectors(self._expert.face, torch.from_numpy(stacked).float() / 255)
+        """(n, 5, 128, 128, 3) uint8 to (n, embedding)."""
+        faces = torch.from_numpy(windows).permute(0, 1, 4, 2, 3)
+        return unit_vectors(self._expert.face, face_windows(faces, self._expert))
 
     @torch.inference_mode()
     def _sounds(self, starts: np.ndarray) -> np.ndarray:
@@ -112,46 +110,6 @@ class _ExpertScore:
         config = self._expert.config
         cut = torch.from_numpy(sound_windows(self._context.features(config.audio), starts, config))
         return np.concatenate([unit_vectors(self._expert.audio, part) for part in cut.split(64)])
-
-
-def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
-    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
-
-    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
-    """
-    if expert.audio == "mel":
-        return np.stack([sync_window(features, int(start)) for start in starts])
-    middle = (starts + SYNC_FRAMES // 2).tolist()
-    return audio_windows(features, middle, SYNC_FPS, expert.audio, expert.audio_window)
-
-
-def unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
-    """The encoder's embeddings (n, embedding) scaled to unit length."""
-    return nn.functional.normalize(encoder(inputs).flatten(1)).cpu().numpy()
-
-
-@dataclass(frozen=True)
-class SyncEstimate:
-    """How a clip's sound lies to its picture.
-
-    offset: frames at 25 fps by which the sound is late. confidence: the mean cosine at that offset less the median over
-    the shifts searched. means: mean cosine by shift.
-    """
-
-    offset: int
-    confidence: float
-    means: dict[int, float]
-
-
-def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
-    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best.
-
-    `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame
-    i + offset.
-    """
-    means = shift_means(faces, sounds, lambda face, heard: float(face @ heard))
-    best = max(means, key=means.__getitem__)
-    return SyncEstimate(best, means[best] - float(np.median(list(means.values()))), means)
 
 
 class SyncNetScorer:
@@ -215,23 +173,6 @@ class _SyncNetScore:
         return np.concatenate(
             [self._network.embed_audio(torch.from_numpy(cut[k : k + 64])).numpy() for k in range(0, len(cut), 64)]
         )
-
-
-def shift_means(
-    faces: Mapping[int, np.ndarray],
-    sounds: Mapping[int, np.ndarray],
-    compare: Callable[[np.ndarray, np.ndarray], float],
-) -> dict[int, float]:
-    """Mean of compare(face vector, sound vector) over the windows, by shift (25 fps frames, positive: sound late).
-
-    A shift at which less than half of the windows have a sound is left out.
-    """
-    means = {}
-    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
-        values = [compare(vector, sounds[k + shift]) for k, vector in faces.items() if k + shift in sounds]
-        if values and len(values) >= len(faces) / 2:
-            means[shift] = float(np.mean(values))
-    return means
 
 
 def turned(sounds: Mapping[int, np.ndarray], faces: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

@@ -6,11 +6,11 @@ Every encoder has `sizes`, the lengths of its four vectors.
 from torch import Tensor, nn
 
 from models.blocks import PlainTrunk
-from models.mobilenet import LRASPP, TRUNK_CHANNELS, MobileNetTrunk
+from models.config import LEVELS, TRUNK_CHANNELS
+from models.mobilenet import LRASPP, MobileNetTrunk
 
 MEL_BANDS = 80
 WHISPER_WIDTH = 384
-LEVELS = 4
 _ASPP_CHANNELS = 128
 _PLAIN_CHANNELS = (16, 24, 40, 96)
 

@@ -16,12 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from errors import InputError
-from models.discriminators import BaseDiscriminator, DiscriminatorConfig, HRDiscriminator
-from models.hr_decoder import HRConfig, HRDecoder
-from models.hyperlips import BaseConfig, HyperLipsBase
+from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
+from models.discriminators import BaseDiscriminator, HRDiscriminator
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
 from models.published import from_published
-from models.syncnet import SyncConfig, SyncExpert, SyncNetV2
-from models.whisper import WhisperConfig, WhisperFrontEnd
+from models.syncnet import SyncExpert, SyncNetV2
+from models.whisper import WhisperFrontEnd
 
 _NETWORKS: dict[str, tuple[type[nn.Module], type | None]] = {
     "HyperLipsBase": (HyperLipsBase, BaseConfig),
@@ -32,7 +33,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], type | None]] = {
     "SyncNetV2": (SyncNetV2, None),
     "WhisperFrontEnd": (WhisperFrontEnd, WhisperConfig),
 }
-_RESERVED = ("network", "config", "channel_order")
+_RESERVED = ("network", "config", "channel_order", "feed")
 _HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -52,6 +53,8 @@ def save_network(
         "config": json.dumps({} if config is None else dataclasses.asdict(config)),
         "channel_order": getattr(network, "channel_order", "rgb"),
     }
+    if isinstance(network, HyperLipsBase):
+        details["feed"] = json.dumps(dataclasses.asdict(network.feed))
     clash = [key for key in metadata or {} if key in _RESERVED]
     if kind not in _NETWORKS or clash:
         raise ValueError(f"cannot save {kind} with metadata {clash}: unknown class or reserved names")
@@ -84,7 +87,8 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
 def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[nn.Module] = nn.Module) -> nn.Module:
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
-    `network.channel_order` says what order of colours its pictures have: published weights want bgr. Raises
+    `network.channel_order` says what order of colours its pictures have, and a stage-1 network's `feed` how else it
+    wants to be fed: published weights want bgr, upright boxes and their own mel windows. Raises
     InputError for a missing or broken file, an unknown network, one that is not a `kind`, keys and shapes that do not
     fit, or a digest other than the one that a SHA256SUMS beside the file gives for it.
     """
@@ -170,13 +174,26 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
     network_class, config_class = _NETWORKS[kind]
     try:
         values: dict[str, Any] = json.loads(metadata.get("config", "{}"))
+        values.pop("preset", None)  # named by older files beside the values themselves
         if values and kind in ("HyperLipsBase", "HRDecoder"):
             values.setdefault("copied_rows", 0)  # configs are stored whole, so this one is older than the key
         network = network_class() if config_class is None else network_class(config=config_class(**values))
     except (ValueError, TypeError, InputError) as error:
         raise InputError(f"{path}: its config does not fit {kind}: {error}; was it made by another version?") from error
     network.channel_order = metadata.get("channel_order", "rgb")
+    if isinstance(network, HyperLipsBase):
+        network.feed = _feed(path, metadata.get("feed", "{}"))
     return network
+
+
+def _feed(path: Path, text: str) -> Feed:
+    """Older files say nothing: they want what is usual."""
+    try:
+        return Feed(**json.loads(text))
+    except (ValueError, TypeError, InputError) as error:
+        raise InputError(
+            f"{path}: how it wants to be fed is not understood: {error}; was it made by another version?"
+        ) from error
 
 
 def _check_digest(path: Path) -> None:

@@ -1,9 +1,10 @@
 """Published discriminators. They return logits: the sigmoid belongs to the loss."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
+
+from models.config import DiscriminatorConfig
 
 Stage = tuple[int, int, int | tuple[int, int], int, int]
 """Channels, kernel, stride, padding of the first convolution, kernel of the second (0: none)."""
@@ -18,13 +19,6 @@ _BASE_STAGES = (
     (16, 3, 1, 0, 1),
 )
 _HR_STAGES = ((1, 7, 1, 3, 0), (2, 5, 2, 2, 5), (4, 5, 2, 2, 5), (4, 5, 2, 2, 5), (4, 3, 2, 1, 3))
-
-
-@dataclass
-class DiscriminatorConfig:
-    """`width`: channels of the first stage; the others are multiples of it."""
-
-    width: int = 32
 
 
 class _Discriminator(nn.Module):

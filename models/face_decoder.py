@@ -8,9 +8,12 @@ from torch.nn import functional as F
 
 from models.blocks import ConvNormReLU
 
+Memory = dict[nn.Module, Tensor]
+"""States of a decoder's GRUs after the frames it has painted; empty at the start of a clip."""
+
 
 class ConvGRU(nn.Module):
-    """Convolutional GRU over (N, C, H, W), N = clips x frames. Every clip starts from a zero state.
+    """Convolutional GRU over (N, C, H, W), N = clips x frames. Every clip starts from a zero state, or from a memory.
 
     The published network lets every frame start from zero (`recurrent=False`): then the reset gate and the
     state's share of the kernels are idle and are left out of the sum.
@@ -22,13 +25,16 @@ class ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.channels, self.recurrent = channels, recurrent
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        if not self.recurrent or frames == 1:
+    def forward(self, x: Tensor, frames: int, memory: Memory | None = None) -> Tensor:
+        if not self.recurrent:
             return self._first(x)
-        clips = x.unflatten(0, (-1, frames))
-        states = [self._first(clips[:, 0])]
-        for frame in clips.unbind(1)[1:]:
-            states.append(self._step(frame, states[-1]))
+        states: list[Tensor] = []
+        state = None if memory is None else memory.get(self)
+        for frame in x.unflatten(0, (-1, frames)).unbind(1):
+            state = self._first(frame) if state is None else self._step(frame, state)
+            states.append(state)
+        if memory is not None:
+            memory[self] = states[-1]
         return torch.stack(states, 1).flatten(0, 1)
 
     def _first(self, x: Tensor) -> Tensor:
@@ -49,9 +55,9 @@ class HalfGRU(nn.Module):
         super().__init__()
         self.gru = ConvGRU(channels // 2, recurrent)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, memory: Memory | None = None) -> Tensor:
         kept, remembered = x.chunk(2, 1)
-        return torch.cat([kept, self.gru(remembered, frames)], 1)
+        return torch.cat([kept, self.gru(remembered, frames, memory)], 1)
 
 
 class UpBlock(nn.Module):
@@ -62,9 +68,9 @@ class UpBlock(nn.Module):
         self.conv = ConvNormReLU(inputs, outputs, bias=False)
         self.memory = None if gru == "none" else HalfGRU(outputs, gru == "recurrent")
 
-    def forward(self, x: Tensor, latent: Tensor, picture: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, latent: Tensor, picture: Tensor, frames: int, memory: Memory | None) -> Tensor:
         x = self.conv(join(upsample(x), latent, picture))
-        return x if self.memory is None else self.memory(x, frames)
+        return x if self.memory is None else self.memory(x, frames, memory)
 
 
 class FullSizeHead(nn.Module):
@@ -132,17 +138,19 @@ class FaceDecoder(nn.Module):
             else FullSizeHead(inputs, picture, full_channels, output_channels)
         )
 
-    def forward(self, latents: Sequence[Tensor], picture: Tensor, frames: int = 1) -> Tensor:
+    def forward(
+        self, latents: Sequence[Tensor], picture: Tensor, frames: int = 1, memory: Memory | None = None
+    ) -> Tensor:
         """Latents at 64 ... 8 px and the picture (N, C, 128, 128), or the same rows of all; N = clips x `frames`.
 
-        Returns (N, 3, 128, 128) in 0..1, or those rows.
+        Returns (N, 3, 128, 128) in 0..1, or those rows. memory: goes on from the frames painted with it before.
         """
         half = F.avg_pool2d(picture, 2)
         quarter = F.avg_pool2d(half, 2)
         pictures = (F.avg_pool2d(quarter, 2), quarter, F.pixel_unshuffle(picture, 2) if self.fold else half)
-        x = latents[3] if self.memory is None else self.memory(latents[3], frames)
+        x = latents[3] if self.memory is None else self.memory(latents[3], frames, memory)
         for up, latent, shown in zip(self.ups, reversed(latents[:3]), pictures, strict=True):
-            x = up(x, latent, shown, frames)
+            x = up(x, latent, shown, frames, memory)
         return torch.sigmoid(self.head(x, picture))
 
 

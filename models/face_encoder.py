@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from models.blocks import PlainTrunk
-from models.mobilenet import LRASPP, TRUNK_CHANNELS, MobileNetTrunk
+from models.config import TRUNK_CHANNELS
+from models.mobilenet import LRASPP, MobileNetTrunk
 
 
 class MobileNetFaceEncoder(nn.Module):

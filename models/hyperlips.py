@@ -1,128 +1,21 @@
 """Stage 1: HyperLipsBase paints the lower half of a 128 px face to an audio window (arXiv 2310.05720)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from errors import InputError
-from models.audio_encoder import LEVELS, make_audio_encoder
-from models.face_decoder import FaceDecoder
+from models.audio_encoder import make_audio_encoder
+from models.config import BaseConfig, Feed
+from models.face_decoder import FaceDecoder, Memory
 from models.face_encoder import make_face_encoder
 from models.hyper import ConcatBlock, HyperBlock, HyperNet
-from models.mobilenet import TRUNK_CHANNELS
-from models.presets import COPIED_ROWS, check_choice, check_widths, fill
-
-_WINDOWS = {"mel": 16, "whisper": 18}
 
 EDGE = 12
 """Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is
 where the loss of the mouth begins, a little above the mask.
 """
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "published": {
-        "audio": "mel",
-        "trunk": "mobilenet",
-        "latent_channels": [16, 24, 40, 128],
-        "hyper_width": 64,
-        "audio_width": 128,
-        "rewrite_levels": [0, 1, 2, 3],
-        "condition": "hyper",
-        "decoder_channels": [80, 40, 32],
-        "full_channels": 64,
-        "output_channels": 32,
-        "decoder_size": 128,
-        "copied_rows": 0,
-        "gru": "zero_state",
-    },
-    "light": {
-        "audio": "whisper",
-        "trunk": "plain",
-        "latent_channels": [16, 24, 40, 96],
-        "hyper_width": 64,
-        "audio_width": 128,
-        "rewrite_levels": [1, 2, 3],
-        "condition": "hyper",
-        "decoder_channels": [64, 40, 32],
-        "full_channels": 32,
-        "output_channels": 32,
-        "decoder_size": 64,
-        "copied_rows": 48,
-        "gru": "none",
-    },
-}
-
-
-@dataclass
-class BaseConfig:
-    """Shape of HyperLipsBase. None means the preset's value. Raises InputError for values that cannot be built."""
-
-    preset: Literal["published", "light"] = "light"
-    audio: Literal["mel", "whisper"] | None = None
-    """Front end whose windows `forward` takes."""
-    trunk: Literal["mobilenet", "plain"] | None = None
-    """Of the face encoder, and of the mel audio encoder."""
-    latent_channels: list[int] | None = None
-    """At 64, 32, 16 and 8 px; the mobilenet trunk fixes the first three."""
-    hyper_width: int | None = None
-    audio_width: int | None = None
-    """Length of the one audio vector (not used by mel with the mobilenet trunk)."""
-    audio_window: int | None = None
-    """mel frames (a multiple of 16) or Whisper features."""
-    rewrite_levels: list[int] | None = None
-    """Which of the four latents audio rewrites; the others pass through."""
-    condition: Literal["hyper", "concat"] | None = None
-    """Audio writes kernels, or joins the latent as constant maps (ablation)."""
-    decoder_channels: list[int] | None = None
-    """At 16, 32 and 64 px."""
-    full_channels: int | None = None
-    """At 128 px; only with decoder_size 128."""
-    output_channels: int | None = None
-    """Before the last convolution."""
-    decoder_size: Literal[64, 128] | None = None
-    """Largest size the decoder convolves at; 64 ends in a pixel shuffle."""
-    copied_rows: int | None = None
-    """Rows of 128 at the top that are not painted: 0, 16, 32 or 48. Output shows the visible face there, and EDGE rows
-    further.
-    """
-    gru: Literal["none", "zero_state", "recurrent"] | None = None
-    """Decoder memory: none, restarted at every frame (published), or carried through a sequence call."""
-    references: int = 1
-    """Reference faces after the masked one."""
-
-    def __post_init__(self) -> None:
-        fill(self, PRESETS)
-        check_choice("audio", self.audio, _WINDOWS)
-        if self.audio_window is None:
-            self.audio_window = _WINDOWS[self.audio]
-        check_choice("trunk", self.trunk, ("mobilenet", "plain"))
-        check_choice("condition", self.condition, ("hyper", "concat"))
-        check_choice("gru", self.gru, ("none", "zero_state", "recurrent"))
-        check_choice("decoder_size", self.decoder_size, (64, 128))
-        check_choice("copied_rows", self.copied_rows, COPIED_ROWS)
-        check_widths("latent_channels", self.latent_channels, LEVELS)
-        check_widths("decoder_channels", self.decoder_channels, 3)
-        for key in ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references"):
-            check_widths(key, [getattr(self, key)], 1)
-        if self.audio == "mel" and self.audio_window % 16:
-            raise InputError(f"audio_window is {self.audio_window}, expected a multiple of 16 with audio: mel")
-        if self.trunk == "mobilenet" and list(self.latent_channels[:3]) != list(TRUNK_CHANNELS[:3]):
-            raise InputError(
-                f"latent_channels is {self.latent_channels}, expected it to start with "
-                f"{list(TRUNK_CHANNELS[:3])} with trunk: mobilenet; or set trunk: plain"
-            )
-        if len(set(self.rewrite_levels)) < len(self.rewrite_levels) or not set(self.rewrite_levels) <= set(
-            range(LEVELS)
-        ):
-            raise InputError(f"rewrite_levels is {self.rewrite_levels}, expected some of 0, 1, 2, 3, each once")
-        if self.gru != "none" and any(width % 2 for width in (self.latent_channels[3], *self.decoder_channels)):
-            raise InputError(
-                f"decoder_channels is {self.decoder_channels}, expected even numbers (and an even last latent) with gru"
-            )
 
 
 class HyperLipsBase(nn.Module):
@@ -134,6 +27,7 @@ class HyperLipsBase(nn.Module):
     def __init__(self, config: BaseConfig | None = None):
         super().__init__()
         self.config = config = config or BaseConfig()
+        self.feed = Feed()
         picture = 3 + 3 * config.references
         self.face_encoder = make_face_encoder(config.trunk, picture, config.latent_channels)
         self.audio_encoder = make_audio_encoder(config.audio, config.trunk, config.audio_window, config.audio_width)
@@ -167,23 +61,18 @@ class HyperLipsBase(nn.Module):
         output = self.paint(self.encode_audio(audio.flatten(0, 1)), face.transpose(1, 2).flatten(0, 1), frames)
         return output.unflatten(0, (-1, frames)).transpose(1, 2)
 
-    def follow(self, audio: Tensor, face: Tensor) -> Tensor:
-        """As `forward` without sequences, for consecutive frames of one clip: a recurrent decoder remembers from one to
-        the next.
-
-        It starts each call without a memory.
-        """
-        return self.paint(self.encode_audio(audio), face, len(face))
-
     def encode_audio(self, audio: Tensor) -> list[Tensor]:
         """Audio windows (N, ...) -> four hyper vectors (N, hyper_width)."""
         return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio), strict=True)]
 
-    def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1) -> Tensor:
-        """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1."""
+    def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1, memory: Memory | None = None) -> Tensor:
+        """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1.
+
+        memory: a recurrent decoder goes on from the frames painted with it before, and keeps its states in it.
+        """
         copied, shown = self.config.copied_rows, self.config.copied_rows + EDGE
         latents = [_below(latent, copied * latent.shape[2] // face.shape[2]) for latent in self.face_encoder(face)]
-        painted = self.decoder(self.rewrite(latents, vectors), face[:, :, copied:], frames)
+        painted = self.decoder(self.rewrite(latents, vectors), face[:, :, copied:], frames, memory)
         return torch.cat([face[:, :3, :shown].to(painted.dtype), painted[:, :, EDGE:]], 2) if copied else painted
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:

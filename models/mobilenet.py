@@ -6,8 +6,6 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualConfig
 from torchvision.ops.misc import Conv2dNormActivation
 
-TRUNK_CHANNELS = (16, 24, 40, 960)
-"""Channels of the four maps, at 1/2, 1/4, 1/8 and 1/16 of the size."""
 _TAPS = (1, 3, 6, 16)
 _BLOCKS = (  # input, kernel, expanded, output, squeeze-excite, activation, stride, dilation
     (16, 3, 16, 16, False, "RE", 1, 1),

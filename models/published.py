@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from models.config import PUBLISHED_FEED, BaseConfig, HRConfig, SyncConfig
 from models.discriminators import BaseDiscriminator, HRDiscriminator
-from models.hr_decoder import HRConfig, HRDecoder
-from models.hyperlips import BaseConfig, HyperLipsBase
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
 from models.syncnet import SyncExpert, SyncNetV2
 
 
@@ -24,7 +25,7 @@ class Layout:
 def _build_hr(state: Mapping[str, Tensor]) -> nn.Module:
     stages = len({key.split(".")[1] for key in state if key.startswith("up_conv.")})
     scale = {2: 1, 3: 2}.get(stages, 4)
-    return HRDecoder(config=HRConfig("published", scale))
+    return HRDecoder(HRConfig.of("published", scale=scale))
 
 
 def _build_discriminator(state: Mapping[str, Tensor]) -> nn.Module:
@@ -36,7 +37,7 @@ _CONV_BLOCK = ((r"conv_block\.0\.", "conv."), (r"conv_block\.1\.", "norm."))
 LAYOUTS = (
     Layout(
         "hyper_control_net.hnet0.lin1.weight",
-        lambda state: HyperLipsBase(BaseConfig("published")),
+        lambda state: HyperLipsBase(BaseConfig.of("published")),
         (
             *_CONV_BLOCK,
             *_ASPP,
@@ -88,7 +89,7 @@ LAYOUTS = (
     ),
     Layout(
         "face_encoder.0.conv_block.0.weight",
-        lambda state: SyncExpert(),
+        lambda state: SyncExpert(SyncConfig.of("published")),
         (*_CONV_BLOCK, (r"^face_encoder\.", "face."), (r"^audio_encoder\.", "audio.")),
     ),
     Layout(
@@ -110,6 +111,8 @@ def from_published(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Te
         if layout.known_by in state:
             network = layout.build(state)
             network.channel_order = "bgr"
+            if isinstance(network, HyperLipsBase):
+                network.feed = replace(PUBLISHED_FEED)
             return network, {_rename(key, layout.renames): value for key, value in state.items()}
     return None
 

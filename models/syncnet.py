@@ -1,64 +1,13 @@
-"""Networks that judge whether a mouth and a sound belong together."""
+"""Networks that tell whether a mouth and a sound belong together."""
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from errors import InputError
 from models.audio_encoder import WhisperWindowEncoder
 from models.blocks import ConvNormReLU
-from models.presets import check_choice, check_widths, fill
-
-SYNC_FRAMES = 5
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "published": {
-        "audio": "mel",
-        "width": 32,
-        "embedding": 512,
-        "face_residuals": [2, 3, 2, 2, 2],
-        "audio_residuals": 2,
-    },
-    "light": {
-        "audio": "whisper",
-        "width": 12,
-        "embedding": 256,
-        "face_residuals": [0, 1, 1, 1, 1],
-        "audio_residuals": 1,
-    },
-}
-
-
-@dataclass
-class SyncConfig:
-    """Shape of SyncExpert. None means the preset's value. Raises InputError for values that cannot be built."""
-
-    preset: Literal["published", "light"] = "published"
-    audio: Literal["mel", "whisper"] | None = None
-    width: int | None = None
-    """Channels of the first convolutions; the others are 2, 4, 8 and 16 times that."""
-    embedding: int | None = None
-    """Length of the two vectors."""
-    face_residuals: list[int] | None = None
-    """Residual convolutions at 2, 4, 8, 16 and 16 times the width."""
-    audio_residuals: int | None = None
-    """The same at 1, 2, 4 and 8 times the width (mel only)."""
-    audio_window: int = 18
-    """Whisper features (whisper only); a mel window is 16 frames."""
-    audio_width: int = 128
-    """Channels inside the Whisper window encoder (whisper only)."""
-
-    def __post_init__(self) -> None:
-        fill(self, PRESETS)
-        check_choice("audio", self.audio, ("mel", "whisper"))
-        for key in ("width", "embedding", "audio_window", "audio_width"):
-            check_widths(key, [getattr(self, key)], 1)
-        if len(self.face_residuals) != 5 or min(self.face_residuals) < 0:
-            raise InputError(f"face_residuals is {self.face_residuals}, expected 5 whole numbers of at least 0")
-        if self.audio_residuals < 0:
-            raise InputError(f"audio_residuals is {self.audio_residuals}, expected a whole number of at least 0")
+from models.config import SYNC_FRAMES, SyncConfig
 
 
 class SyncExpert(nn.Module):

@@ -1,13 +1,14 @@
 """Frozen speech features: stem and first blocks of Whisper tiny.en's encoder (OpenAI, MIT; arXiv 2212.04356)."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from librosa.filters import mel as mel_filters
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from models.config import WhisperConfig
+from models.mel_filters import mel_filters
 
 SAMPLE_RATE = 16000
 FEATURE_HOP = 320
@@ -21,15 +22,6 @@ _PIECE, _CONTEXT = 200, 25
 stay linear; every piece starts at position 0, so that a long sound shows no positions that a short one lacks."""
 _MEL_CHUNK = 6000
 """Spectrum frames at a time (60 s)."""
-
-
-@dataclass
-class WhisperConfig:
-    """Shape of the encoder; the defaults are tiny.en's, cut after two blocks."""
-
-    width: int = 384
-    heads: int = 6
-    blocks: int = 2
 
 
 class Block(nn.Module):
@@ -54,14 +46,16 @@ class Block(nn.Module):
 class WhisperFrontEnd(nn.Module):
     """16 kHz sound to 50 features a second. Frozen: no gradient, always in eval mode's behaviour."""
 
+    usual_loudness = 1.0
+    """log10 of the loudest mel power of a usual recording of speech: where the loudest sound is not known yet."""
+
     def __init__(self, config: WhisperConfig | None = None):
         super().__init__()
         self.config = config = config or WhisperConfig()
         self.conv1 = nn.Conv1d(_MELS, config.width, 3, padding=1)
         self.conv2 = nn.Conv1d(config.width, config.width, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
-        filters = mel_filters(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=_MELS)
-        self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32)), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(mel_filters(SAMPLE_RATE, _FFT, _MELS)), persistent=False)
         self.register_buffer("positions", _sinusoids(_POSITIONS, config.width), persistent=False)
         self.register_buffer("hann", torch.hann_window(_FFT), persistent=False)
         self.requires_grad_(False)
@@ -94,8 +88,23 @@ class WhisperFrontEnd(nn.Module):
             features[start:stop] = self(piece[None])[0, _CONTEXT : _CONTEXT + stop - start].cpu().numpy()
         return features
 
+    @torch.inference_mode()
+    def stretch(self, wave: np.ndarray, loudest: float) -> tuple[np.ndarray, float]:
+        """Features (samples // 320, width) of a part of a sound of which the rest is not known yet, at most 30 s, and
+        the log10 power of the loudest sound so far.
+
+        loudest: of what came before. The ends have no context: only the middle is like `features` of the whole.
+        """
+        log = self._log_power(torch.as_tensor(wave, dtype=torch.float32))
+        loudest = max(loudest, float(log.max()))
+        return self(_floored(log, loudest)[None])[0].cpu().numpy(), loudest
+
     def log_mel(self, wave: Tensor) -> Tensor:
         """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum."""
+        log = self._log_power(wave)
+        return _floored(log, float(log.max()))
+
+    def _log_power(self, wave: Tensor) -> Tensor:
         margin = _FFT // 2
         mode = "reflect" if len(wave) > margin else "constant"
         padded = F.pad(wave[None, None], (margin, margin), mode)[0, 0]
@@ -105,8 +114,12 @@ class WhisperFrontEnd(nn.Module):
             samples = padded[start * _HOP : (start + frames - 1) * _HOP + _FFT].to(self.filters.device)
             spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
             chunks.append((self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10())
-        log = torch.cat(chunks, -1)
-        return (log.clamp_min(log.max() - _RANGE) + 4) / 4
+        return torch.cat(chunks, -1)
+
+
+def _floored(log: Tensor, loudest: float) -> Tensor:
+    """Whisper's scale of log10 power: about -1..1, nothing further than _RANGE below the loudest."""
+    return (log.clamp_min(loudest - _RANGE) + 4) / 4
 
 
 def _sinusoids(length: int, channels: int) -> Tensor:

@@ -22,10 +22,10 @@ import torch
 from tqdm import tqdm
 
 from datasets.clips import Clip, load_clips, variant_name
-from datasets.sound_augment import coloured_noise, stretch_of, vary_sound
-from engine.sound import sound_features
 from errors import InputError, run_cli
 from media.audio import SOUND_SUFFIXES, read_audio
+from preprocess.sound_variants import coloured_noise, stretch_of, vary_sound
+from speech.features import sound_features
 
 DTYPES = {"mel": np.float32, "whisper": np.float16}
 VOICES = 3, 6

@@ -29,9 +29,8 @@ from tqdm import tqdm
 from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, merge_index, publish_clip
 from engine.chunks import chunks
-from engine.sound import sound_features
 from errors import InputError, run_cli
-from face.crop import crop, fit_transforms, scale_of
+from face.crop import CropTransform, fit_transforms, rescale, scale_of
 from face.detect import make_detector
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.track import track_faces
@@ -42,6 +41,7 @@ from models.syncnet import SyncExpert
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
 from preprocess.sync_check import sound_offset
+from speech.features import sound_features
 
 MIN_SECONDS, MAX_SECONDS = 1, 20
 MIN_VISIBLE = 0.5
@@ -212,7 +212,7 @@ def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np
     def measured() -> Iterator[np.ndarray]:
         for batch in chunks(_crops(walk, piece, size), LANDMARK_BATCH):
             points, logit = _landmark_net().landmarks(np.stack(batch))
-            landmarks.append((points + 0.5) * (128 / size) - 0.5)
+            landmarks.append(rescale(points, size, 128))
             presence.append(logit)
             yield from batch
 
@@ -245,7 +245,7 @@ def _crops(walk: _Walk, piece: Piece, size: int) -> Iterator[np.ndarray]:
         places = piece.transforms[piece.frames == frame.index]
         if len(places):
             image = frame.rgb()
-            yield from (crop(image, place, size) for place in places)
+            yield from (CropTransform(place).cut(image, size) for place in places)
 
 
 def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:

@@ -7,24 +7,21 @@ painted are painted again.
 """
 
 import argparse
-import hashlib
 import os
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from datasets.archive import write_archive
-from datasets.clips import FPS, Clip, load_clips
-from datasets.references import spanning_references
+from datasets.clips import Clip, load_clips
 from engine.loop import pick_device
-from engine.validate import generate
-from errors import run_cli
-from face.landmark_net import LandmarkNet
-from media.audio import audio_windows
+from engine.prepared import file_digest
+from engine.stages import paint_clip
+from errors import InputError, run_cli
+from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from models.checkpoint import load_network
+from models.config import BASE_SIZE
 from models.hyperlips import HyperLipsBase
 from preprocess.shard import add_shard_argument, shard
 
@@ -32,22 +29,20 @@ DONE = "base_track.npz"
 """Written last: a clip that has it has both."""
 
 
-def generate_clip(
-    clip: Clip, network: HyperLipsBase, weights: str, landmarks: LandmarkNet, device: torch.device
-) -> None:
-    """Write base.zip and then base_track.npz of one clip; `weights` is the digest that tells by which ones it was
-    painted.
-    """
-    config, count = network.config, clip.info.frames
-    faces = clip.faces(range(count), size=128)
-    references = faces[spanning_references(clip.openness, config.references)]
-    windows = audio_windows(clip.features(config.audio), count, Fraction(FPS), config.audio, config.audio_window)
-    base = generate(network, windows, faces, references, device)
+def generate_clip(clip: Clip, network: HyperLipsBase, painter: str, landmarks: LandmarkNet) -> None:
+    """Write base.zip and then base_track.npz of one clip; `painter` tells by what it was painted."""
+    base = paint_clip(network, clip, clip.faces(range(clip.info.frames), size=BASE_SIZE), network.feed.motion_gain)
+    points, presence = landmarks.landmarks(base)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
     aside = clip.folder / "base_track.part.npz"
-    np.savez(aside, landmarks=landmarks.landmarks(base)[0].astype(np.float32), weights=weights)
+    np.savez(aside, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
     os.replace(aside, clip.folder / DONE)
+
+
+def painter_of(checkpoint: Path, network: HyperLipsBase) -> str:
+    """What tells stage-1 faces apart: the digest of the weights, and how far lips were moved."""
+    return f"{file_digest(checkpoint)} gain {network.feed.motion_gain:g}"
 
 
 def main() -> None:
@@ -62,16 +57,19 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
-    device = pick_device(args.device)
-    network = load_network(args.checkpoint, device, HyperLipsBase)
+    network = load_network(args.checkpoint, pick_device(args.device), HyperLipsBase)
+    if network.feed.crop != "template":
+        raise InputError(
+            f"{args.checkpoint} wants faces cut as {network.feed.crop}; the data set's are registered ones"
+        )
     landmarks = LandmarkNet()
     clips = shard(
         [clip for split in args.splits for clip in load_clips(args.data, split, args.min_face_px)], args.shard
     )
-    weights = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
-    todo = [clip for clip in clips if args.again or clip.painted_by != weights]
+    painter = painter_of(Path(args.checkpoint), network)
+    todo = [clip for clip in clips if args.again or clip.painted_by != painter]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
-        generate_clip(clip, network, weights, landmarks, device)
+        generate_clip(clip, network, painter, landmarks)
     print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from datasets.archive import Archive
 from datasets.clips import FPS
 from datasets.frames import BASE_SIZE
-from datasets.syncnet import clip_vectors
-from engine.sound import sound_features
 from errors import InputError
 from face.crop import area_reduce
-from metrics.sync import MAX_SHIFT, SyncEstimate, estimate_offset
 from models.checkpoint import load_network
-from models.syncnet import SYNC_FRAMES, SyncExpert
+from models.config import SYNC_FRAMES
+from models.syncnet import SyncExpert
+from speech.features import sound_features
+from speech.offset import MAX_SHIFT, clip_vectors, estimate_offset, peak
 
 MIN_CONFIDENCE = 0.08
 """Least confidence of an estimate. With the shipped expert 3 of 218 training clips in sync were below it, and 68 % of
@@ -56,16 +56,6 @@ def sound_offset(expert: str, faces: Path, sound: np.ndarray) -> Fraction:
                 f"sound drifts: late by {parts[0].offset} frames in the first half, {parts[1].offset} in the second"
             )
     return Fraction(round(10 * peak(whole)), 10 * FPS)
-
-
-def peak(estimate: SyncEstimate) -> float:
-    """The offset in frames between whole ones: the top of the parabola through the best mean cosine and its
-    neighbours.
-    """
-    before, best, after = (estimate.means.get(estimate.offset + step) for step in (-1, 0, 1))
-    if before is None or after is None or before + after == 2 * best:
-        return float(estimate.offset)
-    return estimate.offset + (before - after) / (2 * (before + after - 2 * best))
 
 
 @lru_cache(maxsize=1)

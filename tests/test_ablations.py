@@ -16,21 +16,20 @@ import numpy as np
 import pytest
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
+from benchmarks.loader import bench_loader
 from datasets.archive import write_archive
-from datasets.augment import AugmentConfig
-from datasets.base import BaseDataset, DataConfig
-from datasets.bench import bench_loader
+from datasets.base import BaseDataset
 from datasets.clips import load_clips, merge_index
+from datasets.config import AugmentConfig, DataConfig
 from engine.config import load_config
+from engine.options import TrainBaseConfig, TrainHRConfig
+from engine.train_base import train as train_base
+from engine.train_hr import train as train_hr
 from errors import InputError, run_cli
 from models.checkpoint import load_network
-from models.hyperlips import BaseConfig
+from models.config import BaseConfig
 from preprocess.augment_sound import Backgrounds, write_variants
-from train_base import TrainBaseConfig
 from train_base import main as base_main
-from train_base import train as train_base
-from train_hr import TrainHRConfig
-from train_hr import train as train_hr
 
 ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = ROOT / "configs" / "ablations"
@@ -41,8 +40,8 @@ TINY = [
     "model.audio_width=16",
     "model.decoder_channels=[16,8,8]",
     "model.output_channels=8",
-    "ear.steps=2",
-    "ear.batch=4",
+    "audio_pretrain.steps=2",
+    "audio_pretrain.batch=4",
     "validation.clips=1",
 ]
 TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0"]

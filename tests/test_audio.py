@@ -9,21 +9,11 @@ import numpy as np
 import pytest
 
 from errors import InputError
-from media.audio import (
-    MEL_SILENCE,
-    SAMPLE_RATE,
-    WHISPER_LEAD,
-    audio_window,
-    audio_window_at,
-    audio_windows,
-    has_audio,
-    log_mel,
-    pad_for_whisper,
-    read_audio,
-    sync_window,
-    write_flac,
-)
+from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
 from media.video import VideoWriter
+from speech.features import pad_for_whisper
+from speech.mel import MEL_SILENCE, log_mel
+from speech.windows import WHISPER_LEAD, audio_window, audio_window_at, audio_windows, sync_window
 
 PARITY = Path(__file__).parent / "parity"
 

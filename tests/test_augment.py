@@ -11,17 +11,18 @@ import torch
 from conftest import voice
 
 from datasets.archive import Archive, write_archive
-from datasets.augment import AugmentConfig, FaceChange, HRAugmentConfig, degrade_references, draw_change
-from datasets.base import BaseDataset, DataConfig
+from datasets.augment import FaceChange, degrade_references, draw_change
+from datasets.base import BaseDataset
 from datasets.clips import load_clips
-from datasets.hr import HRDataConfig, HRDataset
-from datasets.sound_augment import add_noise, coloured_noise, in_room, loudness, telephone, vary_sound
-from datasets.syncnet import SyncAugmentConfig
+from datasets.config import AugmentConfig, DataConfig, HRAugmentConfig, HRDataConfig, SyncAugmentConfig
+from datasets.hr import HRDataset
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
-from media.audio import SAMPLE_RATE, audio_windows
-from models.hyperlips import BaseConfig
+from media.audio import SAMPLE_RATE
+from models.config import BaseConfig
+from preprocess.sound_variants import add_noise, coloured_noise, in_room, loudness, telephone, vary_sound
+from speech.windows import audio_windows
 
 STILL = {"flip": 0.0, "colour": 0.0, "shift": 0, "reference_blur": 0.0, "reference_jpeg": 0.0}
 STILL_HR = STILL | {"base_blur": 0.0}
@@ -82,7 +83,7 @@ def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
 
 def test_a_shift_moves_no_ear_point_and_a_zoom_scales_them(data_set):
     still, shifted = base_item(data_set), base_item(data_set, shift=8)
-    assert torch.allclose(still["ear_points"], shifted["ear_points"], atol=1e-5)
+    assert torch.allclose(still["speech_points"], shifted["speech_points"], atol=1e-5)
     assert not torch.equal(still["faces"], shifted["faces"]) and torch.equal(still["audio"], shifted["audio"])
     assert np.allclose(FaceChange(mirrored=True, zoom=1.1).motions(np.array([[2.0, 1.0]])), [[-2.2, 1.1]])
 
@@ -135,7 +136,7 @@ def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, 
         DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(audio=audio), 0
     )
     item = dataset[3]
-    closed = load_clips(data_set, "train")[0].faces([int(dataset.gaps[0].argmin())])[0]
+    closed = load_clips(data_set, "train")[0].faces([int(dataset.lip_gaps[0].argmin())])[0]
     assert all(np.array_equal(face.permute(1, 2, 0), closed) for face in item["faces"])
     assert item["audio"].shape[0] == 5 and item["audio"].flatten(1).std(0).max() == 0  # the same in all frames
     if audio == "mel":

@@ -14,26 +14,27 @@ from safetensors.torch import load_file, save_file
 
 from errors import InputError
 from models.checkpoint import load_network, read_metadata, save_network
-from models.discriminators import BaseDiscriminator, DiscriminatorConfig, HRDiscriminator
-from models.hr_decoder import HRConfig, HRDecoder
-from models.hyperlips import BaseConfig, HyperLipsBase
-from models.syncnet import SyncConfig, SyncExpert, SyncNetV2
-from models.whisper import WhisperConfig, WhisperFrontEnd
+from models.config import BaseConfig, DiscriminatorConfig, HRConfig, SyncConfig, WhisperConfig
+from models.discriminators import BaseDiscriminator, HRDiscriminator
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
+from models.syncnet import SyncExpert, SyncNetV2
+from models.whisper import WhisperFrontEnd
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = {
     "light base": lambda: HyperLipsBase(),
-    "published base": lambda: HyperLipsBase(BaseConfig("published")),
+    "published base": lambda: HyperLipsBase(BaseConfig.of("published")),
     "ablated base": lambda: HyperLipsBase(
-        BaseConfig(condition="concat", gru="recurrent", rewrite_levels=[2], references=2, audio="mel")
+        BaseConfig(condition="concat", gru="recurrent", rewrite_levels=[2], references=2, audio="mel", audio_window=16)
     ),
-    "HR x1": lambda: HRDecoder(1),
-    "HR x2": lambda: HRDecoder(config=HRConfig("published", 2, reference=True)),
-    "HR x4": lambda: HRDecoder(4),
+    "HR x1": lambda: HRDecoder(HRConfig(scale=1)),
+    "HR x2": lambda: HRDecoder(HRConfig.of("published", scale=2, reference=True)),
+    "HR x4": lambda: HRDecoder(HRConfig(scale=4)),
     "base discriminator": lambda: BaseDiscriminator(DiscriminatorConfig(4)),
     "HR discriminator": lambda: HRDiscriminator(DiscriminatorConfig(4)),
     "sync": lambda: SyncExpert(SyncConfig(width=4, embedding=32)),
-    "light sync": lambda: SyncExpert(SyncConfig("light", audio_window=10)),
+    "light sync": lambda: SyncExpert(SyncConfig.of("light", audio_window=10)),
     "SyncNet v2": SyncNetV2,
     "Whisper": lambda: WhisperFrontEnd(WhisperConfig(blocks=1)),
 }
@@ -57,10 +58,10 @@ def set_running_statistics(network: torch.nn.Module) -> None:
 
 def test_a_file_that_differs_from_its_listed_digest_is_refused(tmp_path):
     path = tmp_path / "hr.safetensors"
-    save_network(path, HRDecoder(config=HRConfig(width=8)))
+    save_network(path, HRDecoder(HRConfig(width=8)))
     (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  hr.safetensors\n")
     load_network(path)
-    save_network(path, HRDecoder(config=HRConfig(width=8)))
+    save_network(path, HRDecoder(HRConfig(width=8)))
     with pytest.raises(InputError, match="is not the file that"):
         load_network(path)
 
@@ -93,7 +94,7 @@ def test_round_trip(name, tmp_path):
 
 
 def test_full_precision_is_exact_and_half_is_half_the_size(tmp_path):
-    network = HRDecoder(1)
+    network = HRDecoder(HRConfig(scale=1))
     save_network(tmp_path / "full.safetensors", network, half=False)
     save_network(tmp_path / "half.safetensors", network)
     loaded = load_network(tmp_path / "full.safetensors").state_dict()
@@ -102,7 +103,7 @@ def test_full_precision_is_exact_and_half_is_half_the_size(tmp_path):
 
 
 def test_what_half_precision_cannot_hold_stays_float32(tmp_path):
-    network = HRDecoder(1)
+    network = HRDecoder(HRConfig(scale=1))
     with torch.no_grad():
         network.output.bias[0] = 1e6
     save_network(tmp_path / "net.safetensors", network)
@@ -114,12 +115,12 @@ def test_what_half_precision_cannot_hold_stays_float32(tmp_path):
 
 def test_metadata_cannot_overwrite_the_config(tmp_path):
     with pytest.raises(ValueError, match="config"):
-        save_network(tmp_path / "net.safetensors", HRDecoder(1), {"config": "{}"})
+        save_network(tmp_path / "net.safetensors", HRDecoder(HRConfig(scale=1)), {"config": "{}"})
 
 
 def test_an_unsaved_file_leaves_nothing_behind(tmp_path):
     with pytest.raises(TypeError):
-        save_network(tmp_path / "net.safetensors", HRDecoder(1), {"step": 7})
+        save_network(tmp_path / "net.safetensors", HRDecoder(HRConfig(scale=1)), {"step": 7})
     assert not list(tmp_path.iterdir())
 
 
@@ -127,11 +128,11 @@ def test_published_checkpoint_survives_our_format(tmp_path):
     network = load_network(write_pth(tmp_path / "hr.pth", "hr1"))
     save_network(tmp_path / "hr.safetensors", network)
     again = load_network(tmp_path / "hr.safetensors")
-    assert again.channel_order == "bgr" and again.config == HRConfig("published", 1)
+    assert again.channel_order == "bgr" and again.config == HRConfig.of("published", scale=1)
 
 
 def test_missing_file_names_what_is_there(tmp_path):
-    save_network(tmp_path / "net.safetensors", HRDecoder(1))
+    save_network(tmp_path / "net.safetensors", HRDecoder(HRConfig(scale=1)))
     for name in ("best.safetensors", "best.pth"):
         with pytest.raises(InputError, match=r"no checkpoint .*best.*net\.safetensors"):
             load_network(tmp_path / name)
@@ -159,7 +160,7 @@ def test_text_and_garbage_are_no_checkpoints(tmp_path, suffix, content):
 def test_half_a_file_is_no_checkpoint(tmp_path, suffix):
     path = write_pth(tmp_path / "net.pth", "hr1") if suffix == ".pth" else tmp_path / "net.safetensors"
     if suffix == ".safetensors":
-        save_network(path, HRDecoder(1))
+        save_network(path, HRDecoder(HRConfig(scale=1)))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="is not a"):
         load_network(path)
@@ -223,7 +224,7 @@ def test_misfit_names_keys_shapes_and_counts(tmp_path):
 )
 def test_safetensors_of_another_network(tmp_path, changes, words):
     path = tmp_path / "net.safetensors"
-    save_network(path, HRDecoder(1))
+    save_network(path, HRDecoder(HRConfig(scale=1)))
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     save_file(load_file(path), path, {**metadata, **changes})

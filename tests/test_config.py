@@ -8,13 +8,9 @@ import pytest
 import yaml
 
 from engine.config import load_config, to_yaml
-from engine.pipeline import InferenceConfig
+from engine.options import EvaluateConfig, InferenceConfig, TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError
-from evaluate import EvaluateConfig
 from models.checkpoint import load_network
-from train_base import TrainBaseConfig
-from train_hr import TrainHRConfig
-from train_syncnet import TrainSyncConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 

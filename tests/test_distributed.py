@@ -13,12 +13,11 @@ import torch
 
 from engine.config import load_config
 from engine.distributed import World, distributed
+from engine.options import TrainBaseConfig, TrainSyncConfig
+from engine.train_base import train as train_base
+from engine.train_syncnet import train as train_syncnet
 from errors import InputError
 from losses.gather import alone, gather
-from train_base import TrainBaseConfig
-from train_base import train as train_base
-from train_syncnet import TrainSyncConfig
-from train_syncnet import train as train_syncnet
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
@@ -26,7 +25,7 @@ KINDS = {
         TrainBaseConfig,
         train_base,
         "tiny.yaml",
-        ["ear.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.adversary_width=2"],
+        ["audio_pretrain.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.discriminator_width=2"],
     ),
     "sync": (TrainSyncConfig, train_syncnet, "syncnet_tiny.yaml", []),
 }
@@ -110,7 +109,7 @@ def test_two_processes_equal_one(both, kind):
         torch.load(folder / kind / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
         for folder, step in ((both[0], 2), (both[0], 4), (both[1], 4))
     )
-    parts = ["trainer", "adversary"] if kind == "base" else ["trainer"]
+    parts = ["objective", "discriminator"] if kind == "base" else ["objective"]
     for part in parts:
         for name, value in one[part].items():
             assert torch.allclose(value, two[part][name], atol=1e-4, rtol=0), (part, name)

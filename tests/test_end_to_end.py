@@ -15,16 +15,18 @@ import pytest
 import torch
 from parity.weights import state_dict
 
-from engine.pictures import from_network
-from engine.pipeline import AudioConfig, InferenceConfig, LipSync, lip_sync
+from engine.options import AudioConfig, InferenceConfig
+from engine.pipeline import LipSync, lip_sync
 from engine.precision import Precision
+from engine.stages import from_network
 from errors import InputError
+from face.lips import lip_gap
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
-from metrics.landmark import lip_gap
 from models.checkpoint import save_network
+from models.config import BaseConfig
 from models.discriminators import HRDiscriminator
-from models.hyperlips import BaseConfig, HyperLipsBase
+from models.hyperlips import HyperLipsBase
 
 ROOT = Path(__file__).resolve().parent.parent
 ODD_FACES = [
@@ -80,7 +82,7 @@ def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
 
 def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, monkeypatch):
     from face.landmark_net import LandmarkNet
-    from metrics.landmark import lip_gap
+    from face.lips import lip_gap
 
     silence = tmp_path / "silence.flac"
     write_flac(silence, np.zeros(2 * SAMPLE_RATE, np.float32))
@@ -95,25 +97,24 @@ def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, mo
                 crops.extend(images)
             return images
 
-        monkeypatch.setattr("engine.pipeline.from_network", keep)
-        list(engine.frames(talking_clip, audio))
+        monkeypatch.setattr("engine.stages.from_network", keep)
+        list(engine.drive(engine.prepare(talking_clip), audio))
         spread[name] = lip_gap(LandmarkNet().landmarks(np.stack(crops))[0]).std()
     assert spread["speech"] > 2 * spread["silence"]
 
 
-def test_articulation_scales_the_motion(talking_clip):
+def test_the_motion_gain_scales_the_motion(talking_clip):
     """At 0 nothing is said; between 1 and 2 the mouth's pixels move farther from that."""
-    moved = []
-    for articulation in (0.0, 1.0, 2.0):
-        config = InferenceConfig(hr=None, audio=AudioConfig(articulation=articulation))
-        frames = [
-            frame.rgb()[150:230, 130:230].astype(int) for frame, _ in LipSync(config).frames(talking_clip, talking_clip)
-        ]
+    moved, face = [], None
+    for gain in (0.0, 1.0, 2.0):
+        engine = LipSync(InferenceConfig(hr=None, audio=AudioConfig(motion_gain=gain)))
+        face = face or engine.prepare(talking_clip)
+        frames = [frame.rgb()[150:230, 130:230].astype(int) for frame, _ in engine.drive(face, talking_clip)]
         moved.append(np.stack(frames))
     one, two = (np.abs(frames - moved[0]).mean() for frames in moved[1:])
     assert 1.2 * one < two < 2.5 * one
-    with pytest.raises(InputError, match="articulation is -1"):
-        AudioConfig(articulation=-1)
+    with pytest.raises(InputError, match="motion_gain is -1"):
+        AudioConfig(motion_gain=-1)
 
 
 def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip):

@@ -18,7 +18,8 @@ from metrics.evaluation import CHANCE, COPY, REENCODED
 from metrics.jobs import Job, columns, listed, matched, numbered
 from metrics.pairs import NoFace, View, find_face
 from models.checkpoint import save_network
-from models.syncnet import SyncConfig, SyncExpert
+from models.config import SyncConfig
+from models.syncnet import SyncExpert
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,7 +123,7 @@ def test_command_line_scores_reports_and_skips(tmp_path, talking_clip):
     faceless(real / "noise.mp4")
     (made / "noise.mp4").symlink_to(real / "noise.mp4")
     (tmp_path / "offsets.tsv").write_text("file\toffset_ms\nclip.mp4\t40\n")
-    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig.of("light", width=4)))
     result = run_script(
         "--real", real, "--generated", made, "--json", tmp_path / "o.json", "--csv", tmp_path / "o.csv",
         "--report", tmp_path / "report", "--offsets", tmp_path / "offsets.tsv",

@@ -11,7 +11,7 @@ import torch
 
 from errors import InputError
 from face import detect, detect_68
-from face.crop import TEMPLATE, apply, crop, fit_transforms
+from face.crop import TEMPLATE, CropTransform, fit_transforms
 from face.detect import make_detector
 from face.landmark_net import LandmarkNet
 
@@ -60,7 +60,7 @@ def test_mediapipe_prints_nothing():
 def test_pixel_centres_are_at_integers(astronaut):
     """A mirrored picture has mirrored landmarks: x and x' add up to width - 1."""
     transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
-    face = crop(astronaut, transform, 128)
+    face = CropTransform(transform).cut(astronaut, 128)
     (plain, mirrored), presence = LandmarkNet().landmarks(np.stack([face, face[:, ::-1]]))
     assert presence.min() > 2
     rigid = [33, 133, 263, 362, 168, 6, 197, 195, 5, 4]
@@ -71,8 +71,8 @@ def test_pixel_centres_are_at_integers(astronaut):
 def test_landmark_net_serves_any_size_and_number(astronaut):
     transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
     net = LandmarkNet()
-    small = net.landmarks(crop(astronaut, transform, 128)[None])[0][0]
-    large, presence = net.landmarks(np.stack([crop(astronaut, transform, 256)] * 9))
+    small = net.landmarks(CropTransform(transform).cut(astronaut, 128)[None])[0][0]
+    large, presence = net.landmarks(np.stack([CropTransform(transform).cut(astronaut, 256)] * 9))
     assert large.shape == (9, 478, 2) and presence.shape == (9,) and large.dtype == np.float32
     np.testing.assert_allclose(large[8], large[0], atol=1e-2)
     assert np.abs((large[0] + 0.5) / 2 - 0.5 - small).mean() < 0.7
@@ -87,7 +87,7 @@ def test_template_fits_a_face(astronaut):
     (face,) = detector.search(astronaut)
     rigid = detector.rigid(face.landmarks)
     transform = fit_transforms(rigid[None], np.ones(1, bool), np.zeros(1, int))[0]
-    error = apply(transform, rigid) - TEMPLATE
+    error = CropTransform(transform).apply(rigid) - TEMPLATE
     assert np.abs(error).max() < 6 and np.sqrt((error**2).mean()) < 3
 
 

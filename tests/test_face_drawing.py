@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import skimage.data
 
-from face.crop import SIZE, apply, crop, invert
+from face.crop import SIZE, CropTransform
 from face.landmark_net import LandmarkNet
 from face.mask import TOP_ROW, paste_mask
 from face.paste import paste_face, paste_rect
-from face.sketch import draw_sketch, smooth_landmarks, to_68
-from face.topology import CONTOUR, EAR_POINTS, EAR_POINTS_MIRRORED, LIPS, LIPS_INNER, RIGID
+from face.sketch import draw_sketch, to_68
+from face.smooth import smoothed, stretches
+from face.topology import CONTOUR, LIPS, LIPS_INNER, RIGID, SPEECH_POINTS, SPEECH_POINTS_MIRRORED
 
-TRANSFORM = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
+TRANSFORM = CropTransform(np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]]))
 
 
 @pytest.fixture(scope="module")
 def face() -> np.ndarray:
-    return crop(skimage.data.astronaut(), TRANSFORM, 256)
+    return TRANSFORM.cut(skimage.data.astronaut(), 256)
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +63,25 @@ def test_sketch_of_68_points_and_wild_points(landmarks):
 
 
 def test_smoothing_is_1_2_1_and_without_delay():
-    sequence = np.zeros((5, 478, 2), np.float32)
-    sequence[2] = 4
-    assert smooth_landmarks(sequence)[:, 0, 0].tolist() == [0, 1, 2, 1, 0]
-    ramp = np.arange(6, dtype=np.float32)[:, None, None]
-    assert smooth_landmarks(ramp)[:, 0, 0].tolist() == [0.25, 1, 2, 3, 4, 4.75]
-    assert len(smooth_landmarks(sequence[:0])) == 0
+    def smooth(values: list[float], marks: list[int | None]) -> list[float]:
+        given = ((np.float32([[value, 0]]), mark) for value, mark in zip(values, marks, strict=True))
+        return [float(points[0, 0]) for points in smoothed(given)]
+
+    assert smooth([0, 0, 4, 0, 0], [1] * 5) == [0, 1, 2, 1, 0]
+    assert smooth([0, 1, 2, 3, 4, 5], [1] * 6) == [0.25, 1, 2, 3, 4, 4.75]
+    assert smooth([], []) == []
+    # Neither over a cut, nor over a frame without a face, which stays as it is.
+    assert smooth([0, 4, 8, 8], [1, 1, 2, 2]) == [1, 3, 8, 8]
+    assert smooth([0, 4, 100, 8, 8], [1, 1, None, 2, 2]) == [1, 3, 100, 8, 8]
+    assert list(smoothed([(None, 3), (None, None)])) == [None, None]
+    assert stretches(np.array([True, True, False, True])) == [0, 0, None, 1]
 
 
-def test_ear_points_mirror(landmarks):
-    mirrored = np.array(EAR_POINTS)[list(EAR_POINTS_MIRRORED)]
-    assert len(set(EAR_POINTS)) == 20 and not set(EAR_POINTS) & set(RIGID)
+def test_speech_points_mirror(landmarks):
+    mirrored = np.array(SPEECH_POINTS)[list(SPEECH_POINTS_MIRRORED)]
+    assert len(set(SPEECH_POINTS)) == 20 and not set(SPEECH_POINTS) & set(RIGID)
     centre = landmarks[list(RIGID)].mean(0)
-    offset = landmarks[list(EAR_POINTS)] - centre
+    offset = landmarks[list(SPEECH_POINTS)] - centre
     other = (landmarks[mirrored] - centre) * [-1, 1]
     assert np.abs(offset - other).max() < 12  # a real face, slightly turned; swapped sides would be 30 px and more off
 
@@ -93,7 +100,7 @@ def test_mask_covers_the_mouth_and_nothing_else(landmarks, size):
 
 def test_mask_stays_inside_the_pasted_rows_when_the_head_tilts(landmarks):
     turn = cv2.getRotationMatrix2D((64.0, 64.0), 50, 1)
-    mask = paste_mask(apply(turn, landmarks), 256)
+    mask = paste_mask(CropTransform(turn).apply(landmarks), 256)
     assert not mask[: 2 * TOP_ROW].any() and mask.max() == 1
     assert np.abs(np.diff(mask, axis=0)).max() < 0.3
 
@@ -116,10 +123,10 @@ def test_paste_changes_only_what_the_mask_covers(landmarks):
     result = image.copy()
     result[y0:y1, x0:x1] = paste_face(image[y0:y1, x0:x1], rect, np.zeros((256, 256, 3), np.uint8), mask, TRANSFORM)
     changed = (result != image).any(2)
-    mouth = apply(invert(TRANSFORM), landmarks[list(LIPS_INNER)]).mean(0).astype(int)
+    mouth = TRANSFORM.inverse().apply(landmarks[list(LIPS_INNER)]).mean(0).astype(int)
     assert (result[mouth[1], mouth[0]] == 0).all()
     rows, columns = np.nonzero(changed)
-    back = np.rint(apply(TRANSFORM, np.stack([columns, rows], 1)) * 2).astype(int).clip(0, 255)
+    back = np.rint(TRANSFORM.apply(np.stack([columns, rows], 1)) * 2).astype(int).clip(0, 255)
     near = cv2.dilate(mask, np.ones((7, 7)))
     assert (near[back[:, 1], back[:, 0]] > 0).all()
 
@@ -127,13 +134,13 @@ def test_paste_changes_only_what_the_mask_covers(landmarks):
 @pytest.mark.parametrize("scale", [0.3, 0.72, 1.5])
 def test_own_crop_pasted_back_changes_nothing_to_speak_of(scale):
     image = cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 3)
-    transform = np.array([[scale, 0.05, 0], [-0.05, scale, 0]])
-    transform[:, 2] = 64 - transform[:, :2] @ [220, 120]
+    turn = np.array([[scale, 0.05], [-0.05, scale]])
+    transform = CropTransform(np.column_stack([turn, 64 - turn @ [220, 120]]))
     mask = np.zeros((256, 256), np.float32)
     mask[110:230, 60:190] = 1
     x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
     original = image[y0:y1, x0:x1]
-    result = paste_face(original, rect, crop(image, transform, 256), mask, transform)
+    result = paste_face(original, rect, transform.cut(image, 256), mask, transform)
     difference = np.abs(result.astype(int) - original)
     assert (difference > 0).mean() > 0 and difference.max() <= 12 and difference.mean() < 0.5
 
@@ -141,11 +148,11 @@ def test_own_crop_pasted_back_changes_nothing_to_speak_of(scale):
 @pytest.mark.parametrize("scale", [0.55, 0.72, 0.95])
 def test_an_enlarged_crop_comes_back_as_sharp_as_it_was(scale):
     image = skimage.data.astronaut()
-    transform = np.array([[scale, 0.05, 0], [-0.05, scale, 0]])
-    transform[:, 2] = 64 - transform[:, :2] @ [220, 120]
+    turn = np.array([[scale, 0.05], [-0.05, scale]])
+    transform = CropTransform(np.column_stack([turn, 64 - turn @ [220, 120]]))
     x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
     original = image[y0:y1, x0:x1]
-    result = paste_face(original, rect, crop(image, transform, 256), np.ones((256, 256), np.float32), transform)
+    result = paste_face(original, rect, transform.cut(image, 256), np.ones((256, 256), np.float32), transform)
     inner = slice(len(original) // 4, -len(original) // 4)
     before, after = (
         cv2.Laplacian(cv2.cvtColor(picture[inner, inner], cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
@@ -158,7 +165,7 @@ def test_sharpness_does_not_jump_where_a_face_grows(landmarks):
     picture = cv2.resize(skimage.data.astronaut()[:256, 100:356], (256, 256))
 
     def sharpness(scale: float) -> float:
-        transform = np.array([[scale, 0, 64 - scale * 256], [0, scale, 64 - scale * 256]])
+        transform = CropTransform(np.array([[scale, 0, 64 - scale * 256], [0, scale, 64 - scale * 256]]))
         x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
         pasted = paste_face(
             np.zeros((y1 - y0, x1 - x0, 3), np.uint8), rect, picture, paste_mask(landmarks, 256), transform
@@ -171,7 +178,7 @@ def test_sharpness_does_not_jump_where_a_face_grows(landmarks):
 
 @pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
 def test_rect_stays_inside_the_frame(centre):
-    transform = np.array([[1.0, 0, 64 - centre[0]], [0, 1, 64 - centre[1]]])
+    transform = CropTransform(np.array([[1.0, 0, 64 - centre[0]], [0, 1, 64 - centre[1]]]))
     x0, y0, x1, y1 = rect = paste_rect(transform, (512, 384))
     assert 0 <= x0 < x1 <= 512 and 0 <= y0 < y1 <= 384 and not any(value % 2 for value in rect)
     image = np.full((y1 - y0, x1 - x0, 3), 9, np.uint8)

@@ -15,12 +15,12 @@ from test_training import FIXED, ROOT, tiny, weights
 
 from engine.runlog import RunLog
 from engine.stop import Stopped
+from engine.train_base import BaseObjective, train
 from errors import InputError
 from models.checkpoint import load_network
 from models.hyperlips import HyperLipsBase
-from train_base import BaseTrainer, train
 
-ADVERSARIAL = ["loss.adversarial=0.1", "loss.adversarial_from=1", "loss.adversary_width=2"]
+ADVERSARIAL = ["loss.adversarial=0.1", "loss.adversarial_from=1", "loss.discriminator_width=2"]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def run(script: str) -> subprocess.CompletedProcess:
 
 def assert_same_state(left: dict, right: dict) -> None:
     assert left["step"] == right["step"]
-    for name in ("trainer", "adversary"):
+    for name in ("objective", "discriminator"):
         assert all(torch.equal(left[name][key], right[name][key]) for key in left[name])
     assert all(torch.equal(value, right["ema"]["average"][key]) for key, value in left["ema"]["average"].items())
-    for name in ("optimizer", "adversary_optimizer"):
+    for name in ("optimizer", "discriminator_optimizer"):
         for key, state in left[name]["state"].items():
             assert all(torch.equal(value, right[name]["state"][key][part]) for part, value in state.items())
 
@@ -92,7 +92,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(data_set, tmp_path, 
 
 
 def test_a_signal_during_validation_stops_at_once_and_resuming_validates(data_set, tmp_path, monkeypatch):
-    config = tiny(data_set, tmp_path, "ear.steps=0", "run.steps=1")
+    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
         patch.setattr("train_base.LipValidator.__call__", lambda *inputs: os.kill(os.getpid(), signal.SIGTERM))
         train(config)
@@ -113,7 +113,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
             raise OSError(errno.ENOSPC, "No space left on device")
         save(state, path)
 
-    config = tiny(data_set, tmp_path, "ear.steps=0")
+    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0")
     message = "step_00000002.pt could not be written .*No space left.*free space"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=message):
         patch.setattr(torch, "save", full)
@@ -127,7 +127,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
 
 
 def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(data_set, tmp_path, monkeypatch):
-    config = tiny(data_set, tmp_path, "ear.steps=0", "run.steps=1")
+    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
     with (
         monkeypatch.context() as patch,
         pytest.raises(InputError, match="best.safetensors could not be written .*No space left"),
@@ -142,17 +142,17 @@ def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(
 
 
 def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(data_set, tmp_path, monkeypatch):
-    forward = BaseTrainer.forward
+    forward = BaseObjective.forward
 
     def broken(self, batch, step):
         loss, terms = forward(self, batch, step)
         return (loss, terms) if step < 3 else (loss * float("nan"), terms | {"mouth": terms["mouth"] * float("nan")})
 
-    monkeypatch.setattr(BaseTrainer, "forward", broken)
+    monkeypatch.setattr(BaseObjective, "forward", broken)
     with pytest.raises(InputError, match="step 3: loss term mouth is not finite; the last checkpoint is kept"):
-        train(tiny(data_set, tmp_path, "ear.steps=0"))
+        train(tiny(data_set, tmp_path, "audio_pretrain.steps=0"))
     state = weights(tmp_path, 2)
-    assert all(torch.isfinite(value).all() for value in state["trainer"].values())
+    assert all(torch.isfinite(value).all() for value in state["objective"].values())
     assert not (tmp_path / "tiny" / "checkpoints" / "step_00000003.pt").exists()
 
 
@@ -165,13 +165,14 @@ def test_compiled_parts_and_frozen_norms_train_the_same_weights(data_set, tmp_pa
         self._compiled_call_impl = torch.compile(self._call_impl, backend="eager", dynamic=dynamic)
 
     plain, other = (
-        ["ear.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"] for name in ("plain", "compiled")
+        ["audio_pretrain.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"]
+        for name in ("plain", "compiled")
     )
     train(tiny(data_set, tmp_path, *plain))
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
     train(tiny(data_set, tmp_path, *other, "compile=true"))
     states = [
-        torch.load(tmp_path / name / "checkpoints" / "step_00000002.pt", weights_only=True)["trainer"]
+        torch.load(tmp_path / name / "checkpoints" / "step_00000002.pt", weights_only=True)["objective"]
         for name in ("plain", "compiled")
     ]
     assert "FaceDecoder" in compiled and "HyperNet" in compiled and "ModuleList" not in compiled

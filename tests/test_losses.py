@@ -9,7 +9,10 @@ from torchvision.models import vgg19
 
 from datasets.draw import draw_shares
 from engine.config import load_config
-from engine.trainer import Frozen, Trainer
+from engine.objective import Frozen, Objective
+from engine.options import TrainBaseConfig, TrainHRConfig
+from engine.train_base import BaseObjective
+from engine.train_hr import HRObjective
 from errors import InputError
 from losses.adversarial import (
     discriminator_loss,
@@ -19,13 +22,13 @@ from losses.adversarial import (
 )
 from losses.perceptual import load_perceptual
 from losses.reconstruction import LIP_CROP, lip_crops
-from losses.sync import lower_windows, sync_loss
+from losses.sync import sync_loss
 from losses.terms import ramp
 from models.checkpoint import save_network
-from models.discriminators import BaseDiscriminator, DiscriminatorConfig
-from models.syncnet import SyncConfig, SyncExpert
-from train_base import BaseTrainer, TrainBaseConfig
-from train_hr import HRTrainer, TrainHRConfig
+from models.config import DiscriminatorConfig, SyncConfig
+from models.discriminators import BaseDiscriminator
+from models.syncnet import SyncExpert
+from speech.windows import face_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +65,9 @@ def test_sync_loss_is_bounded_and_so_is_its_gradient():
 def test_an_expert_sees_lower_halves_in_order_of_time_and_of_its_colours(order, channel):
     faces = torch.zeros(1, 5, 3, 128, 128)
     faces[0, 3, 0, 70] = 1  # red, in the fourth picture
-    seen = lower_windows(faces, order)
+    expert = SyncExpert(SyncConfig(width=4))
+    expert.channel_order = order
+    seen = face_windows(faces, expert)
     assert seen.shape == (1, 15, 64, 128)
     assert seen[0, 3 * 3 + channel, 6].eq(1).all() and seen.sum() == 128
 
@@ -105,15 +110,15 @@ def base_batch(count: int = 2) -> dict[str, torch.Tensor]:
         "sync_audio": torch.randn(count, 18, 384),
         "voiced": torch.ones(count),
         "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(count, 5, 4),
-        "ear_points": torch.randn(count, 5, 20, 2),
+        "speech_points": torch.randn(count, 5, 20, 2),
     }
 
 
 @pytest.fixture
-def base_trainer(tmp_path) -> BaseTrainer:
+def base_trainer(tmp_path) -> BaseObjective:
     torch.manual_seed(0)
-    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
-    return BaseTrainer(
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig.of("light", width=4)))
+    return BaseObjective(
         load_config(
             TrainBaseConfig,
             ROOT / "configs" / "tiny.yaml",
@@ -122,7 +127,7 @@ def base_trainer(tmp_path) -> BaseTrainer:
                 "loss.perceptual=0.1",
                 "loss.sync=0.1",
                 "loss.adversarial=0.1",
-                "loss.adversary_width=2",
+                "loss.discriminator_width=2",
                 f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
                 "loss.sync_from=5",
                 "loss.adversarial_from=8",
@@ -132,27 +137,27 @@ def base_trainer(tmp_path) -> BaseTrainer:
 
 
 def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
-    trainer = base_trainer.train()
-    loss, terms = trainer(base_batch(), 10**6)
-    assert set(terms) == {"mouth", "face", "ear", "perceptual", "sync", "adversarial"}
+    objective = base_trainer.train()
+    loss, terms = objective(base_batch(), 10**6)
+    assert set(terms) == {"mouth", "face", "landmark", "perceptual", "sync", "adversarial"}
     loss.backward()
     assert [
-        name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()
+        name for name, value in objective.named_parameters() if value.grad is None or not value.grad.abs().sum()
     ] == []
-    frozen = [trainer.perceptual.network, trainer.expert.network]
-    assert all(value.grad is None for network in [*frozen, trainer.adversary] for value in network.parameters())
-    assert not any(name.startswith(("perceptual", "expert", "adversary")) for name in trainer.state_dict())
-    trained = [value.grad.clone() for value in trainer.parameters()]
-    trainer.discriminate()[0].backward()
-    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in trainer.adversary.parameters())
-    assert all(torch.equal(before, value.grad) for before, value in zip(trained, trainer.parameters(), strict=True))
+    frozen = [objective.perceptual.network, objective.expert.network]
+    assert all(value.grad is None for network in [*frozen, objective.discriminator] for value in network.parameters())
+    assert not any(name.startswith(("perceptual", "expert", "discriminator")) for name in objective.state_dict())
+    trained = [value.grad.clone() for value in objective.parameters()]
+    objective.discriminate()[0].backward()
+    assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in objective.discriminator.parameters())
+    assert all(torch.equal(before, value.grad) for before, value in zip(trained, objective.parameters(), strict=True))
 
 
 def test_terms_set_in_at_their_step(base_trainer):
-    trainer, batch = base_trainer.train(), base_batch()
-    assert "sync" not in trainer(batch, 4)[1] and not trainer.judged
-    assert "sync" in trainer(batch, 5)[1] and not trainer.judged
-    assert "adversarial" in trainer(batch, 8)[1] and trainer.judged
+    objective, batch = base_trainer.train(), base_batch()
+    assert "sync" not in objective(batch, 4)[1] and not objective.seen
+    assert "sync" in objective(batch, 5)[1] and not objective.seen
+    assert "adversarial" in objective(batch, 8)[1] and objective.seen
 
 
 @pytest.mark.parametrize(("kind", "name"), [(TrainBaseConfig, "tiny"), (TrainHRConfig, "hr_tiny")])
@@ -163,8 +168,8 @@ def test_sync_needs_windows_of_five_frames(kind, name):
 
 def test_stage_two_terms_and_gradients(tmp_path):
     torch.manual_seed(0)
-    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
-    trainer = HRTrainer(
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig.of("light", width=4)))
+    objective = HRObjective(
         load_config(
             TrainHRConfig,
             ROOT / "configs" / "hr_tiny.yaml",
@@ -173,7 +178,7 @@ def test_stage_two_terms_and_gradients(tmp_path):
                 "loss.lip_l1=1",
                 "loss.lip_perceptual=0.1",
                 "loss.adversarial=0.1",
-                "loss.adversary_width=2",
+                "loss.discriminator_width=2",
                 "data.window=5",
                 "loss.sync=0.1",
                 f"loss.sync_expert={tmp_path / 'expert.safetensors'}",
@@ -189,26 +194,28 @@ def test_stage_two_terms_and_gradients(tmp_path):
         "sync_audio": torch.randn(2, 18, 384),
         "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4),
     }
-    loss, terms = trainer(batch, 10**6)
+    loss, terms = objective(batch, 10**6)
     assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "sync", "adversarial"}
     loss.backward()
     assert [
-        name for name, value in trainer.named_parameters() if value.grad is None or not value.grad.abs().sum()
+        name for name, value in objective.named_parameters() if value.grad is None or not value.grad.abs().sum()
     ] == []
-    assert all(value.grad is None for value in trainer.expert.network.parameters())
-    critic, critic_terms = trainer.discriminate()
+    assert all(value.grad is None for value in objective.expert.network.parameters())
+    critic, critic_terms = objective.discriminate()
     critic.backward()
-    assert 0 <= critic_terms["fooled"] <= 1 and all(value.grad is not None for value in trainer.adversary.parameters())
+    assert 0 <= critic_terms["fooled"] <= 1 and all(
+        value.grad is not None for value in objective.discriminator.parameters()
+    )
 
 
 def test_an_adversary_learns_to_tell_bright_from_dark():
     torch.manual_seed(0)
-    trainer = Trainer(BaseDiscriminator(DiscriminatorConfig(4)))
-    optimizer = torch.optim.Adam(trainer.adversary.parameters(), 3e-3)
+    objective = Objective(BaseDiscriminator(DiscriminatorConfig(4)))
+    optimizer = torch.optim.Adam(objective.discriminator.parameters(), 3e-3)
     real, fake = torch.full((4, 3, 128, 128), 0.9), torch.full((4, 3, 128, 128), 0.1)
     for _ in range(25):
-        trainer.judge(fake, real)
-        loss, terms = trainer.discriminate()
+        objective.logits(fake, real)
+        loss, terms = objective.discriminate()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

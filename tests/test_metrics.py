@@ -8,6 +8,7 @@ import pytest
 import skimage.data
 import skimage.metrics
 
+from face.lips import eye_distance, lip_gap
 from metrics import image, landmark
 from metrics.fid import frechet
 
@@ -42,7 +43,7 @@ def with_gap(points: np.ndarray, factor: float) -> np.ndarray:
 
 
 def test_a_face_against_itself_is_perfect(face):
-    gap = landmark.lip_gap(face)
+    gap = lip_gap(face)
     assert landmark.correlation(gap, gap) == pytest.approx(1)
     assert landmark.best_lag(gap, gap) == (pytest.approx(1), 0)
     assert landmark.articulation(gap, gap) == 1
@@ -51,13 +52,13 @@ def test_a_face_against_itself_is_perfect(face):
 
 
 def test_lip_gap_is_measured_in_eye_distances(face):
-    assert landmark.lip_gap(face) == pytest.approx((2 + 8 * openness(np.arange(200))) / 32, abs=0.001)
-    assert landmark.lip_gap(3 * face) == pytest.approx(landmark.lip_gap(face))
+    assert lip_gap(face) == pytest.approx((2 + 8 * openness(np.arange(200))) / 32, abs=0.001)
+    assert lip_gap(3 * face) == pytest.approx(lip_gap(face))
 
 
 @pytest.mark.parametrize("lag", [-4, -1, 2, 5])
 def test_delay_is_found_with_its_sign(face, lag):
-    gap = landmark.lip_gap(face)
+    gap = lip_gap(face)
     late = np.roll(gap, lag)
     for part in (lambda series: series, landmark.fast_part):
         r, found = landmark.best_lag(part(late)[10:-10], part(gap)[10:-10])
@@ -67,14 +68,14 @@ def test_delay_is_found_with_its_sign(face, lag):
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.7])
 def test_articulation_follows_the_scale_of_lip_motion(face, factor):
-    scaled, gap = landmark.lip_gap(with_gap(face, factor)), landmark.lip_gap(face)
+    scaled, gap = lip_gap(with_gap(face, factor)), lip_gap(face)
     assert landmark.articulation(scaled, gap) == pytest.approx(factor, abs=0.05)
     if factor:
         assert landmark.correlation(scaled, gap) > 0.999
 
 
 def test_fast_part_forgets_slow_motion_and_keeps_syllables(face):
-    time, gap = np.arange(200), landmark.lip_gap(face)
+    time, gap = np.arange(200), lip_gap(face)
     slow = 0.5 * np.sin(time / 60)
     assert np.abs(landmark.fast_part(slow + 1)[40:-40]).max() < 0.012
     assert landmark.correlation(gap + slow, gap) < 0.5
@@ -89,7 +90,7 @@ def test_fast_part_means_the_same_seconds_at_another_rate():
 
 
 def test_frames_without_a_face_take_no_part(face):
-    gap = landmark.lip_gap(face)
+    gap = lip_gap(face)
     holes = gap.copy()
     holes[40:60] = np.nan
     holes[::17] = np.nan
@@ -100,14 +101,14 @@ def test_frames_without_a_face_take_no_part(face):
 
 
 def test_noise_raises_jitter_and_a_shift_or_turn_does_not(face):
-    rng, where = np.random.default_rng(1), landmark.resting(landmark.lip_gap(face))
+    rng, where = np.random.default_rng(1), landmark.resting(lip_gap(face))
     scores = [landmark.jitter(face + rng.normal(0, sigma, face.shape), face, where) for sigma in (0.05, 0.1, 0.2)]
     assert 1 < scores[0] < scores[1] < scores[2]
     assert landmark.jitter(face * 1.2 + (5, -3), face, where) == pytest.approx(1)
 
 
 def test_jitter_looks_only_where_the_mouth_rests(face):
-    where = landmark.resting(landmark.lip_gap(face))
+    where = landmark.resting(lip_gap(face))
     assert where.sum() == pytest.approx(0.4 * len(face), abs=25)
     noisy = face.copy()
     busy = ~(where | np.roll(where, 1) | np.roll(where, -1))
@@ -123,7 +124,7 @@ def test_landmark_distance_ignores_the_shift_of_the_face_but_not_of_the_lips(fac
 
 
 def test_chance_of_the_best_lag_is_not_zero_and_far_from_one(face):
-    gap = landmark.fast_part(landmark.lip_gap(face))
+    gap = landmark.fast_part(lip_gap(face))
     chance = np.mean([landmark.best_lag(gap, other)[0] for other in landmark.chance_series(gap, 25)])
     assert 0.1 < chance < 0.8
 
@@ -167,7 +168,7 @@ def test_blur_lowers_sharpness_psnr_and_ssim_step_by_step(portrait):
 def test_mouth_box_lies_round_the_mouth_and_inside_the_crop(face):
     points = face[:1].copy()
     points[0, list(image.MOUTH_BOX_POINTS)] = (64, 90)
-    eyes = landmark.eye_distance(points)[0]
+    eyes = eye_distance(points)[0]
     x0, y0, x1, y1 = image.mouth_boxes(points, 256)[0]
     assert (x1 - x0, y1 - y0) == (pytest.approx(3 * eyes, abs=1), pytest.approx(2.2 * eyes, abs=1))
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == (pytest.approx(129, abs=1), pytest.approx(181, abs=1))

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.sound import sound_features
 from face.landmark_net import LandmarkNet
 from media.video import VideoReader, VideoWriter
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult, complete, evaluate_clip
@@ -19,6 +18,7 @@ from metrics.measure import Measured
 from metrics.pairs import Match, NoFace, View, find_face, look, match, nearest_frames, picture_lag
 from metrics.scorers import PictureScorer
 from metrics.table import markdown, offset_text, summarise
+from speech.features import sound_features
 
 
 def write(path: Path, pictures: list[np.ndarray], fps: Fraction = conftest.FPS, **options) -> View:

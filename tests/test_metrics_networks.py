@@ -15,9 +15,11 @@ from metrics.identity import IdentityScorer, aligned
 from metrics.perceptual import PerceptualScorer, load_lpips
 from metrics.scorers import Batch, ClipContext
 from metrics.select import ScorerFiles, make_scorers
-from metrics.sync import MAX_SHIFT, ExpertScorer, SyncNetScorer, mfcc, shift_means, turned
+from metrics.sync import ExpertScorer, SyncNetScorer, mfcc, turned
 from models.checkpoint import load_network
-from models.syncnet import SyncConfig, SyncExpert
+from models.config import SyncConfig
+from models.syncnet import SyncExpert
+from speech.offset import MAX_SHIFT, shift_means
 
 GOLDEN_MFCC = (20.9099, 8.1372, -19.1452, 17.0022, -19.9517, -64.6003, -12.1638, 2.6123, -31.5065, 10.7531, 42.737,
                0.9266, 0.6416)  # fmt: skip
@@ -182,7 +184,7 @@ def test_expert_finds_the_offset_of_the_sound_at_any_rate(fps, late):
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_real_experts_of_both_kinds_score(crops, audio):
-    network = SyncExpert(SyncConfig(preset="light", audio=audio))
+    network = SyncExpert(SyncConfig.of("light", audio=audio))
     features = np.random.default_rng(0).normal(size=(400, 80 if audio == "mel" else 384)).astype(np.float32)
     context = ClipContext("generated", np.arange(6) / 25, lambda: np.zeros(1), lambda wave, kind: features)
     rows = run(ExpertScorer(network), crops, crops, context)

@@ -11,17 +11,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from errors import InputError
 from models.checkpoint import load_network
+from models.config import BaseConfig, HRConfig, SyncConfig
 from models.discriminators import BaseDiscriminator, HRDiscriminator
 from models.face_decoder import ConvGRU
-from models.hr_decoder import HRConfig, HRDecoder
+from models.hr_decoder import HRDecoder
 from models.hyper import HyperConv
-from models.hyperlips import BaseConfig, HyperLipsBase, face_input, mask_lower_half
-from models.syncnet import SyncConfig, SyncExpert
+from models.hyperlips import HyperLipsBase, face_input, mask_lower_half
+from models.syncnet import SyncExpert
 from models.whisper import SAMPLE_RATE
 
 WHISPER = Path(__file__).resolve().parent.parent / "checkpoints" / "whisper_tiny_en_2blocks.safetensors"
 SMALL = {
-    "preset": "light",
     "latent_channels": [4, 6, 8, 10],
     "decoder_channels": [8, 6, 4],
     "output_channels": 8,
@@ -64,13 +64,13 @@ def assert_gradients(network: torch.nn.Module, output: torch.Tensor, idle: tuple
 @pytest.mark.parametrize(
     "network, count",
     [
-        (lambda: HyperLipsBase(BaseConfig("published")), 29_716_503),
-        (lambda: HRDecoder(config=HRConfig("published", 1)), 133_443),
-        (lambda: HRDecoder(config=HRConfig("published", 2)), 170_499),
-        (lambda: HRDecoder(config=HRConfig("published", 4)), 281_667),
+        (lambda: HyperLipsBase(BaseConfig.of("published")), 29_716_503),
+        (lambda: HRDecoder(HRConfig.of("published", scale=1)), 133_443),
+        (lambda: HRDecoder(HRConfig.of("published", scale=2)), 170_499),
+        (lambda: HRDecoder(HRConfig.of("published", scale=4)), 281_667),
         (BaseDiscriminator, 14_113_793),
         (HRDiscriminator, 1_887_873),
-        (SyncExpert, 22_991_744),
+        (lambda: SyncExpert(SyncConfig.of("published")), 22_991_744),
     ],
 )
 def test_published_parameter_counts(network, count):
@@ -81,7 +81,7 @@ def test_published_parameter_counts(network, count):
     "changes",
     [
         {},
-        {"audio": "mel"},
+        {"audio": "mel", "audio_window": 16},
         {"audio": "mel", "audio_window": 32},
         {"audio_window": 10},
         {"trunk": "mobilenet", "latent_channels": [16, 24, 40, 10]},
@@ -128,7 +128,7 @@ def test_rows_above_the_mask_are_copied_and_the_rest_is_painted_alike():
 
 @pytest.mark.parametrize("preset", ["light", "published"])
 def test_base_presets(preset):
-    network = HyperLipsBase(BaseConfig(preset)).eval()
+    network = HyperLipsBase(BaseConfig.of(preset)).eval()
     with torch.no_grad():
         assert network(*base_inputs(network.config, 1)).shape == (1, 3, 128, 128)
 
@@ -138,22 +138,23 @@ def test_base_presets(preset):
     "changes", [{}, {"reference": None}, {"residual": None}], ids=["preset", "other reference", "other residual"]
 )
 def test_hr_shapes(preset, scale, changes):
-    usual = HRConfig(preset, scale, width=8, head_width=4)
-    config = HRConfig(preset, scale, width=8, head_width=4, **{key: not getattr(usual, key) for key in changes})
-    network = HRDecoder(config=config).eval()
+    usual = HRConfig.of(preset, scale=scale, width=8, head_width=4)
+    config = HRConfig.of(
+        preset, scale=scale, width=8, head_width=4, **{key: not getattr(usual, key) for key in changes}
+    )
+    network = HRDecoder(config).eval()
     with torch.no_grad():
         output = network(*hr_inputs(config, 1))
     assert output.shape == (1, 3, 128 * scale, 128 * scale) and output.min() >= 0 and output.max() <= 1
 
 
-def test_hr_scale_argument():
-    assert HRDecoder(4).config.size == 128
-    network = HRDecoder(4, HRConfig("published", 2, width=8))
-    assert (network.config.scale, network.config.size) == (4, 512)
+def test_the_largest_size_follows_the_scale_where_it_is_the_outputs():
+    assert HRConfig(scale=4).size == 128
+    assert HRConfig.of("published", scale=4, width=8).size == 512
 
 
 def test_hr_residual_starts_near_the_enlarged_face_and_keeps_its_gradient():
-    network = HRDecoder(config=HRConfig(width=8))
+    network = HRDecoder(HRConfig(width=8))
     inputs = hr_inputs(network.config)
     inputs[0], inputs[2] = torch.ones_like(inputs[0]), torch.ones_like(inputs[2])
     assert network(*inputs).max() > 1
@@ -163,7 +164,7 @@ def test_hr_residual_starts_near_the_enlarged_face_and_keeps_its_gradient():
 
 @pytest.mark.parametrize(("logit", "own"), [(50.0, 1.0), (-50.0, 0.0), (0.0, 0.5)])
 def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels_but_not_on_the_mouth(logit, own):
-    network = HRDecoder(config=HRConfig(width=8)).eval()
+    network = HRDecoder(HRConfig(width=8)).eval()
     base, sketch, pictures = hr_inputs(network.config)
     base = torch.full_like(base, 0.25)
     with torch.no_grad():
@@ -182,9 +183,7 @@ def test_hr_blends_the_stage_one_face_with_the_persons_own_pixels_but_not_on_the
 
 @pytest.mark.parametrize("reference", [True, False])
 def test_hr_paints_below_the_copied_rows_as_it_would_without_them(reference):
-    copying, painting = (
-        HRDecoder(config=HRConfig(width=8, reference=reference, copied_rows=rows)).eval() for rows in (48, 0)
-    )
+    copying, painting = (HRDecoder(HRConfig(width=8, reference=reference, copied_rows=rows)).eval() for rows in (48, 0))
     painting.load_state_dict(copying.state_dict())
     inputs = hr_inputs(copying.config)
     with torch.no_grad():
@@ -200,14 +199,14 @@ def test_hr_paints_below_the_copied_rows_as_it_would_without_them(reference):
 
 def test_hr_reference_is_asked_for_as_configured():
     with pytest.raises(ValueError, match="reference is missing"):
-        HRDecoder(config=HRConfig(width=8))(torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128))
+        HRDecoder(HRConfig(width=8))(torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128))
 
 
 @pytest.mark.parametrize(
     "config",
     [
         BaseConfig(),
-        BaseConfig(audio="mel", rewrite_levels=[0, 1, 2, 3]),
+        BaseConfig(audio="mel", audio_window=16, rewrite_levels=[0, 1, 2, 3]),
         BaseConfig(**SMALL, condition="concat"),
         BaseConfig(
             **{
@@ -264,8 +263,8 @@ def test_recurrent_gru_reaches_every_parameter_and_starts_like_zero_state():
 @pytest.mark.parametrize(
     "network, inputs",
     [
-        (lambda: HRDecoder(config=HRConfig()), lambda network: hr_inputs(network.config)),
-        (lambda: HRDecoder(config=HRConfig("published", 2, width=8)), lambda network: hr_inputs(network.config)),
+        (lambda: HRDecoder(HRConfig()), lambda network: hr_inputs(network.config)),
+        (lambda: HRDecoder(HRConfig.of("published", scale=2, width=8)), lambda network: hr_inputs(network.config)),
         (BaseDiscriminator, lambda network: [torch.rand(1, 3, 2, 128, 128)]),
         (HRDiscriminator, lambda network: [torch.rand(2, 3, 128, 128)]),
     ],
@@ -277,7 +276,9 @@ def test_gradient_reaches_every_other_parameter(network, inputs):
     assert_gradients(network, network(*inputs(network)))
 
 
-@pytest.mark.parametrize("config", [SyncConfig(width=4, embedding=32), SyncConfig("light")], ids=["mel", "light"])
+@pytest.mark.parametrize(
+    "config", [SyncConfig.of("published", width=4, embedding=32), SyncConfig()], ids=["mel", "light"]
+)
 def test_sync_expert_gives_unit_vectors_and_gradients(config):
     torch.manual_seed(0)
     network = SyncExpert(config)
@@ -301,7 +302,7 @@ def test_hyper_conv_is_one_ordinary_convolution_per_sample():
 
 def test_light_networks_stay_cheap():
     assert gflops(HyperLipsBase(), *base_inputs(BaseConfig(), 1)) <= 0.6
-    assert gflops(HRDecoder(2), *hr_inputs(HRConfig(), 1)) <= 1.0
+    assert gflops(HRDecoder(HRConfig(scale=2)), *hr_inputs(HRConfig(), 1)) <= 1.0
 
 
 def test_flops_count_the_convolutions_of_each_sample():
@@ -313,7 +314,6 @@ def test_flops_count_the_convolutions_of_each_sample():
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"preset": "heavy"}, "preset is 'heavy', expected one of 'published', 'light'"),
         ({"audio": "wav2vec"}, "audio is 'wav2vec', expected one of 'mel', 'whisper'"),
         ({"audio": "mel", "audio_window": 20}, "audio_window is 20, expected a multiple of 16"),
         ({"latent_channels": [16, 24, 40]}, "latent_channels is .* expected 4 whole numbers"),
@@ -331,6 +331,8 @@ def test_bad_base_configs_are_named(changes, words):
 
 
 def test_bad_hr_configs_are_named():
+    with pytest.raises(InputError, match="preset is 'heavy', expected one of 'light', 'published'"):
+        HRConfig.of("heavy")
     with pytest.raises(InputError, match="size is 256, expected one of 128 with scale 1"):
         HRConfig(scale=1, size=256)
     with pytest.raises(InputError, match="scale is 3, expected one of 1, 2, 4"):
@@ -403,11 +405,17 @@ def test_whisper_pieces_do_not_depend_on_where_the_sound_begins(whisper):
     np.testing.assert_allclose(shifted[230:430], whisper.features(wave)[30:230], atol=0.05)
 
 
-def test_a_recurrent_decoder_remembers_when_it_follows_a_clip():
+def test_a_recurrent_decoders_memory_follows_the_clip_and_not_the_batch():
     network = HyperLipsBase(BaseConfig(**SMALL, gru="recurrent")).eval()
-    audio, face = torch.randn(3, 18, 384), torch.rand(3, 6, 128, 128)
+    audio, face = torch.randn(5, 18, 384), torch.rand(5, 6, 128, 128)
     with torch.no_grad():
-        followed, apart = network.follow(audio, face), network(audio, face)
         sequence = network(audio[None], face.transpose(0, 1)[None])[0].transpose(0, 1)
-    assert torch.allclose(followed, sequence, atol=1e-6) and torch.allclose(followed[0], apart[0], atol=1e-6)
-    assert (followed[2] - apart[2]).abs().max() > 1e-6
+        apart, vectors = network(audio, face), network.encode_audio(audio)
+        for sizes in ((5,), (1, 1, 1, 1, 1), (2, 3)):
+            memory, painted, start = {}, [], 0
+            for size in sizes:
+                part = slice(start, start + size)
+                painted.append(network.paint([level[part] for level in vectors], face[part], size, memory))
+                start += size
+            assert torch.allclose(torch.cat(painted), sequence, atol=1e-6)
+    assert torch.allclose(sequence[0], apart[0], atol=1e-6) and (sequence[2] - apart[2]).abs().max() > 1e-6

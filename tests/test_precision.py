@@ -11,6 +11,7 @@ from engine.precision import Precision, choose_precision, training_precision
 
 def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "cache" / "precision.json")
+    monkeypatch.setattr(precision, "has_bf16", lambda device: True)
     network, measured = nn.Conv2d(3, 3, 3), []
 
     def work(candidate: Precision) -> None:
@@ -23,6 +24,20 @@ def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
     measured.clear()
     assert choose_precision("auto", network, work, "test") == Precision(bf16=False, channels_last=True)
     assert measured == []
+
+
+def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch):
+    """bf16 without units for it, and a candidate whose first run takes twice the best, are not run again."""
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
+    monkeypatch.setattr(precision, "has_bf16", lambda device: False)
+    measured = []
+
+    def work(candidate: Precision) -> None:
+        measured.append(candidate)
+        time.sleep(0.1 if candidate.channels_last else 0.0)
+
+    assert choose_precision("auto", nn.Conv2d(3, 3, 3), work, "test") == precision.FLOAT32
+    assert measured.count(precision.FLOAT32) == 4 and measured.count(Precision(False, True)) == 1 and len(measured) == 5
 
 
 def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
@@ -43,7 +58,7 @@ def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatc
 def test_measuring_a_training_step_leaves_no_gradient_and_no_statistics(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
 
-    class Trainer(nn.Module):
+    class Objective(nn.Module):
         def __init__(self):
             super().__init__()
             self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
@@ -51,8 +66,8 @@ def test_measuring_a_training_step_leaves_no_gradient_and_no_statistics(tmp_path
         def forward(self, batch, step):
             return self.layers(batch["x"]).float().square().mean(), {}
 
-    trainer = Trainer().train()
-    before = {name: value.clone() for name, value in trainer.state_dict().items()}
-    training_precision("auto", trainer, {"x": torch.rand(2, 1, 8, 8)}, torch.device("cpu"))
-    assert all(torch.equal(before[name], value) for name, value in trainer.state_dict().items())
-    assert all(parameter.grad is None for parameter in trainer.parameters())
+    objective = Objective().train()
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    training_precision("auto", objective, {"x": torch.rand(2, 1, 8, 8)}, torch.device("cpu"))
+    assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
+    assert all(parameter.grad is None for parameter in objective.parameters())

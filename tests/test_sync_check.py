@@ -11,8 +11,8 @@ import pytest
 from datasets.clips import Clip, load_clips
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
-from metrics.sync import SyncEstimate
-from preprocess.sync_check import peak, sound_offset
+from preprocess.sync_check import sound_offset
+from speech.offset import SyncEstimate, peak
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERT = str(ROOT / "checkpoints" / "sync_light.safetensors")

@@ -10,29 +10,22 @@ import torch
 from torch.utils.data import default_collate
 
 from datasets.clips import load_clips
-from datasets.syncnet import (
-    SyncAugmentConfig,
-    SyncDataConfig,
-    SyncDataset,
-    clip_vectors,
-)
+from datasets.config import SyncAugmentConfig, SyncDataConfig
+from datasets.syncnet import SyncDataset
 from engine.config import load_config
+from engine.options import SyncValidationConfig, TrainSyncConfig
 from engine.state import RunState
+from engine.train_syncnet import ChanceWatch, SyncObjective, SyncValidator, train
 from errors import InputError
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.scorers import Batch, ClipContext
-from metrics.sync import ExpertScorer, estimate_offset, sound_windows
+from metrics.sync import ExpertScorer
 from models.checkpoint import load_network, read_metadata, save_network
+from models.config import HRConfig, SyncConfig
 from models.hr_decoder import HRDecoder
-from models.syncnet import SyncConfig, SyncExpert
-from train_syncnet import (
-    ChanceWatch,
-    SyncTrainer,
-    SyncValidationConfig,
-    SyncValidator,
-    TrainSyncConfig,
-    train,
-)
+from models.syncnet import SyncExpert
+from speech.offset import clip_vectors, estimate_offset
+from speech.windows import sound_windows
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = SyncAugmentConfig(flip=0, colour=0)
@@ -106,26 +99,26 @@ def test_ranking_by_hand():
 def test_gradient_reaches_every_trainable_parameter(overrides):
     torch.manual_seed(0)
     config = tiny(Path("unused"), Path("unused"), *overrides)
-    trainer = SyncTrainer(config).train()
-    trainer(made_up_batch(config), 0)[0].backward()
+    objective = SyncObjective(config).train()
+    objective(made_up_batch(config), 0)[0].backward()
     idle = [
         name
-        for name, parameter in trainer.named_parameters()
+        for name, parameter in objective.named_parameters()
         if parameter.requires_grad and (parameter.grad is None or not parameter.grad.abs().sum() > 0)
     ]
     assert idle == []
-    assert trainer.log_scale.requires_grad == (config.loss.kind == "contrastive")
+    assert objective.log_scale.requires_grad == (config.loss.kind == "contrastive")
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "bce"])
 def test_a_few_steps_on_one_batch_lower_the_loss(kind):
     torch.manual_seed(0)
     config = tiny(Path("unused"), Path("unused"), f"loss.kind={kind}")
-    trainer, batch = SyncTrainer(config).train(), made_up_batch(config)
-    optimizer = torch.optim.AdamW(trainer.parameters(), 3e-3)
+    objective, batch = SyncObjective(config).train(), made_up_batch(config)
+    optimizer = torch.optim.AdamW(objective.parameters(), 3e-3)
     history = []
     for _ in range(25):
-        loss, terms = trainer(batch, 0)
+        loss, terms = objective(batch, 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -136,14 +129,14 @@ def test_a_few_steps_on_one_batch_lower_the_loss(kind):
 
 def test_the_chance_a_trainer_reports_is_what_equal_vectors_score():
     config = tiny(Path("unused"), Path("unused"), "data.windows=3")
-    trainer, batch = SyncTrainer(config), made_up_batch(config)
+    objective, batch = SyncObjective(config), made_up_batch(config)
 
     class Blind(torch.nn.Module):
         def forward(self, audio, frames):
             return torch.ones(len(audio), 1), torch.ones(len(frames), 1)
 
-    trainer.network = Blind()
-    loss, terms = trainer(batch, 0)
+    objective.network = Blind()
+    loss, terms = objective(batch, 0)
     # 3 clips x (3 windows + 3 sounds), all at least 3 frames apart: 18 sounds and 9 faces to choose from.
     assert terms["chance"].item() == pytest.approx((math.log(18) + math.log(9)) / 2)
     assert loss.item() == pytest.approx(terms["chance"].item()) and terms["accuracy"] == 0.5
@@ -151,7 +144,7 @@ def test_the_chance_a_trainer_reports_is_what_equal_vectors_score():
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_samples_depend_on_their_number_alone_and_fit_together(data_set, audio):
-    expert = SyncConfig("light", audio=audio)
+    expert = SyncConfig.of("light", audio=audio)
 
     def make(augment: SyncAugmentConfig) -> SyncDataset:
         return SyncDataset(SyncDataConfig(str(data_set), windows=4, sounds=5, apart=4), augment, "train", expert, 7)
@@ -190,7 +183,7 @@ class Loud(torch.nn.Module):
 
     def __init__(self, audio: str):
         super().__init__()
-        self.config = SyncConfig("light", audio=audio)
+        self.config = SyncConfig.of("light", audio=audio)
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.face, self.audio = self._face, self._mel if audio == "mel" else self._whisper
 
@@ -239,7 +232,7 @@ def test_estimate_of_known_vectors_and_its_sign():
 def test_estimate_agrees_with_evaluation(audio):
     """Same windows, same crop, same offset and confidence as metrics.sync, with a real network."""
     torch.manual_seed(0)
-    expert = SyncExpert(SyncConfig("light", audio=audio, width=4, embedding=16)).eval()
+    expert = SyncExpert(SyncConfig.of("light", audio=audio, width=4, embedding=16)).eval()
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
     features = rng.normal(size=(200, 80 if audio == "mel" else 384)).astype(np.float32)
@@ -292,9 +285,11 @@ def test_other_ways_to_train_run_too(data_set, tmp_path, overrides):
     best = train(config)
     state = weights(tmp_path, 2)
     if config.optim.ema == 0:
-        last = {name.removeprefix("network."): value for name, value in state["trainer"].items() if name != "log_scale"}
+        last = {
+            name.removeprefix("network."): value for name, value in state["objective"].items() if name != "log_scale"
+        }
         assert all(torch.equal(last[name], value) for name, value in state["ema"]["average"].items())
-        assert state["trainer"]["log_scale"].exp().item() == pytest.approx(1 / 0.07)
+        assert state["objective"]["log_scale"].exp().item() == pytest.approx(1 / 0.07)
     assert load_network(best).config.audio == config.model.audio
 
 
@@ -312,7 +307,7 @@ def test_two_steps_and_two_more_equal_four(data_set, tmp_path, monkeypatch):
         train(tiny(data_set, tmp_path / "parts"))
     train(tiny(data_set, tmp_path / "parts"))
     whole, parts = weights(tmp_path / "whole", 4), weights(tmp_path / "parts", 4)
-    for left, right in ((whole["trainer"], parts["trainer"]), (whole["ema"]["average"], parts["ema"]["average"])):
+    for left, right in ((whole["objective"], parts["objective"]), (whole["ema"]["average"], parts["ema"]["average"])):
         assert all(torch.equal(left[key], right[key]) for key in left)
 
 
@@ -337,10 +332,10 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
         SyncDataset(SyncDataConfig(str(data_set), windows=21), PLAIN, "train", SyncConfig(), 0)
     with pytest.raises(InputError, match="no folder"):
         train(tiny(tmp_path / "nowhere", tmp_path))
-    save_network(tmp_path / "hr.safetensors", HRDecoder(1))
+    save_network(tmp_path / "hr.safetensors", HRDecoder(HRConfig(scale=1)))
     with pytest.raises(InputError, match="HRDecoder, expected a SyncExpert"):
         train(tiny(data_set, tmp_path), tmp_path / "hr.safetensors")
-    save_network(tmp_path / "light.safetensors", SyncExpert(SyncConfig("light", width=4)))
+    save_network(tmp_path / "light.safetensors", SyncExpert(SyncConfig.of("light", width=4)))
     with pytest.raises(InputError, match="light.safetensors does not fit SyncExpert"):
         train(tiny(data_set, tmp_path), tmp_path / "light.safetensors")
 
@@ -348,6 +343,6 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
 def test_samples_collate_into_what_the_trainer_takes(data_set):
     config = tiny(data_set, Path("unused"), "data.windows=3")
     dataset = SyncDataset(config.data, config.augment, "train", config.model, 0)
-    loss, terms = SyncTrainer(config)(default_collate([dataset[0], dataset[1]]), 0)
+    loss, terms = SyncObjective(config)(default_collate([dataset[0], dataset[1]]), 0)
     # Two samples of the only clip: windows closer than `apart` frames to each other take no part, so chance is lower.
     assert torch.isfinite(loss) and terms["chance"] < (math.log(12) + math.log(6)) / 2 + 1e-6

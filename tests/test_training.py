@@ -12,15 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.augment import AugmentConfig
-from datasets.base import BaseDataset, DataConfig
+from datasets.base import BaseDataset
 from datasets.clips import Clip, load_clips
+from datasets.config import AugmentConfig, DataConfig
 from datasets.hr import HRDataset
 from engine.config import load_config
-from engine.loop import Ema, OptimConfig, apply_step, learning_rate, make_optimizer, match_layout
-from engine.pipeline import InferenceConfig, LipSync
+from engine.loop import Ema, apply_step, learning_rate, make_optimizer, match_layout
+from engine.options import InferenceConfig, OptimConfig, TrainBaseConfig, TrainHRConfig
+from engine.pipeline import LipSync
 from engine.runlog import RunLog
 from engine.state import RunState
+from engine.train_base import BaseObjective, train
+from engine.train_hr import train as train_hr
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from losses.reconstruction import box_mask, l1, mouth_l1
@@ -28,13 +31,11 @@ from losses.terms import weighted
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader
 from models.checkpoint import load_network, read_metadata, save_network
+from models.config import BaseConfig, SyncConfig
 from models.hr_decoder import HRDecoder
-from models.hyperlips import BaseConfig, HyperLipsBase, face_input
-from models.syncnet import SyncConfig, SyncExpert
+from models.hyperlips import HyperLipsBase, face_input
+from models.syncnet import SyncExpert
 from preprocess.generate_base import generate_clip
-from train_base import BaseTrainer, TrainBaseConfig, train
-from train_hr import TrainHRConfig
-from train_hr import train as train_hr
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED = ["precision=float32", "layout=contiguous"]
@@ -84,7 +85,7 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
     assert torch.equal(plain["faces"].flip(-1), mirrored["faces"])
     assert torch.allclose(plain["lip_box"][:, [0, 2]].flip(1), 127 - mirrored["lip_box"][:, [0, 2]])
     # A face is nearly symmetric: mirrored points keep their places, far nearer than unmatched ones would.
-    assert (plain["ear_points"][..., 1] - mirrored["ear_points"][..., 1]).abs().mean() < 1.0
+    assert (plain["speech_points"][..., 1] - mirrored["speech_points"][..., 1]).abs().mean() < 1.0
 
 
 def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
@@ -98,7 +99,7 @@ def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
     item = dataset[0]
     assert (item["audio"] == -4).all()
     clip = load_clips(data_set, "train")[0]
-    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.gaps[0].argmin())])[0])
+    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.lip_gaps[0].argmin())])[0])
 
 
 def test_the_network_cannot_see_the_answer(data_set):
@@ -122,7 +123,7 @@ def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train/loss" in line]
     assert steps == [1, 2, 3, 4]
-    assert {"train/mouth", "train/face", "train/ear", "train/waiting", "train/frames_per_s"} <= set(lines[-2])
+    assert {"train/mouth", "train/face", "train/landmark", "train/waiting", "train/frames_per_s"} <= set(lines[-2])
     assert {"val/lip_r", "val/fast_r", "val/articulation"} <= set(lines[-1])
     assert "train/lr_ear" in lines[-2] and lines[-2]["train/lr_ear"] == pytest.approx(0.1 * lines[-2]["train/lr"])
     assert list((tmp_path / "tiny" / "samples").glob("val_*.png"))
@@ -143,7 +144,7 @@ def test_stage_two_trains_on_generated_faces(data_set, painted, tmp_path):
 
 
 def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
-    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig("light", width=4)))
+    save_network(tmp_path / "expert.safetensors", SyncExpert(SyncConfig.of("light", width=4)))
     config = load_config(
         TrainHRConfig,
         ROOT / "configs" / "hr_tiny.yaml",
@@ -157,7 +158,7 @@ def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
             "validation.frames=10",
         ],
     )
-    dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig("light"))
+    dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig.of("light"))
     item = dataset[3]
     assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
     assert item["sync_audio"].shape == (18, 384) and item["lip_box"].shape == (5, 4)
@@ -236,7 +237,7 @@ def test_moments_follow_their_parameters_into_another_layout():
 
 def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
     log = RunLog(tmp_path, OptimConfig())
-    log.scalars(200, {"loss": 1.0}, "ear")
+    log.scalars(200, {"loss": 1.0}, "audio_pretrain")
     for step in (1, 2, 3):
         log.scalars(step, {"loss": float(step)})
     log.scalars(2, {"score": 0.5}, "val")
@@ -313,7 +314,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone():
 
 @pytest.mark.parametrize("model", [["model.audio_window=10"], ["model.audio=mel", "model.audio_window=32"]])
 def test_another_audio_window_trains_and_generates(model, data_set, talking_clip, tmp_path):
-    best = train(tiny(data_set, tmp_path, *model, "run.steps=1", "ear.steps=1"))
+    best = train(tiny(data_set, tmp_path, *model, "run.steps=1", "audio_pretrain.steps=1"))
     network = load_network(best)
     (clip,) = load_clips(data_set, "val")
     clip = Clip(shutil.copytree(clip.folder, tmp_path / "clip"), clip.info)
@@ -324,7 +325,7 @@ def test_another_audio_window_trains_and_generates(model, data_set, talking_clip
 
 
 def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
-    config = tiny(data_set, tmp_path, "run.steps=1", "optim.lr=1e-9", "ear.steps=0")
+    config = tiny(data_set, tmp_path, "run.steps=1", "optim.lr=1e-9", "audio_pretrain.steps=0")
     network = HyperLipsBase(config.model)
     save_network(tmp_path / "init.safetensors", network, half=False)
     trained = load_network(train(config, tmp_path / "init.safetensors"))
@@ -343,13 +344,13 @@ def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
 
 def test_gradient_reaches_every_parameter_of_the_base_run(data_set):
     config = TrainBaseConfig(model=BaseConfig())
-    trainer = BaseTrainer(config).train()
+    objective = BaseObjective(config).train()
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     batch = torch.utils.data.default_collate([dataset[0], dataset[1]])
-    trainer(batch, 0)[0].backward()
+    objective(batch, 0)[0].backward()
     idle = [
         name
-        for name, parameter in trainer.named_parameters()
+        for name, parameter in objective.named_parameters()
         if parameter.grad is None or not parameter.grad.abs().sum() > 0
     ]
     assert idle == []

@@ -1,5 +1,9 @@
-"""How fast a data set gives samples."""
+"""How fast a data set gives stage-1 samples.
 
+python -m benchmarks.loader --config configs/base.yaml --set data.path=DATA data.workers=2
+"""
+
+import argparse
 import itertools
 import os
 import time
@@ -8,7 +12,12 @@ import cv2
 import torch
 from torch.utils.data import Dataset
 
+from datasets.base import BaseDataset
 from datasets.loader import batches
+from engine.config import add_config_arguments, load_config
+from engine.options import TrainBaseConfig
+from engine.train_base import BaseObjective
+from errors import run_cli
 
 _STEPS = 1000000
 
@@ -39,3 +48,19 @@ def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10
         f"so {1 / cost:.0f} a core "
         f"and second on an idle machine of {os.cpu_count()} cores"
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser, TrainBaseConfig, "base.yaml")
+    args = parser.parse_args()
+    config = load_config(TrainBaseConfig, args.config, args.set)
+    expert = BaseObjective(config).expert
+    dataset = BaseDataset(
+        config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config
+    )
+    print(bench_loader(dataset, config.run.batch, config.data.workers))
+
+
+if __name__ == "__main__":
+    run_cli(main)

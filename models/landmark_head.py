@@ -2,11 +2,11 @@
 
 from torch import Tensor, cat, nn
 
-EAR_SCALE = 4.0
+LANDMARK_SCALE = 4.0
 """Head outputs are in units of this many px of the 128 crop, so that they are about 1."""
 
 
-class EarHead(nn.Module):
+class LandmarkHead(nn.Module):
     """Hyper vectors, a list of (N, hyper_width), to lip and chin points (N, 20, 2) in px of the 128 crop, less their
     mean.
     """
@@ -16,9 +16,4 @@ class EarHead(nn.Module):
         self.linear = nn.Linear(inputs, points * 2)
 
     def forward(self, vectors: list[Tensor]) -> Tensor:
-        return EAR_SCALE * self.linear(cat(vectors, 1).float()).unflatten(1, (-1, 2))
-
-
-def ear_loss(predicted: Tensor, points: Tensor) -> Tensor:
-    """L1 between predicted and real points (N, 20, 2), in units of EAR_SCALE px."""
-    return (predicted - points).abs().mean() / EAR_SCALE
+        return LANDMARK_SCALE * self.linear(cat(vectors, 1).float()).unflatten(1, (-1, 2))

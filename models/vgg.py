@@ -1,6 +1,4 @@
-"""Feature distance on VGG19, as the published HR stage has it (VGG19 up to its 35th layer, L1; after arXiv
-1603.08155).
-"""
+"""Feature distance on VGG19, as the published HR stage has it (up to its 35th layer, L1; after arXiv 1603.08155)."""
 
 from pathlib import Path
 

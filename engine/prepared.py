@@ -1,0 +1,124 @@
+"""A face that is tracked once and then speaks any number of sounds."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from errors import InputError
+
+_FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """What a face is prepared for: crop and reference as in `face` of the config, which face, px of the crops, how many
+    references."""
+
+    crop: str
+    reference: str
+    index: int
+    size: int
+    references: int
+
+
+@dataclass(frozen=True)
+class PreparedFace:
+    """Everything about a face's video that does not depend on what it says.
+
+    times: s after the first frame. transforms (T, 2, 3): frame px to px of the 128 crop, NaN where the face is not
+    shown. shot (T,) int. references (R, size, size, 3) uint8 RGB, the most closed mouth first.
+    """
+
+    video: Path
+    settings: FaceSettings
+    times: list[Fraction]
+    transforms: np.ndarray
+    shot: np.ndarray
+    references: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def present(self) -> np.ndarray:
+        """(T,) bool: where the face is shown."""
+        return np.isfinite(self.transforms[:, 0, 0])
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, bound to the video by its digest; written aside, then renamed.
+
+        Raises InputError where it cannot be written.
+        """
+        path = Path(path)
+        tensors = {
+            "times": np.array([(time.numerator, time.denominator) for time in self.times], np.int64),
+            "transforms": self.transforms.astype(np.float64),
+            "shot": self.shot.astype(np.int64),
+            "references": self.references,
+        }
+        metadata = {
+            "prepared_face": _FORMAT,
+            "video": os.path.relpath(self.video.resolve(), path.resolve().parent),
+            "sha256": file_digest(self.video),
+            "settings": json.dumps(vars(self.settings)),
+            "notes": json.dumps(self.notes),
+        }
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, aside, metadata)
+            aside.chmod(0o644)
+            os.replace(aside, path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{path} cannot be written ({error}); choose another place for the prepared face"
+            ) from error
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "PreparedFace":
+        """Raises InputError for a file that is none, and where its video is gone or another one by now."""
+        path = Path(path)
+        try:
+            with safe_open(str(path), "np") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if metadata.get("prepared_face") != _FORMAT:
+                raise ValueError("it says nothing of being one of this version")
+            settings = FaceSettings(**json.loads(metadata["settings"]))
+            times = [Fraction(int(above), int(below)) for above, below in tensors["times"]]
+            transforms, shot, references = tensors["transforms"], tensors["shot"], tensors["references"]
+            notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+            raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
+        size = settings.size
+        shapes = transforms.shape, shot.shape, references.shape, references.dtype
+        if shapes != ((len(times), 2, 3), (len(times),), (settings.references, size, size, 3), np.uint8) or not times:
+            raise InputError(f"{path} is damaged: its parts do not fit each other; prepare the face again")
+        video = _find_video(path, kept)
+        if file_digest(video) != digest:
+            raise InputError(f"{video} is not the video that {path} was prepared from; prepare it again")
+        return cls(video, settings, times, transforms, shot, references, notes)
+
+
+def _find_video(face: Path, kept: str) -> Path:
+    """Where it was, seen from the prepared face, or beside that."""
+    for place in (face.resolve().parent / kept, face.resolve().parent / Path(kept).name):
+        if place.is_file():
+            return place
+    raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of any size, in hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""Stage 1 and stage 2 on pictures: the one road that training, validation, preprocessing and inference share."""
+
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.clips import FPS, Clip
+from engine.precision import FLOAT32, Precision
+from face.sketch import draw_sketches
+from media.audio import SAMPLE_RATE
+from models.channels import in_order
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase, Memory, face_input
+from speech.features import sound_features
+from speech.windows import audio_window_at, audio_windows
+
+BATCH = 16
+"""Frames of a clip painted at a time."""
+
+
+@torch.inference_mode()
+def paint_base(
+    network: HyperLipsBase,
+    windows: np.ndarray,
+    faces: np.ndarray,
+    references: np.ndarray,
+    gain: float,
+    precision: Precision = FLOAT32,
+    memory: Memory | None = None,
+) -> np.ndarray:
+    """Stage-1 faces (n, 128, 128, 3) uint8 RGB of successive frames of one clip.
+
+    windows (n, ...) float32: each frame's sound. faces (n, 128, 128, 3), references (R, 128, 128, 3) uint8 RGB.
+    gain: what the sound says beyond silence is taken this many times; 1 leaves the lips as the network moves them.
+    memory: of a recurrent decoder, from one call to the next of the same stretch; without it every call starts anew.
+    """
+    device = next(network.parameters()).device
+    sounds = np.concatenate([windows, silent_window(network)[None]]) if gain != 1 else windows
+    shown = to_network(references, network)[None].expand(len(faces), -1, -1, -1, -1)
+    with precision.autocast(device):
+        vectors = network.encode_audio(torch.from_numpy(sounds).to(device))
+        if gain != 1:
+            vectors = [torch.lerp(level[-1:], level[:-1], gain) for level in vectors]
+        output = network.paint(vectors, face_input(to_network(faces, network), shown), len(faces), memory)
+    return from_network(output, network)
+
+
+def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: float) -> np.ndarray:
+    """Stage-1 faces (frames, 128, 128, 3) uint8 RGB of a data set's clip, from references of its own.
+
+    faces: the clip's, of that shape. gain: see paint_base.
+    """
+    config = network.config
+    features = clip.features(config.audio)
+    windows = audio_windows(features, len(faces), Fraction(FPS), config.audio, config.audio_window, network.feed.window)
+    references = faces[clip.references(config.references)]
+    memory: Memory = {}
+    batches = (slice(start, start + BATCH) for start in range(0, len(faces), BATCH))
+    return np.concatenate(
+        [paint_base(network, windows[part], faces[part], references, gain, memory=memory) for part in batches]
+    )
+
+
+@torch.inference_mode()
+def paint_hr(
+    network: HRDecoder,
+    base: np.ndarray,
+    landmarks: np.ndarray,
+    faces: np.ndarray,
+    reference: np.ndarray,
+    precision: Precision = FLOAT32,
+) -> np.ndarray:
+    """Stage-2 faces (n, S, S, 3) uint8 RGB.
+
+    base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
+    (n, S, S, 3), reference (S, S, 3) uint8 RGB.
+    """
+    sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(next(network.parameters()).device)
+    pictures = (to_network(part, network) for part in (base, faces, reference[None]))
+    with precision.autocast(sketches.device):
+        return from_network(run_hr(network, next(pictures), sketches, *pictures), network)
+
+
+def run_hr(network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor) -> Tensor:
+    """(n, 3, S, S) of uint8 pictures in the network's channel order.
+
+    base (n, 3, 128, 128), sketches (n, 1, 128, 128), faces (n, 3, S, S), references (m, 3, S, S), each for n / m
+    frames.
+    """
+    inputs = [base.float() / 255, (sketches.float() / 255).expand(-1, 3, -1, -1)]
+    if network.config.reference:
+        inputs.append(face_input(faces, references.repeat_interleave(len(faces) // len(references), 0)[:, None]))
+    return network(*inputs)
+
+
+def silent_window(network: HyperLipsBase) -> np.ndarray:
+    """What a frame in the middle of a silence sounds like to stage 1: (...) float32."""
+    return _silence(network.config.audio, network.config.audio_window)
+
+
+@lru_cache(maxsize=4)
+def _silence(kind: str, length: int) -> np.ndarray:
+    return audio_window_at(sound_features(np.zeros(2 * SAMPLE_RATE, np.float32), kind), 1.0, kind, length)
+
+
+def to_network(images: np.ndarray, network: nn.Module) -> Tensor:
+    """(n, S, S, 3) RGB uint8 -> (n, 3, S, S) uint8 in the network's channel order, on its device."""
+    pictures = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return in_order(pictures, network).to(next(network.parameters()).device)
+
+
+def from_network(output: Tensor, network: nn.Module) -> np.ndarray:
+    """(n, 3, S, S) 0..1 in the network's channel order -> (n, S, S, 3) RGB uint8."""
+    images = (in_order(output, network).float().clamp(0, 1) * 255).round().byte()
+    return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

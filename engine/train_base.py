@@ -1,0 +1,128 @@
+"""Stage 1: audio pre-training, then the whole network."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.base import BaseDataset
+from engine.distributed import distributed
+from engine.fit import Task, fit, start_from
+from engine.loop import apply_step, not_finite
+from engine.objective import Frozen, Objective
+from engine.options import TrainBaseConfig
+from engine.runlog import RunLog
+from engine.validate import LipValidator
+from losses.adversarial import generator_loss
+from losses.landmark import landmark_loss
+from losses.perceptual import load_perceptual
+from losses.reconstruction import l1, lip_crops, mouth_l1
+from losses.terms import scheduled, weighted
+from models.config import DiscriminatorConfig
+from models.discriminators import BaseDiscriminator
+from models.hyperlips import HyperLipsBase, face_input
+from models.landmark_head import LandmarkHead
+
+
+class BaseObjective(Objective):
+    """The network with its throw-away landmark head, and the loss of a batch."""
+
+    def __init__(self, config: TrainBaseConfig):
+        loss = config.loss
+        super().__init__(
+            BaseDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None, loss
+        )
+        self.weights = asdict(loss)
+        self.network = HyperLipsBase(config.model)
+        self.head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
+        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if loss.perceptual else None
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Batch of BaseDataset items, (B, T, ...) each -> (weighted sum, terms by name)."""
+        count, frames = batch["faces"].shape[:2]
+        target = batch["faces"].flatten(0, 1)
+        vectors = self.network.encode_audio(batch["audio"].flatten(0, 1))
+        face = face_input(target, batch["references"].repeat_interleave(frames, 0))
+        output = self.network.paint(vectors, face, frames).float()
+        target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
+        return weighted(
+            {
+                "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
+                "face": lambda: l1(output, target),
+                "landmark": lambda: landmark_loss(self.head(vectors), batch["speech_points"].flatten(0, 1)),
+                "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
+                "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
+                "adversarial": lambda: generator_loss(self.logits(output, target)[1]),
+            },
+            scheduled(self.weights, step, "sync", "adversarial"),
+        )
+
+
+def pretrain_audio(
+    objective: BaseObjective, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog
+) -> None:
+    """Train audio encoder, HyperNets and head to predict lip and chin points; the pictures take no part."""
+    optimizer = torch.optim.Adam(
+        [*objective.network.audio_parameters(), *objective.head.parameters()], config.audio_pretrain.lr
+    )
+    rng = np.random.default_rng((config.run.seed, 1))
+    for step in range(config.audio_pretrain.steps):
+        audio, points = dataset.audio_batch(rng, config.audio_pretrain.batch)
+        loss = landmark_loss(objective.head(objective.network.encode_audio(audio.to(device))), points.to(device))
+        if not torch.isfinite(loss):
+            raise not_finite(step, {"landmark": loss})
+        apply_step(
+            loss,
+            optimizer,
+            config.audio_pretrain.lr * (1 - step / config.audio_pretrain.steps),
+            config.optim.clip,
+            step,
+        )
+        if step % 200 == 0 or step == config.audio_pretrain.steps - 1:
+            log.scalars(step, {"loss": loss.item()}, "audio_pretrain")
+            print(f"audio pre-training {step:6d}  loss {loss.item():.4f}", flush=True)
+
+
+def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
+    """Run or resume the training of `config`; returns the path of the weights to use."""
+    with distributed(config.run.device) as world:
+        torch.manual_seed(config.run.seed)
+        objective, model = BaseObjective(config), config.model
+        expert = objective.expert.network.config if objective.expert else None
+        dataset = BaseDataset(config.data, config.augment, "train", model, config.run.seed, expert)
+        # As the loop calls it, in the first process only.
+        validator = world.main and LipValidator(
+            config.data.path, config.validation.split, model, config.validation.clips
+        )
+        heard = set(objective.network.audio_parameters())
+        groups = [
+            {
+                "params": [value for value in objective.parameters() if value in heard],
+                "name": "audio",
+                "scale": config.audio_pretrain.rate,
+            },
+            {"params": [value for value in objective.parameters() if value not in heard], "name": "network"},
+        ]
+
+        def prepare(log: RunLog) -> None:
+            if init is not None:
+                start_from(objective.network, init)
+            else:
+                pretrain_audio(objective, dataset, config, world.device, log)
+
+        def validate(network: nn.Module, step: int, log: RunLog) -> dict[str, float]:
+            """The score: lips that follow the sound, and as far as real ones."""
+            scores, strip, film = validator(network)
+            log.images(step, "val", strip)
+            log.film(step, "val", film)
+            return scores | {
+                "score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
+            }
+
+        return fit(
+            config,
+            Task(objective, dataset, config.data.window, validate, "score", groups=groups, prepare=prepare),
+            world,
+        )

@@ -1,0 +1,158 @@
+"""Stage 2: stage-1 face and sketch to a sharp face."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+
+from datasets.clips import FPS, locate
+from datasets.hr import HRDataset
+from engine.distributed import distributed
+from engine.fit import Task, fit, start_from
+from engine.objective import Frozen, Objective
+from engine.options import TrainHRConfig
+from engine.runlog import Film, RunLog
+from engine.stages import run_hr
+from losses.adversarial import relativistic_generator_loss
+from losses.perceptual import load_perceptual
+from losses.reconstruction import l1, lip_crops, mouth_l1
+from losses.terms import LATE, scheduled, weighted
+from media.audio import SAMPLE_RATE, read_audio
+from models.config import DiscriminatorConfig, SyncConfig
+from models.discriminators import HRDiscriminator
+from models.hr_decoder import HRDecoder
+
+
+class HRObjective(Objective):
+    """The network and the loss of a batch."""
+
+    def __init__(self, config: TrainHRConfig):
+        loss = config.loss
+        discriminator = HRDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None
+        super().__init__(discriminator, loss, relativistic=True)
+        self.weights = asdict(loss)
+        self.network = HRDecoder(config.model)
+        perceptual = loss.perceptual or loss.lip_perceptual
+        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if perceptual else None
+
+    def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Batch of HRDataset items -> (weighted sum, terms by name)."""
+        count, frames = batch["face"].shape[:2]
+        output = run_batch(self.network, batch).float()
+        target, boxes = batch["face"].flatten(0, 1).float() / 255, batch["lip_box"].flatten(0, 1)
+        lips = [lip_crops(images, boxes) for images in (output, target)]
+        seen = lips if self.weights["discriminator_sees"] == "lips" else (output, target)
+        return weighted(
+            {
+                "l1": lambda: l1(output, target),
+                "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
+                "perceptual": lambda: self.perceptual(output, target).mean(),
+                "lip_l1": lambda: l1(*lips),
+                "lip_perceptual": lambda: self.perceptual(*lips).mean(),
+                "sync": lambda: self.sync(
+                    batch["sync_audio"],
+                    F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
+                    output.new_ones(count),
+                ),
+                "adversarial": lambda: relativistic_generator_loss(*self.logits(*seen)),
+            },
+            scheduled(self.weights, step, "sync", "adversarial"),
+        )
+
+
+def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
+    """HRDataset items (B, T, ...) uint8 -> (B * T, 3, S, S)."""
+    return run_hr(network, *(batch[name].flatten(0, 1) for name in ("base", "sketch", "face")), batch["reference"])
+
+
+def train(config: TrainHRConfig, init: Path | None = None) -> Path:
+    """Run or resume the training of `config`; returns the path of the weights to use."""
+    with distributed(config.run.device) as world:
+        torch.manual_seed(config.run.seed)
+        objective, size = HRObjective(config), 128 * config.model.scale
+        expert = objective.expert.network.config if objective.expert else None
+        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed, config.model.sketch, expert)
+        validator = HRValidator(config, size, expert, world.device) if world.main else None
+
+        def prepare(log: RunLog) -> None:
+            if init is not None:
+                start_from(objective.network, init)
+
+        def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
+            log.images(step, "val", validator.strip(network))
+            log.film(step, "val", validator.film(network))
+            return validator.scores(network, objective)
+
+        return fit(
+            config, Task(objective, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world
+        )
+
+
+class HRValidator:
+    """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its
+    reference.
+    """
+
+    def __init__(self, config: TrainHRConfig, size: int, expert: SyncConfig | None, device: torch.device):
+        self.dataset = HRDataset(
+            config.data, config.augment, config.validation.split, size, config.run.seed, config.model.sketch, expert
+        )
+        self.device = device
+        window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
+        places = [
+            locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))
+        ]
+        self.shown = self._batch([(clip, self.dataset.draw.at(clip, number)) for clip, number in places])
+        self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
+        self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[: len(self.filmed) * SAMPLE_RATE // FPS]
+
+    def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
+        items = [
+            self.dataset.sample(clip, frames, int(self.dataset.clips[clip].references(1)[0])) for clip, frames in places
+        ]
+        return {name: value.to(self.device) for name, value in default_collate(items).items()}
+
+    @torch.no_grad()
+    def scores(self, network: HRDecoder, objective: HRObjective) -> dict[str, float]:
+        """The objective's terms, all set in, with this network in the place of its own; the loss leaves out the
+        discriminator, which changes.
+        """
+        trained, objective.network = objective.network, network
+        terms = {name: value.item() for name, value in objective(self.shown, LATE)[1].items()}
+        objective.network = trained
+        return terms | {
+            "loss": sum(objective.weights[name] * value for name, value in terms.items() if name != "adversarial")
+        }
+
+    def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
+        """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` windows' first frames."""
+        chosen = np.linspace(0, len(self.shown["base"]) - 1, count).astype(int).tolist()
+        rows = pictures(network, {name: value[chosen] for name, value in self.shown.items()})
+        return np.concatenate([np.concatenate(list(row[:: len(row) // len(chosen)]), 1) for row in rows])
+
+    def film(self, network: HRDecoder) -> Film:
+        """Stage-1 face (upscaled), output and real beside each other."""
+        parts = [
+            pictures(network, self._batch([(0, part)]))
+            for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))
+        ]
+        frames = [np.concatenate([base, output, real], 2) for base, _, output, real in parts]
+        return Film(np.concatenate(frames), self.sound, FPS)
+
+
+@torch.no_grad()
+def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
+    """Stage-1 faces (upscaled), sketches, outputs and real faces of a batch, (N, S, S, 3) uint8 each."""
+    base, sketch, face = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch", "face"))
+    size = face.shape[-1]
+    rows = [
+        F.interpolate(base, size),
+        F.interpolate(sketch, size).expand(-1, 3, -1, -1),
+        run_batch(network, batch).float().clamp(0, 1),
+        face,
+    ]
+    return [(row * 255).byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]

@@ -1,0 +1,8 @@
+"""Colours in the order a network was trained on."""
+
+from torch import Tensor, nn
+
+
+def in_order(images: Tensor, network: nn.Module) -> Tensor:
+    """RGB images (..., 3, H, W) in the network's `channel_order`; the same call brings its output back to RGB."""
+    return images.flip(-3) if network.channel_order == "bgr" else images

@@ -1,0 +1,169 @@
+"""A sound as the networks ask for it: whole, or in pieces as they are spoken."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from media.audio import SAMPLE_RATE
+from models.whisper import FEATURE_HOP
+from speech.features import sound_features, whisper
+from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
+from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL, cut_windows, first_feature
+
+BLOCK, BEFORE, AFTER = 5, 100, 8
+"""Whisper features made at a time of a sound that comes in pieces (0.1 s), and what the encoder sees before (2 s) and
+after them (0.16 s)."""
+_MEL_SPARE = N_FFT // 2 // HOP + 1
+"""Mel frames at either end of a stretch that see beyond it."""
+_KEPT = 4 * WHISPER_RATE
+"""Features kept behind the newest: windows only move on."""
+
+
+class Sound(Protocol):
+    """What a chain needs of a sound that drives it; `seconds` never decrease from one call to the next."""
+
+    def lasts(self, seconds: Fraction) -> bool:
+        """Whether there is sound at `seconds`."""
+
+    def window(self, seconds: Fraction) -> np.ndarray:
+        """What stage 1 hears of a frame whose middle is shown at `seconds`: mel (1, 80, n) or whisper (n, 384)."""
+
+
+class WholeSound:
+    """A sound (samples,) float32 at 16 kHz that is there from the start."""
+
+    def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
+        """kind, length: features of a window, see audio_window; convention: see first_feature."""
+        self.duration = Fraction(len(wave), SAMPLE_RATE)
+        self._features = sound_features(wave, kind)
+        self._kind, self._length, self._convention = kind, length, convention
+
+    def lasts(self, seconds: Fraction) -> bool:
+        return seconds < self.duration
+
+    def window(self, seconds: Fraction) -> np.ndarray:
+        first = first_feature(seconds, self._kind, self._length, self._convention)
+        return cut_windows(self._features, [first], self._kind, self._length)[0]
+
+
+class LiveSound:
+    """Pieces (samples,) float32 at 16 kHz, of any length, taken no earlier than a window needs them.
+
+    A window of Whisper features needs at most 0.46 s of sound beyond the frame's middle, one of mel 0.13 s. Mel windows
+    equal those of the whole sound; Whisper's are nearly the same: its encoder sees 2 s before and 0.16 s after a
+    feature, and what counts as silent follows the loudest sound so far.
+    """
+
+    def __init__(self, pieces: Iterable[np.ndarray], kind: str, length: int, convention: str = "centred"):
+        self._pieces = iter(pieces)
+        self._kind, self._length, self._convention = kind, length, convention
+        self._make = _WhisperFeatures() if kind == "whisper" else _MelFeatures()
+        self._received = 0
+        self._ended = False
+
+    def lasts(self, seconds: Fraction) -> bool:
+        while not self._ended and Fraction(self._received, SAMPLE_RATE) <= seconds:
+            self._pull()
+        return seconds < Fraction(self._received, SAMPLE_RATE)
+
+    def window(self, seconds: Fraction) -> np.ndarray:
+        first = first_feature(seconds, self._kind, self._length, self._convention)
+        while not self._ended and self._make.made < first + self._length + self._make.lead:
+            self._pull()
+        features, base = self._make.kept()
+        return cut_windows(features, [first - base], self._kind, self._length)[0]
+
+    def _pull(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            self._ended = True
+            self._make.end()
+        else:
+            self._received += len(piece)
+            self._make.add(np.asarray(piece, np.float32))
+
+
+class _Features:
+    """Features of a growing sound. Of the wave and of what was made only as much is kept as is still needed."""
+
+    lead = 0
+    """Features of silence before the sound's first sample."""
+
+    def __init__(self, width: int, hop: int, before: int):
+        self._hop, self._before = hop, before
+        self._wave, self._wave_start = np.zeros(0, np.float32), 0
+        self._made, self._first = np.zeros((0, width), np.float32), 0
+
+    @property
+    def made(self) -> int:
+        return self._first + len(self._made)
+
+    def kept(self) -> tuple[np.ndarray, int]:
+        """The newest features, and the number of the first of them."""
+        return self._made, self._first
+
+    def _samples(self, start: int, stop: int) -> np.ndarray:
+        """Samples start..stop - 1; silence where there are none."""
+        inside = self._wave[max(start - self._wave_start, 0) : max(stop - self._wave_start, 0)]
+        before = max(self._wave_start - start, 0) if self._wave_start == 0 else 0
+        return np.pad(inside, (before, stop - start - before - len(inside)))
+
+    def _append(self, wave: np.ndarray) -> None:
+        stale = max((self.made - self._before) * self._hop - self._wave_start, 0)
+        self._wave, self._wave_start = np.concatenate([self._wave[stale:], wave]), self._wave_start + stale
+
+    def _keep(self, features: np.ndarray) -> None:
+        self._made = np.concatenate([self._made, features])
+        stale = max(len(self._made) - _KEPT, 0)
+        self._made, self._first = self._made[stale:], self._first + stale
+
+    @property
+    def _received(self) -> int:
+        return self._wave_start + len(self._wave)
+
+
+class _MelFeatures(_Features):
+    def __init__(self) -> None:
+        super().__init__(MEL_BANDS, HOP, 2 * _MEL_SPARE)
+
+    def add(self, wave: np.ndarray) -> None:
+        self._append(wave)
+        self._make((self._received - N_FFT // 2) // HOP + 1)
+
+    def end(self) -> None:
+        self._make(self._received // HOP + 1)
+
+    def _make(self, stop: int) -> None:
+        start = self.made
+        if stop <= start:
+            return
+        samples = self._samples((start - _MEL_SPARE) * HOP, min((stop + _MEL_SPARE) * HOP, self._received))
+        self._keep(log_mel(samples)[_MEL_SPARE : _MEL_SPARE + stop - start])
+
+
+class _WhisperFeatures(_Features):
+    lead = WHISPER_LEAD
+
+    def __init__(self) -> None:
+        self._network = whisper()
+        super().__init__(self._network.config.width, FEATURE_HOP, BEFORE)
+        self._loudest = self._network.usual_loudness
+        self._append(np.zeros(WHISPER_LEAD * FEATURE_HOP, np.float32))
+
+    def add(self, wave: np.ndarray) -> None:
+        self._append(wave)
+        while (self.made + BLOCK + AFTER) * FEATURE_HOP <= self._received:
+            self._make(BLOCK)
+
+    def end(self) -> None:
+        count = -(-self._received // FEATURE_HOP) + WHISPER_TAIL
+        while self.made < count:
+            self._make(min(BLOCK, count - self.made))
+
+    def _make(self, count: int) -> None:
+        start = self.made
+        samples = self._samples((start - BEFORE) * FEATURE_HOP, (start + count + AFTER) * FEATURE_HOP)
+        features, self._loudest = self._network.stretch(samples, self._loudest)
+        self._keep(features[BEFORE : BEFORE + count])

@@ -1,0 +1,138 @@
+"""Which features of a sound belong to a video frame, and which sound and faces the sync expert sees at once.
+
+Two kinds of feature sequences are cut by the same functions: `mel` (80 frames a second, frame j centred on j / 80 s)
+and `whisper` (50 a second, computed from `pad_for_whisper(wave)`, so that feature k is centred on
+(k - WHISPER_LEAD + 1/2) / 50 s).
+"""
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+import numpy as np
+from torch import Tensor, nn
+
+from errors import InputError
+from models.channels import in_order
+from models.config import SYNC_FRAMES, SyncConfig
+from speech.mel import MEL_RATE, MEL_SILENCE
+
+MEL_WINDOW = 16
+WHISPER_RATE = 50
+WHISPER_WINDOW = 18
+WHISPER_LEAD = 25
+"""Features of silence before the sound's first sample (0.5 s)."""
+WHISPER_TAIL = 50
+"""Features of silence after its last (1 s): Whisper hears the end of a sound better when silence follows."""
+SYNC_FPS = 25
+
+
+def audio_window(
+    features: np.ndarray,
+    index: float | Fraction,
+    fps: Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
+    """The sound of video frame `index` at a constant rate of `fps`: mel (1, 80, 16) or whisper (18, 384), float32.
+
+    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
+    of features. convention: `centred` on the middle of the frame, (index + 1/2) / fps; `published` (mel only) starts
+    where published HyperLips training starts it, at 25 fps 80 (index - 1) / 25, truncated. Beyond the ends there is
+    silence.
+    """
+    return audio_window_at(features, (_fraction(index) + Fraction(1, 2)) / Fraction(fps), kind, length, convention)
+
+
+def audio_window_at(
+    features: np.ndarray,
+    seconds: float | Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
+    """`audio_window` of a frame whose middle is shown at `seconds`: the way for videos of a variable rate."""
+    return cut_windows(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
+
+
+def audio_windows(
+    features: np.ndarray,
+    indices: int | Iterable[float | Fraction],
+    fps: Fraction,
+    kind: str = "mel",
+    length: int | None = None,
+    convention: str = "centred",
+) -> np.ndarray:
+    """`audio_window` of several frames, stacked: (N, 1, 80, 16) or (N, 18, 384). indices: frame numbers, or how many
+    from 0.
+    """
+    indices = range(indices) if isinstance(indices, int) else indices
+    middles = ((_fraction(index) + Fraction(1, 2)) / Fraction(fps) for index in indices)
+    return cut_windows(features, [first_feature(middle, kind, length, convention) for middle in middles], kind, length)
+
+
+def first_feature(seconds: float | Fraction, kind: str, length: int | None = None, convention: str = "centred") -> int:
+    """Time index of the first feature in the window of a frame whose middle is at `seconds`; may be negative.
+
+    Index 0 of `whisper` is the sound's first feature, which sits WHISPER_LEAD into the array.
+    """
+    seconds = _fraction(seconds)
+    if convention not in ("centred", "published"):
+        raise InputError(f"found audio window {convention!r}, expected centred or published, choose one of them")
+    if kind == "mel":
+        if convention == "published":
+            return math.trunc(MEL_RATE * seconds - Fraction(24, 5))
+        return math.floor(MEL_RATE * seconds - Fraction(length or MEL_WINDOW, 2) + 1)
+    if kind != "whisper":
+        raise InputError(f"found audio features {kind!r}, expected mel or whisper, choose one of them")
+    if convention == "published":
+        raise InputError("found audio window published with whisper features, expected mel, use centred")
+    return math.floor(WHISPER_RATE * seconds - Fraction(length or WHISPER_WINDOW, 2) + Fraction(1, 2))
+
+
+def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
+    """Mel window (1, 80, 16) of the five frames at 25 fps that start with frame `index`, as the sync expert hears
+    it.
+    """
+    return cut_windows(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
+
+
+def cut_windows(features: np.ndarray, firsts: list[int], kind: str, length: int | None) -> np.ndarray:
+    """Windows (N, 1, 80, length) or (N, length, 384) float32 that begin at features `firsts` of the sound; silence
+    beyond its ends.
+    """
+    length = length or (MEL_WINDOW if kind == "mel" else WHISPER_WINDOW)
+    where = np.array(firsts, np.int64)[:, None] + np.arange(length) + (0 if kind == "mel" else WHISPER_LEAD)
+    inside = np.clip(where, 0, len(features) - 1)
+    windows = np.asarray(features)[inside].astype(np.float32, copy=False)
+    if kind == "mel":
+        windows[inside != where] = MEL_SILENCE
+        return np.ascontiguousarray(windows.transpose(0, 2, 1))[:, None]
+    return windows
+
+
+def _fraction(value: float | Fraction) -> Fraction:
+    if isinstance(value, Fraction):
+        return value
+    return Fraction(int(value)) if float(value).is_integer() else Fraction(float(value))
+
+
+def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
+    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
+
+    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
+    """
+    if expert.audio == "mel":
+        return np.stack([sync_window(features, int(start)) for start in starts])
+    middle = (starts + SYNC_FRAMES // 2).tolist()
+    return audio_windows(features, middle, SYNC_FPS, expert.audio, expert.audio_window)
+
+
+def face_windows(faces: Tensor, expert: nn.Module) -> Tensor:
+    """What an expert sees of five frames in a row: their lower halves, frame after frame, in its order of colours.
+
+    faces (B, 5, 3, S, S), RGB, uint8 or 0..1 -> (B, 15, S / 2, S) float32 in 0..1.
+    """
+    lower = in_order(faces[..., faces.shape[-2] // 2 :, :], expert).flatten(1, 2)
+    return lower.float() if lower.is_floating_point() else lower.float() / 255
