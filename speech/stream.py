@@ -12,9 +12,9 @@ from speech.features import sound_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
 from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL, cut_windows, first_feature
 
-BLOCK, BEFORE, AFTER = 5, 100, 8
-"""Whisper features made at a time of a sound that comes in pieces (0.1 s), and what the encoder sees before (2 s) and
-after them (0.16 s)."""
+BLOCK, BEFORE, AFTER = 4, 150, 7
+"""Whisper features made at a time of a sound that comes in pieces (80 ms), and what the encoder sees before (3 s) and
+after them (140 ms)."""
 _MEL_SPARE = N_FFT // 2 // HOP + 1
 """Mel frames at either end of a stretch that see beyond it."""
 _KEPT = 4 * WHISPER_RATE
@@ -51,9 +51,10 @@ class WholeSound:
 class LiveSound:
     """Pieces (samples,) float32 at 16 kHz, of any length, taken no earlier than a window needs them.
 
-    A window of Whisper features needs at most 0.46 s of sound beyond the frame's middle, one of mel 0.13 s. Mel windows
-    equal those of the whole sound; Whisper's are nearly the same: its encoder sees 2 s before and 0.16 s after a
-    feature, and what counts as silent follows the loudest sound so far.
+    A window of Whisper features needs at most 0.41 s of sound beyond the frame's middle, one of mel 0.13 s. Mel windows
+    equal those of the whole sound. Whisper's differ about as much as those of a whole sound that begins 1.3 s earlier
+    (hyper vectors of 12 clips correlate .87 with the whole sound's, those .88): its encoder sees 3 s before and 140 ms
+    after a feature, and what counts as silent follows the loudest sound so far.
     """
 
     def __init__(self, pieces: Iterable[np.ndarray], kind: str, length: int, convention: str = "centred"):

@@ -17,7 +17,6 @@ from parity.weights import state_dict
 
 from engine.options import AudioConfig, InferenceConfig
 from engine.pipeline import LipSync, lip_sync
-from engine.precision import Precision
 from engine.stages import from_network
 from errors import InputError
 from face.lips import lip_gap
@@ -120,30 +119,28 @@ def test_the_motion_gain_scales_the_motion(talking_clip):
 def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip):
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
-    seen = []
-    engine._choose_precision = lambda features, references, small: (
-        seen.append(references) or setattr(engine, "base_precision", Precision(False, False))
-    )
-    next(engine.frames(talking_clip, talking_clip))
-    gaps = lip_gap(engine.landmarks.landmarks(seen[0])[0])
-    assert seen[0].shape == (3, 128, 128, 3) and gaps[0] < gaps[1] < gaps[2]
+    references = engine.prepare(talking_clip).references
+    gaps = lip_gap(engine.landmarks.landmarks(references)[0])
+    assert references.shape == (3, 128, 128, 3) and gaps[0] < gaps[1] < gaps[2]
     cv2.imwrite(str(tmp_path / "still.png"), next(iter(VideoReader(talking_clip))).rgb()[:, :, ::-1])
-    next(engine.frames(tmp_path / "still.png", talking_clip))
-    assert all(np.array_equal(reference, seen[1][0]) for reference in seen[1])  # a picture has one
+    references = engine.prepare(tmp_path / "still.png").references
+    assert all(np.array_equal(reference, references[0]) for reference in references)  # a picture has one
 
 
 def test_shorter_video_goes_back_and_forth(tmp_path, talking_clip):
     sound = tmp_path / "long.flac"
     count = len(list(VideoReader(talking_clip)))
     write_flac(sound, np.full(int(2.5 * count / 25 * SAMPLE_RATE), 1e-3, np.float32))
-    shown = [frame.index for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, sound)]
+    engine = LipSync(InferenceConfig(hr=None))
+    shown = [frame.index for frame, _ in engine.drive(engine.prepare(talking_clip), sound)]
     there_and_back = [*range(count), *range(count - 2, -1, -1), *range(1, count)]
     assert shown == there_and_back[: len(shown)] and abs(len(shown) - 2.5 * count) <= 1
 
 
 def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
     originals = list(VideoReader(talking_clip))
-    for frame, _ in LipSync(InferenceConfig(hr=None)).frames(talking_clip, talking_clip):
+    engine = LipSync(InferenceConfig(hr=None))
+    for frame, _ in engine.drive(engine.prepare(talking_clip), talking_clip):
         changed = np.abs(frame.planes[0].astype(int) - originals[frame.index].planes[0]) > 0
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
         # One rectangle round the lower face: what lies above the eyes or far beside the face keeps every bit.
@@ -165,9 +162,9 @@ def test_weights_in_the_published_layout_speak(tmp_path, talking_clip):
     checkpoint = tmp_path / "base.pth"
     state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict("base").items()}
     torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, checkpoint)
+    feed = LipSync(InferenceConfig(base=str(checkpoint), hr=None)).settings
+    assert (feed.crop, feed.reference) == ("box", "first")
     result = run_script(
-        "--config",
-        ROOT / "configs" / "inference_published.yaml",
         "--base",
         checkpoint,
         "--base-only",

@@ -1,0 +1,112 @@
+"""A face prepared once: kept in one file, bound to its video, speaking several sounds as if it were tracked anew."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from engine.options import InferenceConfig
+from engine.pipeline import LipSync
+from engine.prepared import PreparedFace
+from errors import InputError
+from media.audio import read_audio
+from media.video import VideoReader
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = InferenceConfig(hr=None, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def engine() -> LipSync:
+    return LipSync(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def prepared(engine, talking_clip) -> PreparedFace:
+    return engine.prepare(talking_clip)
+
+
+def frames(drive) -> np.ndarray:
+    return np.stack([frame.planes[0] for frame, _ in drive])
+
+
+def test_a_kept_face_is_the_same_face(engine, prepared, talking_clip, tmp_path):
+    video = shutil.copy(talking_clip, tmp_path)
+    again = engine.prepare(video)
+    again.save(tmp_path / "me.face")
+    loaded = PreparedFace.load(tmp_path / "me.face")
+    assert loaded.times == prepared.times and loaded.settings == prepared.settings
+    for name in ("transforms", "shot", "references"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(prepared, name))
+    # Folder and all may move.
+    (tmp_path / "there").mkdir()
+    for name in (Path(video).name, "me.face"):
+        shutil.move(tmp_path / name, tmp_path / "there")
+    assert PreparedFace.load(tmp_path / "there" / "me.face").video.parent.name == "there"
+
+
+def test_several_sounds_for_one_face_and_no_memory_between_them(engine, prepared, talking_clip):
+    wave = read_audio(talking_clip)
+    first = frames(engine.drive(prepared, wave))
+    silent = engine.drive(prepared, np.zeros_like(wave))
+    assert np.abs(first.astype(int) - frames(silent)).max() > 8
+    np.testing.assert_array_equal(frames(engine.drive(prepared, talking_clip)), first)
+    assert silent.report.frames == len(first) and "track" not in silent.report.seconds
+
+
+def test_a_face_prepared_for_other_weights_is_refused(prepared):
+    with pytest.raises(InputError, match=r"prepared with size 128 \(wanted 256\); prepare it again"):
+        LipSync(InferenceConfig(precision="float32")).drive(prepared, np.zeros(16000, np.float32))
+
+
+def test_a_face_without_its_video_or_with_another_is_refused(engine, talking_clip, tmp_path):
+    video, face = Path(shutil.copy(talking_clip, tmp_path)), tmp_path / "me.face"
+    engine.prepare(video).save(face)
+    video.write_bytes(video.read_bytes() + b"x")
+    with pytest.raises(InputError, match="is not the video that .*me.face was prepared from"):
+        PreparedFace.load(face)
+    video.unlink()
+    with pytest.raises(InputError, match="which is gone"):
+        PreparedFace.load(face)
+
+
+@pytest.mark.parametrize("damage", ["text", "weights", "cut", "shapes", "settings"])
+def test_what_is_no_prepared_face_is_refused(engine, prepared, tmp_path, damage):
+    face = tmp_path / "me.face"
+    prepared.save(face)
+    whole = face.read_bytes()
+    if damage == "text":
+        face.write_text("a face")
+    elif damage == "weights":
+        shutil.copy(ROOT / "checkpoints" / "hr_light_256.safetensors", face)
+    elif damage == "cut":
+        face.write_bytes(whole[: len(whole) // 2])
+    else:
+        with safetensors.safe_open(str(face), "np") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        if damage == "shapes":
+            tensors["shot"] = tensors["shot"][:-1]
+        else:
+            metadata["settings"] = '{"crop": "template"}'
+        safetensors.numpy.save_file(tensors, face, metadata)
+    with pytest.raises(InputError, match="me.face is (no prepared face|damaged)"):
+        PreparedFace.load(face)
+
+
+def test_from_the_command_line(tmp_path, talking_clip):
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, ROOT / "inference.py", "--base-only", *arguments]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+
+    face, output = tmp_path / "me.face", tmp_path / "out.mp4"
+    assert run("--face", talking_clip, "--prepare", face).returncode == 0
+    made = run("--face", face, "--audio", talking_clip, "--output", output)
+    assert made.returncode == 0, made.stderr
+    assert len(list(VideoReader(output))) == len(list(VideoReader(talking_clip)))
+    wrong = run("--face", talking_clip, "--prepare", tmp_path / "me.mp4")
+    assert wrong.returncode == 2 and "expected a name that ends in .face" in wrong.stderr
+    assert run("--face", talking_clip, "--prepare", face, "--audio", talking_clip).returncode == 2

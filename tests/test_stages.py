@@ -1,0 +1,156 @@
+"""One road: training is shown what inference paints, and no speed setting changes a picture."""
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import FPS, SIZE, talking_face, voice
+from torch.utils.data import default_collate
+
+from datasets.clips import load_clips
+from datasets.config import HRAugmentConfig, HRDataConfig
+from datasets.hr import HRDataset
+from engine.options import InferenceConfig
+from engine.pipeline import LipSync
+from engine.stages import paint_base, paint_clip, paint_hr
+from engine.train_hr import run_batch
+from face.landmark_net import LandmarkNet
+from media.audio import SAMPLE_RATE
+from media.video import VideoWriter
+from models.checkpoint import save_network
+from models.config import BaseConfig, Feed, HRConfig
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
+from preprocess.generate_base import generate_clip
+from speech.windows import audio_windows
+
+GAP, CUT, END = 12, 36, 52
+"""Frames: from GAP on 12 show no face; at CUT another shot begins."""
+
+
+@pytest.fixture(scope="module")
+def broken_clip(tmp_path_factory) -> Path:
+    """A talking face with a gap too long to be bridged, and a cut."""
+    path = tmp_path_factory.mktemp("broken") / "broken.mp4"
+    with VideoWriter(path, SIZE, FPS, audio=(voice(END / 25), SAMPLE_RATE)) as writer:
+        for index in range(END):
+            face = talking_face((index + 0.5) / 25)
+            if GAP <= index < GAP + 12:
+                face = np.full_like(face, 90)
+            writer.write(255 - np.roll(face, 30, 1)[..., ::-1] // 2 if index >= CUT else face)
+    return path
+
+
+def weights(folder: Path, **shape: object) -> str:
+    """An untrained stage 1 whose lips the sound moves."""
+    torch.manual_seed(0)
+    path = folder / "base.safetensors"
+    network = HyperLipsBase(BaseConfig(**shape))
+    network.feed = Feed(motion_gain=1.5)
+    save_network(path, network, half=False)
+    return str(path)
+
+
+def painted(engine: LipSync, face, sound: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    drive = engine.drive(face, sound)
+    planes = [frame.planes[0].astype(int) for frame, _ in drive]
+    return np.stack(planes), [int(present) for present in face.present]
+
+
+@pytest.mark.parametrize("gru", ["none", "recurrent"])
+def test_the_batch_changes_no_pixel_over_a_gap_and_a_cut(broken_clip, tmp_path, gru):
+    base, outputs = weights(tmp_path, gru=gru), []
+    for batch in (1, 5, 8):
+        engine = LipSync(InferenceConfig(base=base, hr=None, batch=batch, precision="float32"))
+        face = engine.prepare(broken_clip)
+        planes, present = painted(engine, face, voice(END / 25))
+        outputs.append(planes)
+    assert face.shot[CUT] != face.shot[CUT - 1] and present[GAP + 5] == 0 and present[CUT + 3] == 1
+    for one, other in pairwise(outputs):
+        assert np.abs(one - other).max() <= 1  # sums over batches of another size are rounded differently
+
+
+def test_a_recurrent_memory_ends_at_a_gap(broken_clip, tmp_path):
+    """After the gap the lips are those of a video that begins there."""
+    engine = LipSync(InferenceConfig(base=weights(tmp_path, gru="recurrent"), hr=None, precision="float32"))
+    face, seen = engine.prepare(broken_clip), []
+    drive = engine.drive(face, voice(END / 25))
+    based = drive._based
+
+    def keep(chunk, half):
+        done = based(chunk, half)
+        seen.extend(item for item in done if item.crop is not None)
+        return done
+
+    drive._based = keep
+    list(drive)
+    first = next(item for item in seen if item.frame.index >= GAP + 12)
+    window = engine.sound(voice(END / 25)).window(first.shown + Fraction(1, 50))
+    alone = paint_base(engine.base, window[None], first.face[None], drive._small_references, engine.gain)
+    np.testing.assert_array_equal(first.base, alone[0])
+
+
+class Blinking(LandmarkNet):
+    """Sees no face in every 17th picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, presence = super().landmarks(crops)
+        numbers = self.count + np.arange(len(crops))
+        self.count += len(crops)
+        return points, np.where(numbers % 17 == 16, -5.0, presence)
+
+
+def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data_set, tmp_path, monkeypatch):
+    clip = load_clips(data_set, "train")[0]
+    engine = LipSync(InferenceConfig(base=weights(tmp_path), hr=None, batch=3, precision="float32"))
+    faces = clip.faces(range(clip.info.frames), size=128)
+    whole = paint_clip(engine.base, clip, faces, engine.gain)
+    generate_clip(clip, engine.base, "test", Blinking())
+    # Inference's chain on the same pictures: batches of 3, its own smoothing.
+    config = engine.base.config
+    windows = audio_windows(clip.features(config.audio), len(faces), Fraction(25), config.audio, config.audio_window)
+    references, net = faces[clip.references(config.references)], Blinking()
+    from engine.pipeline import _Item, _smoothed
+
+    items = []
+    for start in range(0, len(faces), 3):
+        part = slice(start, start + 3)
+        base = paint_base(engine.base, windows[part], faces[part], references, engine.gain)
+        for image, points, logit in zip(base, *net.landmarks(base), strict=True):
+            items.append(_Item(None, Fraction(0), 1, base=image, landmarks=points, seen=bool(logit > 0)))
+    assert np.abs(np.stack([item.base for item in items]).astype(int) - whole).max() <= 1
+    landmarks = np.stack([item.landmarks for item in _smoothed(items)])
+    np.testing.assert_allclose(load_clips(data_set, "train")[0].base_landmarks, landmarks, atol=0.05)
+
+
+def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
+    engine = LipSync(InferenceConfig(base=weights(tmp_path), hr=None, precision="float32"))
+    for split in ("train", "val"):
+        for clip in load_clips(data_set, split):
+            generate_clip(clip, engine.base, "test", LandmarkNet())
+    dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", 128, 0)
+    clip, frames = dataset.clips[0], np.arange(5, 9)
+    reference = int(clip.references(1)[0])
+    torch.manual_seed(0)
+    network = HRDecoder(HRConfig(scale=1, width=8)).eval()
+    batch = default_collate([dataset.sample(0, frames, reference)])
+    with torch.no_grad():
+        trained = run_batch(network, batch).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    shown = clip.faces([*frames, reference])
+    used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], shown[-1])
+    np.testing.assert_array_equal(used, trained)
+
+
+def test_validation_paints_what_inference_paints(data_set):
+    """The stage-1 validator and generate_base call the same function with the gain that the weights carry."""
+    from engine import validate
+    from preprocess import generate_base
+
+    assert validate.paint_clip is generate_base.paint_clip is paint_clip
