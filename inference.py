@@ -7,9 +7,11 @@ The work is engine.pipeline.lip_sync; this is its command line.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 from engine.config import add_config_arguments, load_config
 from engine.pipeline import InferenceConfig, lip_sync
@@ -54,8 +56,18 @@ def demo_still(folder: Path) -> Path:
     from skimage import data
 
     path = folder / "astronaut.png"
-    cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR))
+    if not cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)):
+        raise InputError(f"found no space for a picture in {folder}; free some or set TMPDIR to another folder")
     return path
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(
+            f"found no folder for temporary files ({error.strerror}); set TMPDIR to one that can be written"
+        ) from error
 
 
 def main() -> None:
@@ -70,15 +82,14 @@ def main() -> None:
     sources = [Path(source).resolve() for source in (args.face, args.audio) if source is not None]
     if args.output is not None and Path(args.output).resolve() in sources:
         raise InputError(f"--output {args.output} is a source itself; choose another name")
-    with tempfile.TemporaryDirectory() as folder:
-        face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
-        if args.face is None and args.demo == "still":
-            face = demo_still(Path(folder))
-        if args.face is not None and args.output is None:
-            raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
-        output = Path(args.output or ROOT / "results" / "demo.mp4")
-        if args.output is None:
-            output.parent.mkdir(exist_ok=True)
+    if args.face is not None and args.output is None:
+        raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
+    face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
+    output = Path(args.output or ROOT / "results" / "demo.mp4")
+    if args.demo == "still":
+        with temporary_folder() as folder:
+            report = lip_sync(demo_still(Path(folder)), audio, output, config)
+    else:
         report = lip_sync(face, audio, output, config)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -87,5 +98,12 @@ def main() -> None:
     print(f"{output}: {report}")
 
 
+def stop(number: int, _: FrameType | None) -> None:
+    """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     run_cli(main)
