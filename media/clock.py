@@ -228,13 +228,19 @@ def _good(order: np.ndarray) -> np.ndarray:
 def _stretches(tracks: list[_Track]) -> list[_Stretch]:
     """The parts of all streams, those that were recorded together with the same piece number.
 
-    A stream whose clock starts again belongs to the newest piece; the first to start again begins a new one.
+    A stream that starts (again) belongs to the newest piece, or begins one: where it has started in the newest already,
+    and where another stream's next start is nearer in the file than the newest piece's.
     """
-    found, newest, piece = [], 0, {}
-    begun = [(place, number, track) for track in tracks for number, place in enumerate(track.places)]
-    for _, number, track in sorted(begun, key=lambda entry: entry[0]):
-        if number and piece[track.index] == newest:
-            newest += 1
+    starts = sorted(
+        ((place, number, track) for track in tracks for number, place in enumerate(track.places)),
+        key=lambda entry: entry[0],
+    )
+    found, newest, newest_place, piece = [], 0, 0, {}
+    for k, (place, number, track) in enumerate(starts):
+        following = next((at for at, again, other in starts[k + 1 :] if again and other is not track), None)
+        early = following is not None and following - place < place - newest_place
+        if piece.get(track.index) == newest or early:
+            newest, newest_place = newest + 1, place
         piece[track.index] = newest
         found.append(track.stretch(number, newest))
     return found

@@ -1,5 +1,6 @@
 """Reading videos and stills: upright frames with true times, forwards and backwards, in bounded memory."""
 
+import re
 from array import array
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,6 +21,7 @@ from media.source import PHOTO_ERRORS, PROBE_FRAMES, check_size, decode, open_in
 STILL_FPS = Fraction(25)
 MAX_SIZE = 4096, 2304
 """px of the longer and the shorter side: H.264 level 5.1, the most that common players take."""
+_LEAST_SIZE = 64
 _CHUNK_FRAMES = 64
 _CHUNK_BYTES = 256 << 20
 _NO_TIME = -(1 << 63)
@@ -282,6 +284,20 @@ def _rate(stream: av.VideoStream) -> Fraction:
     return Fraction(
         next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS)
     )
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """`WIDTHxHEIGHT` in px as the longer and the shorter side, or `none`. Raises InputError for anything else."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text)
+    if match is None or min(int(match[1]), int(match[2])) < _LEAST_SIZE:
+        raise InputError(
+            f"found max size {text!r}, expected WIDTHxHEIGHT in px, {_LEAST_SIZE} or more each, as in "
+            f"{MAX_SIZE[0]}x{MAX_SIZE[1]}, or none"
+        )
+    longer, shorter = sorted((int(match[1]), int(match[2])), reverse=True)
+    return longer, shorter
 
 
 def _fitted(size: tuple[int, int], most: tuple[int, int] | None) -> tuple[int, int]:
