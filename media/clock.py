@@ -6,7 +6,8 @@ starts again is laid after the part before it; time in which neither picture nor
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -137,14 +138,7 @@ def _read(path: Path, _version: tuple[int, int] | None) -> FileClock:
     pauses = _pauses(stretches, _SILENCE if number is None else _PAUSE)
     parts = _mend(stretches, pauses)
     restarts = max((stretch.piece for stretch in stretches), default=0)
-    if restarts:
-        notes.append(f"the clock starts again {_times(restarts)}: each part was laid after the one before")
-    if pauses:
-        notes.append(
-            f"the clock jumps ahead {_times(sum(map(len, pauses.values())))}, by "
-            f"{float(sum(found[-1][1] for found in pauses.values())):.1f} s in which neither picture nor sound comes: "
-            "that time was left out"
-        )
+    notes += _found(restarts, pauses)
     placed = {track.index: [] for track in tracks}
     for stretch, part in zip(stretches, parts, strict=True):
         placed[stretch.index].append((stretch, part))
@@ -167,7 +161,9 @@ class _Packets:
     def add(self, packet: av.Packet, place: int) -> None:
         shown = packet.pts if packet.pts is not None else packet.dts
         if shown is not None:
-            self.order.append(packet.dts if packet.dts is not None else shown)
+            # Times as shown go back and forth by themselves: without one of decoding nothing can be told.
+            known = packet.dts if packet.dts is not None else self.order[-1] if self.order else shown
+            self.order.append(known)
             self.shown.append(shown)
             self.place.append(place)
 
@@ -249,8 +245,7 @@ def _stretches(tracks: list[_Track]) -> list[_Stretch]:
 def _pauses(stretches: list[_Stretch], least: float) -> dict[int, Pauses]:
     """By piece: time in which none of its streams has anything, where it is longer than `least` s."""
     found = {}
-    for piece in {stretch.piece for stretch in stretches}:
-        members = [stretch for stretch in stretches if stretch.piece == piece]
+    for piece, members in _by_piece(stretches).items():
         starts = np.concatenate([stretch.ticks * float(stretch.unit) for stretch in members])
         ends = np.concatenate([stretch.ticks * float(stretch.unit) + stretch.step for stretch in members])
         order = np.argsort(starts, kind="stable")
@@ -271,16 +266,22 @@ def _mend(stretches: list[_Stretch], pauses: dict[int, Pauses]) -> list[Part]:
     moved alike.
     """
     ends: dict[int, Fraction] = {}
-    parts: dict[int, Part] = {}
-    for piece in sorted({stretch.piece for stretch in stretches}):
-        members = [number for number, stretch in enumerate(stretches) if stretch.piece == piece]
-        late = [ends[stretches[k].index] - stretches[k].first for k in members if stretches[k].index in ends]
+    parts: dict[tuple[int, int], Part] = {}
+    for piece, members in sorted(_by_piece(stretches).items()):
+        late = [ends[stretch.index] - stretch.first for stretch in members if stretch.index in ends]
         shift = max(late, default=Fraction(0))
-        for k in members:
-            stretch = stretches[k]
-            parts[k] = Part(stretch.first, stretch.last, shift, pauses.get(piece, ()))
-            ends[stretch.index] = parts[k].mended(stretch.last) + _tick(stretch.step)
-    return [parts[k] for k in range(len(stretches))]
+        for stretch in members:
+            part = Part(stretch.first, stretch.last, shift, pauses.get(piece, ()))
+            ends[stretch.index] = part.mended(stretch.last) + _tick(stretch.step)
+            parts[piece, stretch.index] = part
+    return [parts[stretch.piece, stretch.index] for stretch in stretches]
+
+
+def _by_piece(stretches: list[_Stretch]) -> dict[int, list[_Stretch]]:
+    found = defaultdict(list)
+    for stretch in stretches:
+        found[stretch.piece].append(stretch)
+    return found
 
 
 def _stamps(placed: Iterable[tuple[_Stretch, Part]]) -> np.ndarray:
@@ -298,6 +299,18 @@ def _stamps(placed: Iterable[tuple[_Stretch, Part]]) -> np.ndarray:
 def _tick(seconds: float) -> Fraction:
     """Exact to the tick of MPEG's clock: times from it stay multiples of it."""
     return Fraction(round(seconds * 90000), 90000)
+
+
+def _found(restarts: int, pauses: dict[int, Pauses]) -> Iterator[str]:
+    """Notes of what was mended."""
+    if restarts:
+        yield f"the clock starts again {_times(restarts)}: each part was laid after the one before"
+    if pauses:
+        seconds = float(sum(found[-1][1] for found in pauses.values()))
+        yield (
+            f"the clock jumps ahead {_times(sum(map(len, pauses.values())))}, by {seconds:.1f} s in which neither "
+            "picture nor sound comes: that time was left out"
+        )
 
 
 def _times(count: int) -> str:
