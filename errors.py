@@ -1,7 +1,13 @@
 """The one kind of error that is the user's to mend, and how scripts report it."""
 
+import io
 import sys
 from collections.abc import Callable
+
+
+def printable(text: str) -> str:
+    """Text that can be printed and stored: bytes of a file name that are not UTF-8 are written out, as \\udcNN."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class InputError(Exception):
@@ -9,8 +15,8 @@ class InputError(Exception):
 
     def __init__(self, *problems: str):
         """Several problems are told together."""
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        self.problems = tuple(map(printable, problems))
+        super().__init__("; ".join(self.problems))
 
 
 def check(*problems: str | bool) -> None:
@@ -29,6 +35,9 @@ def too_small(config: object, *names: str, least: int = 1) -> str:
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a script's `main`; an InputError becomes one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the name of a finished file must not end the script
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except InputError as error:

@@ -9,10 +9,13 @@ The work is engine.pipeline.lip_sync; this is its command line.
 """
 
 import argparse
+import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 
 from engine.config import add_config_arguments, load_config
 from engine.options import InferenceConfig
@@ -37,6 +40,12 @@ def parse_arguments() -> argparse.Namespace:
     stage2.add_argument("--base-only", action="store_true", help="paste the 128 px face of stage 1")
     parser.add_argument("--device", help="auto, cpu or cuda")
     parser.add_argument("--face-index", type=int, metavar="K", help="0 the largest face, 1 the next, ...")
+    parser.add_argument(
+        "--audio-track", type=int, metavar="K", help="which sound track, from 0 (default: the first that is not silent)"
+    )
+    parser.add_argument(
+        "--max-size", metavar="WxH", help="larger pictures are scaled down (default 4096x2304), or none"
+    )
     add_config_arguments(parser, InferenceConfig)
     parser.add_argument(
         "--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)"
@@ -73,6 +82,8 @@ def configure(args: argparse.Namespace) -> InferenceConfig:
     config.device = args.device or config.device
     if args.face_index is not None:
         config.face.index = args.face_index
+    config.audio.track = config.audio.track if args.audio_track is None else args.audio_track
+    config.max_size = args.max_size or config.max_size
     return config
 
 
@@ -82,7 +93,8 @@ def demo_still(folder: Path) -> Path:
     from skimage import data
 
     path = folder / "astronaut.png"
-    cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR))
+    if not cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)):
+        raise InputError(f"found no space for a picture in {folder}; free some or set TMPDIR to another folder")
     return path
 
 
@@ -91,6 +103,15 @@ def bar(items: Iterable, what: str, count: int) -> Iterable:
     from tqdm import tqdm
 
     return tqdm(items, desc=what, total=count or None, unit="frame", disable=None, leave=False)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(
+            f"found no folder for temporary files ({error.strerror}); set TMPDIR to one that can be written"
+        ) from error
 
 
 def main() -> None:
@@ -105,13 +126,13 @@ def main() -> None:
         LipSync(config).prepare(args.face, bar).save(args.prepare)
         print(f"{args.prepare}: ready for --face")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
-        if args.face is None and args.demo == "still":
-            face = demo_still(Path(folder))
+    face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
+    output = Path(args.output or ROOT / "results" / "demo.mp4")
+    with contextlib.ExitStack() as stack:
+        if args.demo == "still":
+            face = demo_still(Path(stack.enter_context(temporary_folder())))
         if Path(face).suffix == PREPARED:
             face = PreparedFace.load(face)
-        output = Path(args.output or ROOT / "results" / "demo.mp4")
         report = lip_sync(face, audio, output, config, watch=bar)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -120,5 +141,12 @@ def main() -> None:
     print(f"{output}: {report}")
 
 
+def stop(number: int, _: FrameType | None) -> None:
+    """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     run_cli(main)

@@ -234,6 +234,8 @@ class AudioConfig:
     window: Literal["centred", "published"] | None = None
     """Which mel window belongs to a frame: centred on its middle, or as published training has it; null: as the weights
     were trained."""
+    track: int | None = None
+    """Which sound track of the file, from 0; null: the first that decodes and is not silent."""
     motion_gain: float | None = None
     """How far the lips move: what the sound says beyond silence is taken this many times; null: as the weights want."""
 
@@ -261,6 +263,8 @@ class InferenceConfig:
     """Frames painted at a time."""
     crf: int = 18
     """Quality of the written video, x264's: 0 the best, 51 the worst."""
+    max_size: str = "4096x2304"
+    """Larger pictures are scaled down, either way up, to what common players show; none: never."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
     precision: PrecisionName = "auto"

@@ -37,7 +37,7 @@ from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
-from media.video import Frame, VideoReader, VideoWriter
+from media.video import Frame, VideoReader, VideoWriter, parse_size
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
 from models.hr_decoder import HRDecoder
@@ -122,13 +122,14 @@ class LipSync:
             index=face.index,
             size=self.size,
             references=self.base.config.references,
+            max_size=self.config.max_size,
         )
 
     def prepare(self, face: str | Path, watch: Watch = unwatched) -> PreparedFace:
         """Track a face and choose its references. Raises InputError for an unreadable file, or one without that
         face.
         """
-        reader = VideoReader(face)
+        reader = self.read(face)
         found = self._follow(reader, watch)
         return PreparedFace(
             Path(face), self.settings, found.times, found.transforms, found.track.shot, self._references(reader, found)
@@ -175,11 +176,18 @@ class LipSync:
         }
         return np.stack([cut[index] for index in chosen])
 
-    def sound(self, source: SoundSource) -> Sound:
-        """The sound as stage 1 hears it. Raises InputError for an unreadable file or a sound without samples."""
+    def read(self, face: str | Path) -> VideoReader:
+        """The video or picture, no larger than the config allows."""
+        return VideoReader(face, parse_size(self.config.max_size))
+
+    def sound(self, source: SoundSource, notes: list[str]) -> Sound:
+        """The sound as stage 1 hears it; `notes` takes what the user should be told.
+
+        Raises InputError for an unreadable file or a sound without samples.
+        """
         shape = self.base.config.audio, self.base.config.audio_window, self.window
         if isinstance(source, (str, Path)):
-            source = read_audio(source)
+            source = read_audio(source, self.config.audio.track, notes)
         if isinstance(source, np.ndarray):
             if not len(source):
                 raise InputError("found a sound without samples, expected some; give another sound")
@@ -215,7 +223,7 @@ class Drive:
     def __init__(self, engine: LipSync, face: PreparedFace, sound: SoundSource, watch: Watch):
         self.report = Report(notes=list(face.notes))
         with self.report.time("sound"):
-            self._sound = engine.sound(sound)
+            self._sound = engine.sound(sound, self.report.notes)
         self._engine, self._face, self._watch = engine, face, watch
         self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
         self._small_references = np.stack([area_reduce(reference, BASE_SIZE) for reference in face.references])
@@ -224,7 +232,7 @@ class Drive:
 
     def __iter__(self) -> Iterator[tuple[Frame, Fraction]]:
         face, report = self._face, self.report
-        reader = VideoReader(face.video)
+        reader = self._engine.read(face.video)
         step = median_step(face.times, reader.fps)
         report.passed = gaps(~face.present, face.times, step)
         with report.time("set-up"):
@@ -326,11 +334,12 @@ def lip_sync(
     tracked = time.perf_counter() - started
     drive = engine.drive(prepared, audio, watch)
     drive.report.seconds["track"] = tracked
-    reader = VideoReader(prepared.video)
+    reader = engine.read(prepared.video)
     sound = {"audio": (audio, SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
-    with VideoWriter(output, reader.size, reader.fps, reader.colour, crf=engine.config.crf, **sound) as writer:
+    track, crf = engine.config.audio.track, engine.config.crf
+    with VideoWriter(output, reader.size, reader.fps, reader.colour, audio_track=track, crf=crf, **sound) as writer:
         for frame, shown in drive:
             with drive.report.time("encode"):
                 writer.write(frame, shown)
-    drive.report.notes += writer.notes
+    drive.report.notes += [note for note in writer.notes if note not in drive.report.notes]
     return drive.report

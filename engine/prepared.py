@@ -19,13 +19,14 @@ _FORMAT = "1"
 @dataclass(frozen=True)
 class FaceSettings:
     """What a face is prepared for: crop and reference as in `face` of the config, which face, px of the crops, how many
-    references."""
+    references, the largest size of its pictures."""
 
     crop: str
     reference: str
     index: int
     size: int
     references: int
+    max_size: str
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Sound: decoding to 16 kHz mono in step with the picture, and writing it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,42 +9,47 @@ import av
 import numpy as np
 
 from errors import InputError
-from media.source import decode, first_picture_time, open_input
+from media.clock import Walk, first_picture_time, read_clock
+from media.mix import SILENT, Mix
+from media.source import decode, open_input, tell
+from media.track import SILENT_NOTE, choose_track, pieces_of
 
 SOUND_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 SAMPLE_RATE = 16000
 
 _BLOCK = 4096
+_SILENCE_BLOCK = 1 << 16
 _GAP = Fraction(3, 100)
 """Timestamps off by no more than this (s) are jitter, not a hole in the sound."""
-_LONGEST_GAP = 600
-"""A hole longer than this (s) is a broken timestamp."""
 
 
 def has_audio(path: str | Path) -> bool:
-    """Whether the file has a sound stream (which may still be empty)."""
+    """Whether the file has a sound stream that can be decoded (which may still be empty)."""
     with open_input(path) as container:
-        return bool(container.streams.audio)
+        return any(stream.codec_context is not None for stream in container.streams.audio)
 
 
-def read_audio(path: str | Path) -> np.ndarray:
-    """Decode any sound to mono (mean of the channels), float32 in -1..1, 16 kHz: (samples,).
+def read_audio(path: str | Path, track: int | None = None, notes: list[str] | None = None) -> np.ndarray:
+    """Decode any sound to mono, float32 in -1..1, 16 kHz: (samples,).
 
-    Sample 0 is heard when the file's first picture is shown: silence is put before a sound that starts later, and what
-    comes before the picture is cut. A file without pictures begins at its first sample.
+    Mono is the mean of the channels, or the louder channel where they cancel. Sample 0 is heard when the file's first
+    picture is shown: silence is put before a sound that starts later, and what comes before the picture is cut. A file
+    without pictures begins at its first sample. track: which sound track, counted from 0; None takes the first that is
+    not silent. notes: what the user should be told is added to them.
     Raises InputError for a file that is missing, unreadable, without sound, or whose sound is empty.
     """
-    if not has_audio(path):
-        raise InputError(f"found no sound in {path}, expected a sound stream, give the sound as a file of its own")
-    origin = first_picture_time(path)
-    with open_input(path) as container:
-        mono = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        pieces = [piece for rate, wave in channels(container, origin) for piece in _resampled(mono, rate, wave.mean(0))]
-        if pieces:
-            pieces += [frame.to_ndarray()[0] for frame in mono.resample(None)]
+    notes = [] if notes is None else notes
+    resampler, mix = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE), Mix(notes)
+    pieces = [
+        piece for rate, wave in channels(path, track, notes=notes) for piece in _resampled(resampler, rate, mix(wave))
+    ]
+    if pieces:
+        pieces += [frame.to_ndarray()[0] for frame in resampler.resample(None)]
     wave = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if not len(wave):
         raise InputError(f"found an empty sound in {path}, expected at least one sample, give another sound")
+    if np.abs(wave).max() < SILENT:
+        tell(notes, SILENT_NOTE)
     return wave
 
 
@@ -60,41 +66,44 @@ def write_flac(path: str | Path, wave: np.ndarray) -> None:
 
 
 def channels(
-    container: av.container.InputContainer, origin: Fraction | None, stereo: bool = False
+    path: str | Path, track: int | None = None, stereo: bool = False, notes: list[str] | None = None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The first sound stream at its own rate, piece by piece: (rate in Hz, (channels, samples) float32).
+    """A sound track at its own rate, piece by piece: (rate in Hz, (channels, samples) float32).
 
-    It begins at `origin` (s of the file's clock; None: at its first sample); holes become silence, overlaps are cut.
-    stereo: mix more than two channels down to two.
+    It begins when the first picture is shown, or without pictures at its first sample; holes become silence, overlaps
+    are cut, jumps of the clock are mended as those of the picture. track: counted from 0; None takes the first that is
+    not silent. stereo: mix more than two channels down to two, or to one where they have no names.
     """
-    rate, layout, position = None, None, 0
-    convert, known = None, None
-    for frame in decode(container, container.streams.audio[0]):
-        if not frame.samples:
-            continue
-        if rate is None:
-            rate, layout = frame.sample_rate, frame.layout
-            if stereo and layout.nb_channels > 2:
-                layout = "stereo"
-            if origin is None:
-                origin = frame.pts * frame.time_base if frame.pts is not None else Fraction(0)
-        kind = frame.format.name, frame.layout.name, frame.sample_rate
-        if kind != known:
-            convert, known = av.AudioResampler(format="fltp", layout=layout, rate=rate), kind
-        time = frame.pts * frame.time_base if frame.pts is not None else None
-        for part in convert.resample(frame):
-            wave = part.to_ndarray()
-            gap = 0 if time is None else round((time - origin) * rate) - position
-            time = None
-            if position and not _GAP * rate < abs(gap) < _LONGEST_GAP * rate:
-                gap = 0
-            if gap > 0:
-                yield rate, np.zeros((len(wave), gap), np.float32)
-            elif gap < 0:
-                wave = wave[:, -gap:]
-            position += max(gap, 0) + wave.shape[1]
-            if wave.shape[1]:
-                yield rate, wave
+    notes = [] if notes is None else notes
+    chosen, clock = choose_track(path, track, notes), read_clock(path)
+    for note in clock.notes:
+        tell(notes, note)
+    origin = first_picture_time(path)
+    with open_input(path) as container:
+        stream = container.streams.audio[chosen]
+        # Closed before the container: a demuxer must not outlive it.
+        with closing(decode(container, stream, notes)) as frames:
+            yield from _placed(pieces_of(frames, path, notes, stereo), clock.walk(stream.index), origin)
+
+
+def _placed(
+    pieces: Iterable[tuple[int, np.ndarray, Fraction | None]], walk: Walk, origin: Fraction | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Pieces (rate, wave, time in s or None) one after another from `origin` on, as their times say."""
+    position = 0
+    for rate, wave, time in pieces:
+        time = walk(time)
+        if origin is None:
+            origin = time or Fraction(0)
+        gap = 0 if time is None else round((time - origin) * rate) - position
+        if position and abs(gap) <= _GAP * rate:
+            gap = 0
+        for start in range(0, gap, _SILENCE_BLOCK):
+            yield rate, np.zeros((len(wave), min(_SILENCE_BLOCK, gap - start)), np.float32)
+        wave = wave[:, max(0, -gap) :]
+        position += max(gap, 0) + wave.shape[1]
+        if wave.shape[1]:
+            yield rate, wave
 
 
 def _resampled(resampler: av.AudioResampler, rate: int, wave: np.ndarray) -> Iterator[np.ndarray]:

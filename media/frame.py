@@ -121,7 +121,6 @@ def to_420(frame: av.VideoFrame, size: tuple[int, int], colour: Colour) -> av.Vi
     """A decoded frame of any pixel format (10 bit, 4:4:4, RGB, ...) and size as 8-bit yuv420p of `size` and
     `colour`.
     """
-    full = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "pal")) or frame.color_range == 2
     return _reformatter().reformat(
         frame,
         *size,
@@ -129,10 +128,30 @@ def to_420(frame: av.VideoFrame, size: tuple[int, int], colour: Colour) -> av.Vi
         interpolation=_FLAGS,
         src_colorspace=colour.matrix,
         dst_colorspace=colour.matrix,
-        src_color_range=2 if full else 1,
+        src_color_range=_levels(frame),
         dst_color_range=colour.levels,
         threads=1,
     )
+
+
+def to_rgba(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
+    """A decoded frame of any pixel format as (H, W, 4) uint8, the last 0 where it can be seen through."""
+    image = _reformatter().reformat(
+        frame,
+        format="rgba",
+        interpolation=_FLAGS,
+        src_colorspace=colour.matrix,
+        src_color_range=_levels(frame),
+        dst_color_range=2,
+        threads=1,
+    )
+    return image.to_ndarray()
+
+
+def _levels(frame: av.VideoFrame) -> int:
+    """Of a decoded frame, as Colour.levels."""
+    full = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "pal")) or frame.color_range == 2
+    return 2 if full else 1
 
 
 def planes_of(frame: av.VideoFrame) -> Planes:

@@ -1,19 +1,27 @@
 """Reading videos and stills: upright frames with true times, forwards and backwards, in bounded memory."""
 
+import re
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
 import numpy as np
 
 from errors import InputError
+from media.clock import Walk, read_clock
 from media.frame import Colour, Frame, Planes, pad_even, planes_of, to_420
-from media.source import PROBE_FRAMES, decode, open_input, picture_stream
+from media.orientation import Orientation, orientation_of
+from media.photo import compose, flattened, is_composed
+from media.source import PHOTO_ERRORS, PROBE_FRAMES, check_size, decode, open_input, photo_header, picture_stream, tell
 
 STILL_FPS = Fraction(25)
+MAX_SIZE = 4096, 2304
+"""px of the longer and the shorter side: H.264 level 5.1, the most that common players take."""
+_LEAST_SIZE = 64
 _CHUNK_FRAMES = 64
 _CHUNK_BYTES = 256 << 20
 _NO_TIME = -(1 << 63)
@@ -23,18 +31,26 @@ class VideoReader:
     """The first picture stream of a file. Iterate over it (again and again) for its frames in order.
 
     fps: average rate; size: (width, height) in px, upright and even; source_size: before padding; is_still: one
-    picture; is_variable: the steps between frames differ; colour: tags; notes: what the user should be told.
+    picture; is_variable: the steps between frames differ; colour: tags; notes: what the user should be told. max_size:
+    larger pictures are scaled down to these sides (longer, shorter) in px, None leaves them as they are.
+    Raises InputError for a file that is missing, unreadable, without a picture, or whose picture is too large.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, max_size: tuple[int, int] | None = MAX_SIZE):
         self.path = Path(path)
         self.notes: list[str] = []
+        self._max_size = max_size
+        self._number, self._time_base, self.fps = 0, Fraction(1), STILL_FPS
         with open_input(path) as container:
-            stream = _pictures(container, self.path)
-            image = container.format.name == "image2" or container.format.name.endswith("_pipe")
-            self._time_base = stream.time_base
-            shown = self._probe(container, stream)
-            self.fps = _rate(stream)
+            self._composed = is_composed(container)
+            image = self._composed or container.format.name == "image2" or container.format.name.endswith("_pipe")
+            if self._composed:
+                self._keep_shape(compose(self.path), Fraction(1))
+            else:
+                stream = _pictures(container, self.path)
+                self._number, self._time_base = stream.index, stream.time_base
+                shown = self._probe(container, stream)
+                self.fps = _rate(stream)
         self._count = 1
         self._stamps: array | None = None
         self._keys: list[int] = []
@@ -59,14 +75,11 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         shown, keys = array("q"), []
         clock = self._clock()
-        with open_input(self.path) as container:
-            stream = _pictures(container, self.path)
-            stream.thread_type = "AUTO"
-            for index, picture in enumerate(decode(container, stream, self.notes)):
-                shown.append(_NO_TIME if picture.pts is None else picture.pts)
-                if picture.key_frame:
-                    keys.append(index)
-                yield Frame(index, clock.next(shown[-1]), self._planes(picture), self.colour)
+        for index, picture in enumerate(self._pictures(self.notes)):
+            shown.append(_NO_TIME if picture.pts is None else picture.pts)
+            if picture.key_frame:
+                keys.append(index)
+            yield Frame(index, clock.next(shown[-1]), self._planes(picture), self.colour)
         self._stamps, self._keys = shown, keys
 
     def reversed_frames(self) -> Iterator[Frame]:
@@ -90,7 +103,7 @@ class VideoReader:
     def _stretch(self, start: int, stop: int, key: int) -> list[Planes]:
         """Planes of frames start..stop - 1, entering the file at frame `key` if possible."""
         wanted = self._stamps[start:stop]
-        if key and _NO_TIME not in wanted:
+        if key and _NO_TIME not in wanted and not self._file_clock.restarts:
             with open_input(self.path) as container:
                 stream = _pictures(container, self.path)
                 try:
@@ -111,16 +124,19 @@ class VideoReader:
         return self._from_start(start, stop)
 
     def _from_start(self, start: int, stop: int) -> list[Planes]:
-        found = []
+        with closing(self._pictures()) as pictures:
+            return [self._planes(picture) for picture in islice(pictures, start, stop)]
+
+    def _pictures(self, notes: list[str] | None = None) -> Iterator[av.VideoFrame]:
+        """Decoded pictures from the start."""
+        if self._composed:
+            yield compose(self.path)
+            return
         with open_input(self.path) as container:
             stream = _pictures(container, self.path)
             stream.thread_type = "AUTO"
-            for index, picture in enumerate(decode(container, stream)):
-                if index >= stop:
-                    break
-                if index >= start:
-                    found.append(self._planes(picture))
-        return found
+            with closing(decode(container, stream, notes)) as pictures:
+                yield from pictures
 
     def _read_through(self) -> None:
         if self._stamps is None:
@@ -132,10 +148,12 @@ class VideoReader:
         return [clock.next(pts) for pts in shown]
 
     def _clock(self) -> "_Clock":
-        return _Clock(self.fps, self._time_base if self._timed else None, self.notes)
+        walk = self._file_clock.walk(self._number) if self._timed else None
+        return _Clock(self.fps, walk, self._time_base, self.notes)
 
     def _probe(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[int | None]:
-        """Timestamps of the first decoded pictures; sets size, rotation and colour from the very first."""
+        """Timestamps of the first decoded pictures; sets size, orientation and colour from the very first."""
+        check_size(self.path, (stream.codec_context.width, stream.codec_context.height))
         shown = []
         for picture in decode(container, stream):
             if not shown:
@@ -144,6 +162,7 @@ class VideoReader:
             if len(shown) == PROBE_FRAMES:
                 break
         if not shown:
+            _check_photo(self.path)
             raise InputError(
                 f"found no picture that can be decoded in {self.path}, expected a video or an image, check that it "
                 "plays"
@@ -151,12 +170,15 @@ class VideoReader:
         return shown
 
     def _keep_shape(self, picture: av.VideoFrame, aspect: Fraction) -> None:
-        self._stored = picture.width, picture.height
-        quarter_turns, rest = divmod(int(picture.rotation), 90)
-        self._turns = quarter_turns % 4
-        if rest:
-            self.notes.append(f"a rotation of {picture.rotation} degrees was ignored")
-        width, height = self._stored[::-1] if self._turns % 2 else self._stored
+        self._decoded_size = picture.width, picture.height
+        self._stored = _fitted(self._decoded_size, self._max_size)
+        if self._stored != self._decoded_size:
+            self.notes.append(
+                f"{picture.width}x{picture.height} was scaled down to {self._stored[0]}x{self._stored[1]}: larger ones "
+                "are more than common players take (max size)"
+            )
+        self._orientation = orientation_of(picture, self.path, self.notes)
+        width, height = self._orientation.size(self._stored)
         self.source_size = width, height
         self.size = width + width % 2, height + height % 2
         if self.size != self.source_size:
@@ -165,7 +187,7 @@ class VideoReader:
             )
         rgb = picture.format.is_rgb or picture.format.name.startswith("pal")
         full = picture.color_range == 2 or picture.format.name.startswith("yuvj")
-        aspect = 1 / aspect if self._turns % 2 else aspect
+        aspect = 1 / aspect if self._orientation.turns % 2 else aspect
         if rgb:  # converted below; BT.709, 16..235 is what players take for granted
             self.colour = Colour(1, 1, 1, 1, aspect)
         else:
@@ -178,44 +200,41 @@ class VideoReader:
             )
 
     def _planes(self, picture: av.VideoFrame) -> Planes:
-        if (picture.width, picture.height) != self._stored:
-            note = f"pictures that change their size were scaled to {self._stored[0]}x{self._stored[1]}"
-            if note not in self.notes:
-                self.notes.append(note)
+        if (picture.width, picture.height) != self._decoded_size:
+            tell(self.notes, f"pictures that change their size were scaled to {self._stored[0]}x{self._stored[1]}")
+        flat = flattened(picture, self.colour)
+        if flat is not None:
+            tell(self.notes, "what can be seen through was laid on white")
+            picture = flat
         if picture.format.name not in ("yuv420p", "yuvj420p") or (picture.width, picture.height) != self._stored:
             picture = to_420(picture, self._stored, self.colour)
         planes = planes_of(picture)
         if self.size != self.source_size:
             planes = pad_even(planes[0]), planes[1], planes[2]
-        if self._turns:
-            planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
+        if self._orientation != Orientation():
+            planes = tuple(self._orientation.applied(plane) for plane in planes)
         return planes
 
     def _read_packets(self, shown: list[int | None]) -> None:
         """Decide from the packets' timestamps, without decoding, whether time can be told from them, and count
         frames.
         """
-        stamps = array("q")
-        self._count = 0
-        with open_input(self.path) as container:
-            stream = _pictures(container, self.path)
-            try:
-                for packet in container.demux(stream):
-                    if packet.size and not packet.is_discard:
-                        self._count += 1
-                        if packet.pts is not None:
-                            stamps.append(packet.pts)
-            except av.FFmpegError as error:
-                self.notes.append(f"the file breaks off after {self._count} pictures ({error.strerror})")
+        clock = self._file_clock = read_clock(self.path)
+        self._count = clock.count
         if self._count == 1:
             return
-        self._timed = None not in shown and all(a < b for a, b in pairwise(shown))
+        walk = clock.walk(self._number)
+        times = [walk(None if stamp is None else stamp * self._time_base) for stamp in shown]
+        known = [time for time in times if time is not None]
+        self._timed = None not in shown and bool(known) and all(a < b for a, b in pairwise(known))
         if not self._timed:
             self.notes.append(
                 f"timestamps do not increase: frames are timed by number at {float(self.fps):g} per second"
             )
             return
-        stamps = np.unique(np.array(stamps, np.int64))
+        for note in clock.notes:
+            tell(self.notes, note)
+        stamps = np.unique(clock.stamps)
         if len(stamps) < 2:
             return
         measured = (len(stamps) - 1) / (int(stamps[-1] - stamps[0]) * self._time_base)
@@ -230,29 +249,28 @@ class VideoReader:
 class _Clock:
     """Turns the timestamps of successive frames into s after the first frame, strictly increasing.
 
-    unit: s of a timestamp's step, None to count frames instead.
+    walk: mends times; None to count frames instead. unit: s of a timestamp's step.
     """
 
-    def __init__(self, fps: Fraction, unit: Fraction | None, notes: list[str]):
-        self._fps, self._unit, self._notes = fps, unit, notes
+    def __init__(self, fps: Fraction, walk: Walk | None, unit: Fraction, notes: list[str]):
+        self._fps, self._walk, self._unit, self._notes = fps, walk, unit, notes
         self._index = -1
-        self._first = 0
+        self._first: Fraction | None = None
         self._last = Fraction(-1)
 
     def next(self, stamp: int) -> Fraction:
         self._index += 1
-        if self._unit is None:
+        if self._walk is None:
             return self._index / self._fps
-        if self._index == 0:
-            self._first = stamp
-        time = (stamp - self._first) * self._unit
-        if time <= self._last:
-            note = "some timestamps do not increase: those frames follow the one before at the average rate"
-            if note not in self._notes:
-                self._notes.append(note)
-            time = self._last + 1 / self._fps
-        self._last = time
-        return time
+        time = self._walk(None if stamp == _NO_TIME else stamp * self._unit)
+        if self._first is None and time is not None:
+            self._first = time - self._index / self._fps
+        if time is None or time - self._first <= self._last:
+            tell(self._notes, "some timestamps do not increase: those frames follow the one before at the average rate")
+            self._last = self._last + 1 / self._fps if self._index else Fraction(0)
+        else:
+            self._last = time - self._first
+        return self._last
 
 
 def _pictures(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -266,3 +284,35 @@ def _rate(stream: av.VideoStream) -> Fraction:
     return Fraction(
         next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS)
     )
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """`WIDTHxHEIGHT` in px as the longer and the shorter side, or `none`. Raises InputError for anything else."""
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text)
+    if match is None or min(int(match[1]), int(match[2])) < _LEAST_SIZE:
+        raise InputError(
+            f"found max size {text!r}, expected WIDTHxHEIGHT in px, {_LEAST_SIZE} or more each, as in "
+            f"{MAX_SIZE[0]}x{MAX_SIZE[1]}, or none"
+        )
+    longer, shorter = sorted((int(match[1]), int(match[2])), reverse=True)
+    return longer, shorter
+
+
+def _fitted(size: tuple[int, int], most: tuple[int, int] | None) -> tuple[int, int]:
+    """The size (width, height) scaled down to `most` px of the longer and the shorter side, whichever way up."""
+    if most is None or (max(size) <= most[0] and min(size) <= most[1]):
+        return size
+    scale = min(most[0] / max(size), most[1] / min(size))
+    return tuple(max(2, int(side * scale) // 2 * 2) for side in size)
+
+
+def _check_photo(path: Path) -> None:
+    """Raises InputError for a photo whose header says that it is too large: FFmpeg did not even look at it."""
+    try:
+        with photo_header(path) as image:
+            size = image.size
+    except PHOTO_ERRORS:
+        return
+    check_size(path, size)

@@ -1,18 +1,26 @@
 """Opening files with FFmpeg's libraries, and decoding that survives broken packets."""
 
 from collections.abc import Iterator
-from fractions import Fraction
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 from av.container import InputContainer
 from av.stream import Disposition
+from PIL import Image
 
 from errors import InputError
 
 PROBE_FRAMES = 16
 """Decoded pictures looked at to find when the first one is shown."""
 
+MAX_PIXELS = 220_000_000
+"""Larger pictures are refused before they are decoded. Phones take up to 200 megapixels."""
+
+PHOTO_ERRORS = OSError, ValueError, SyntaxError, EOFError
+"""What Pillow raises for files that are damaged or no photos."""
+
+_LIMIT = {"max_pixels": str(MAX_PIXELS)}
 _TEXT_FORMATS = ("tty", "bintext", "xbin", "adf", "idf")
 """Formats in which FFmpeg would draw a text file as a picture."""
 
@@ -26,7 +34,7 @@ def open_input(path: str | Path) -> InputContainer:
         raise InputError(f"found a folder at {path}, expected a video, image or sound file, name one file")
     try:
         # A resolved path is never taken for a protocol ("a:b.mp4"), nor a name with % for a row of images.
-        container = av.open(str(path.resolve()), options={"pattern_type": "none"})
+        container = av.open(str(path.resolve()), options={"pattern_type": "none", **_LIMIT})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(
             f"found no readable video, image or sound in {path} ({error.strerror or error}), expected a file "
@@ -42,8 +50,30 @@ def picture_stream(container: InputContainer) -> av.VideoStream | None:
     """The first video stream that is not an embedded cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
+            stream.codec_context.options = _LIMIT
             return stream
     return None
+
+
+@contextmanager
+def photo_header(path: Path) -> Iterator[Image.Image]:
+    """A photo of which Pillow has read the header only, however large. Raises its errors (PHOTO_ERRORS)."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # MAX_PIXELS is ours
+    try:
+        image = Image.open(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        yield image
+
+
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Raises InputError for a picture of more than MAX_PIXELS."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(
+            f"found a picture of {size[0]}x{size[1]} px in {path}, expected at most {MAX_PIXELS // 10**6} megapixels, "
+            "scale it down first"
+        )
 
 
 def decode(
@@ -62,26 +92,11 @@ def decode(
     except av.FFmpegError:  # the file ends or breaks off here: what came before it is kept
         broken += 1
     finally:
-        note = f"{broken} damaged {stream.type} packets were skipped"
-        if broken and notes is not None and note not in notes:
-            notes.append(note)
+        if broken and notes is not None:
+            tell(notes, f"{broken} damaged {stream.type} packets were skipped")
 
 
-def first_picture_time(path: str | Path) -> Fraction | None:
-    """When the first picture is shown, in s of the file's clock; None without pictures.
-
-    Taken from decoded pictures: headers (`stream.start_time`) are wrong in some files. The earliest of the first few,
-    because containers that store only decoding times (AVI) hand them out in the wrong order.
-    """
-    with open_input(path) as container:
-        stream = picture_stream(container)
-        if stream is None:
-            return None
-        stream.thread_type = "AUTO"
-        times = []
-        for frame in decode(container, stream):
-            if frame.pts is not None:
-                times.append(frame.pts * frame.time_base)
-            if len(times) >= PROBE_FRAMES or len(times) >= 4 and times == sorted(set(times)):
-                break
-        return min(times, default=Fraction(0))
+def tell(notes: list[str], note: str) -> None:
+    """Add a note for the user, once."""
+    if note not in notes:
+        notes.append(note)

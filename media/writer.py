@@ -1,6 +1,10 @@
 """Writing H.264 video with AAC sound: exact times, original tags, and nothing left behind after a failure."""
 
+import glob
+import hashlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -12,7 +16,9 @@ import numpy as np
 from errors import InputError
 from media.audio import channels
 from media.frame import Colour, Frame, pad_even, rgb_to_planes, to_av
-from media.source import first_picture_time, open_input
+from media.mix import SILENT
+from media.source import tell
+from media.track import SILENT_NOTE
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 BT709 = Colour(1, 1, 1, 1)
@@ -24,17 +30,20 @@ _AAC_RATES = (32000, 44100, 48000, 88200, 96000)
 """Rates kept; others become 44.1 or 48 kHz. AAC lengthens a sound to whole blocks: 64 ms at 16 kHz, 21 ms at 48 kHz."""
 _AAC_BITS = 96000
 _AAC_BLOCK = 1024
+_LONG_NAME = 190
+"""Bytes of a file name to which no more can be added."""
 
 
 class VideoWriter:
     """Context manager that writes frames to `path` (mp4, m4v, mov or mkv).
 
     The file is written beside `path` under a temporary name and takes its place when the block ends well; after an
-    exception nothing is left. size: (width, height) in px, padded to even numbers; fps: rate of frames written without
-    a time. colour: tags of the output (default: those of the first Frame, BT.709 for RGB arrays). Sound: `audio` =
-    ((samples,) or (samples, channels) float32, rate in Hz), or `audio_from` = a file whose sound is kept at its own
-    rate in mono or stereo, in step with that file's picture if it has one. It starts with the first frame. crf, preset:
-    of x264; qp: fixed quantiser instead of crf, 0 for lossless.
+    exception nothing is left, and what a run that was killed left behind of the same output is removed. size: (width,
+    height) in px, padded to even numbers; fps: rate of frames written without a time. colour: tags of the output
+    (default: those of the first Frame, BT.709 for RGB arrays). Sound: `audio` = ((samples,) or (samples, channels)
+    float32, rate in Hz), or `audio_from` = a file whose sound is kept at its own rate in mono or stereo, in step with
+    that file's picture if it has one; audio_track: which of its sound tracks, as for read_audio. It starts with the
+    first frame. crf, preset: of x264; qp: fixed quantiser instead of crf, 0 for lossless.
     Raises InputError, before any frame is written, for an output that cannot be written or a sound that cannot be read.
     """
 
@@ -49,6 +58,7 @@ class VideoWriter:
         crf: float = 18,
         preset: str = "veryfast",
         qp: int | None = None,
+        audio_track: int | None = None,
     ):
         if audio is not None and audio_from is not None:
             raise ValueError("give audio or audio_from, not both")
@@ -66,11 +76,11 @@ class VideoWriter:
         # Without B-frames the decoding order is the order shown: no delay at the start for players to make up for, and
         # mp4 keeps the durations of a variable rate.
         self._options = {"preset": preset, "bf": "0", **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
-        self._audio, self._audio_from = audio, audio_from
+        self._audio, self._audio_from, self._audio_track = audio, audio_from, audio_track
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
         steps = self.fps.numerator
         self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
-        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+        self._temporary = self.path.with_name(_part_name(self.path, os.getpid()))
         self._container: av.container.OutputContainer | None = None
         self._video: av.VideoStream | None = None
         self._waiting: av.VideoFrame | None = None
@@ -88,6 +98,7 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(self.path)
             self._temporary.touch()
         except OSError as error:
             raise InputError(
@@ -150,9 +161,10 @@ class VideoWriter:
         if self._audio is not None:
             self._sound = _Sound(*_from_wave(*self._audio))
         elif self._audio_from is not None:
-            self._sound = _Sound(*_from_file(self._audio_from))
+            self._sound = _Sound(*_from_file(self._audio_from, self._audio_track, self.notes))
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
-        self._container = av.open(str(self._temporary.resolve()), "w", options=options)
+        with self._told():
+            self._container = av.open(str(self._temporary.resolve()), "w", options=options)
 
     def _add_video(self, frame: Frame | np.ndarray) -> None:
         """Streams can be set up only now, when the colour is known."""
@@ -185,6 +197,8 @@ class VideoWriter:
         self._container.mux(self._video.encode(None))
         if self._sound is not None:
             self._sound.finish(self._container)
+            if self._sound.peak < SILENT:
+                tell(self.notes, SILENT_NOTE)
         self._close()
 
     def _close(self) -> None:
@@ -215,6 +229,8 @@ class _Sound:
         self._ready = next(pieces)
         self._layout = "mono" if len(self._ready) == 1 else "stereo"
         self._written = 0
+        self.peak = 0.0
+        """The largest sample so far, of either sign."""
 
     def add_to(self, container: av.container.OutputContainer) -> None:
         """Add the AAC stream."""
@@ -243,7 +259,36 @@ class _Sound:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=self._layout)
             frame.sample_rate, frame.time_base, frame.pts = self._rate, Fraction(1, self._rate), self._written
             self._written += piece.shape[1]
+            self.peak = max(self.peak, float(np.abs(piece).max()))
             container.mux(self._stream.encode(frame))
+
+
+def _part_name(path: Path, process: int) -> str:
+    """Name of the file that becomes `path`, which says which process of which machine writes it."""
+    machine = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:32]
+    stem = path.stem
+    if len(os.fsencode(path.name)) > _LONG_NAME:
+        stem = hashlib.sha1(os.fsencode(stem)).hexdigest()
+    return f".{stem}.{machine}.{process}.part{path.suffix}"
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what processes of this machine that are no more left of `path`."""
+    before, after = _part_name(path, 0).rsplit(".0.", 1)
+    for found in path.parent.glob(f"{glob.escape(before)}.*.{glob.escape(after)}"):
+        process = found.name[len(before) + 1 : -len(after) - 1]
+        if process.isdecimal() and not _runs(int(process)):
+            found.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
 
 
 def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
@@ -256,27 +301,16 @@ def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
     return int(rate), (wave[:, start : start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
 
 
-def _from_file(path: str | Path) -> tuple[int, Iterator[np.ndarray]]:
+def _from_file(path: str | Path, track: int | None, notes: list[str]) -> tuple[int, Iterator[np.ndarray]]:
     """Rate and pieces of a file's sound, decoded as they are asked for."""
-    pieces = _decoded(path, first_picture_time(path))
-    rate = next(pieces)
-    if rate is None:
-        raise InputError(
-            f"found no sound in {path}, expected a sound stream with samples, give the sound as a file of its own"
-        )
-    return rate, pieces
+    parts = channels(path, track, stereo=True, notes=notes)
+    first = next(parts, None)
+    if first is None:
+        raise InputError(f"found an empty sound in {path}, expected at least one sample, give another sound")
+    return first[0], _waves(first[1], parts)
 
 
-def _decoded(path: str | Path, origin: Fraction | None) -> Iterator[int | np.ndarray | None]:
-    """First the rate (None without sound), then the pieces."""
-    with open_input(path) as container:
-        if not container.streams.audio:
-            yield None
-            return
-        # Closed before the container: a demuxer must not outlive it.
-        with closing(channels(container, origin, stereo=True)) as parts:
-            first = next(parts, None)
-            yield first and first[0]
-            if first is not None:
-                yield first[1]
-                yield from (piece for _, piece in parts)
+def _waves(first: np.ndarray, parts: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    with closing(parts):
+        yield first
+        yield from (piece for _, piece in parts)

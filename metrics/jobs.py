@@ -8,6 +8,7 @@ from pathlib import Path
 
 from errors import InputError
 from media.audio import SOUND_SUFFIXES
+from media.text import read_text
 from media.video import VideoReader
 from metrics.pairs import View
 
@@ -102,7 +103,7 @@ def listed(path: Path) -> list[Job]:
     if not path.is_file():
         raise InputError(f"--list {path}: no such file")
     jobs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, f"--list {path}").splitlines(), 1):
         fields = [part.strip() for part in line.split("\t")]
         if not line.strip() or line.startswith("#"):
             continue

@@ -2,13 +2,17 @@
 
 import csv
 import hashlib
+import os
 import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from errors import InputError
+from errors import InputError, printable
 from media.audio import SOUND_SUFFIXES
+from media.text import read_text
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".webm", ".m4v"}
 
@@ -30,10 +34,15 @@ _SPLIT_WORDS = {
 }
 """Words of official lists; VoxCeleb's iden_split.txt uses 1, 2, 3."""
 
+_SLUG_PARTS = 5
+"""Folders and file whose names make an id readable."""
+_LISTED_SUFFIXES = {*VIDEO_SUFFIXES, *SOUND_SUFFIXES, ".txt"}
+"""What names in lists may end in: any other dot is part of the name."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """One video file of a data set. `relative` is its path below the folder given on the command line."""
+    """One video file of a data set. `relative` is its path below `root`, the folder given on the command line."""
 
     path: Path
     relative: str
@@ -41,23 +50,55 @@ class Source:
 
     @property
     def id(self) -> str:
-        """Slug of the relative path plus 8 hex digits, since LRS2 and VoxCeleb have thousands of 00001.mp4."""
-        name = f"{self.root.name}/{self.relative}"
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(name).with_suffix("").as_posix()).strip("-")[-60:]
-        return f"{slug}-{hashlib.sha1(name.encode()).hexdigest()[:8]}"
+        """Slug of the path plus 8 hex digits, since LRS2 and VoxCeleb have thousands of 00001.mp4.
+
+        The digits are of the whole path: MEAD has a folder `video` for every person, and no other folder, given
+        beside this one or later, may change the name or share it.
+        """
+        path = self.root / self.relative
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(path.with_suffix("").parts[-_SLUG_PARTS:])).strip("-")[-60:]
+        return f"{slug}-{hashlib.sha1(os.fsencode(path)).hexdigest()[:8]}"
+
+    @property
+    def name(self) -> str:
+        """What people are told: the last folder's name and the path below it, printable whatever the bytes in it."""
+        return printable(f"{self.root.name}/{self.relative}")
 
 
 def find_sources(roots: list[Path]) -> list[Source]:
-    """Every video below `roots`, in a stable order. Raises InputError for a missing folder or one without videos."""
-    sources = []
+    """Every video below `roots`, once each, in a stable order; links to folders are followed.
+
+    A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
+    folder, or one without videos.
+    """
+    sources = {}
     for root in roots:
         if not root.is_dir():
             raise InputError(f"no such folder: {root}")
-        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+        found = sorted(path for path in _files(root, set()) if path.suffix.lower() in VIDEO_SUFFIXES)
         if not found:
             raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
-        sources += [Source(path, path.relative_to(root).as_posix(), root.resolve()) for path in found]
-    return sources
+        for path in found:
+            source = Source(path, path.relative_to(root).as_posix(), root.resolve())
+            sources.setdefault(source.root / source.relative, source)
+    return list(sources.values())
+
+
+def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
+    """Everything below that is no folder. above: the folders that led here, which a link may lead back to."""
+    try:
+        status = folder.stat()
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"found a folder {folder} that cannot be read ({error.strerror}); check its rights") from error
+    here = status.st_dev, status.st_ino
+    if here in above:
+        return
+    for path in entries:
+        if path.is_dir():
+            yield from _files(path, above | {here})
+        else:
+            yield path
 
 
 def find_sound(source: Source) -> Path | None:
@@ -106,8 +147,8 @@ class Persons:
 class Splits:
     """`--split hash | train | val | FILE[,FILE...]`: which split a source belongs to.
 
-    A list holds one entry a line: a path or its tail, a folder or a file stem, optionally with a word or VoxCeleb's
-    digit for the split; without one the list's own name (train.txt, val.txt) says it.
+    A list holds one entry a line: a path or its tail, a folder or a file stem, optionally with a word after it or
+    VoxCeleb's digit before it for the split; without one the list's own name (train.txt, val.txt) says it.
     """
 
     def __init__(self, rule: str, val_share: float = 0.05):
@@ -118,13 +159,22 @@ class Splits:
         """The split, or None for a source that no list names."""
         if self.rule in ("train", "val"):
             return self.rule
-        if self.rule == "hash":
-            key = hashlib.sha1((person or source.id).encode()).digest()
+        if self.rule == "hash":  # by what stays the same where the data lies elsewhere
+            key = hashlib.sha1(os.fsencode(person or f"{source.root.name}/{source.relative}")).digest()
             return "val" if int.from_bytes(key[:4], "big") / 2**32 < self.val_share else "train"
         parts = Path(source.relative).with_suffix("").parts
+        whole = (source.root / source.relative).with_suffix("").as_posix()
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
-        names = [*tails, *parts, re.sub(r"_\d+$", "", parts[-1])]
-        return next((self.entries[name] for name in names if name in self.entries), None)
+        names = [whole, *tails, *parts, re.sub(r"_\d+$", "", parts[-1])]
+        return next((self.entries[key] for key in map(_normal, names) if key in self.entries), None)
+
+    def check(self, sources: list[Source]) -> None:
+        """Raises InputError where lists were given and none of the sources is in them."""
+        if self.entries and all(self(source, "") is None for source in sources):
+            raise InputError(
+                f"--split {self.rule}: found no entry that names one of the {len(sources)} videos, such as "
+                f"{sources[0].name}; expected paths or their tails, folders or file names without suffix, one a line"
+            )
 
     @staticmethod
     def _read(files: list[str]) -> dict[str, str]:
@@ -136,18 +186,53 @@ class Splits:
             default = next(
                 (split for word, split in _SPLIT_WORDS.items() if not word.isdigit() and word in path.stem), None
             )
-            for line in path.read_text(encoding="utf-8").splitlines():
-                words = line.replace(",", " ").split()
-                split = next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), default)
-                names = [word for word in words if word not in _SPLIT_WORDS]
-                if names and split is None:
+            lines = [line.strip() for line in read_text(path, f"--split {name}").splitlines()]
+            for line in filter(None, lines):
+                found = dict(_readings(line, default))
+                if not found:
                     raise InputError(
                         f"--split {name}: line {line!r} names no split, nor does the file's name; "
                         "name the list train.txt or val.txt"
                     )
-                if names:
-                    entries[names[0].split("=")[0].removesuffix(Path(names[0]).suffix)] = split
+                entries |= found
+            if not any(lines):
+                raise InputError(f"--split {name}: found an empty list; expected one entry a line")
         return entries
+
+
+def _readings(line: str, default: str | None) -> Iterator[tuple[str, str]]:
+    """What a line may mean, (key, split): names hold spaces, and words that elsewhere name a split."""
+    fields = [field.strip().strip('"') for field in re.split(r"[\t,]", line)]
+    if len(fields) > 1:
+        named = next((_SPLIT_WORDS[field.lower()] for field in fields if field.lower() in _SPLIT_WORDS), default)
+        name = next((field for field in fields if field and field.lower() not in _SPLIT_WORDS), "")
+    else:
+        name, named = _without_word(fields[0], default)
+    # LRS2 has codes behind its names: 6330311066473698535/00011 NF MV0
+    for text in (re.sub(r"( [A-Z]{2}\d?)+$", "", name), name.split("=")[0], name):
+        if text and named is not None:
+            yield _normal(text), named
+    if default is not None:
+        yield _normal(line), default
+
+
+def _without_word(text: str, default: str | None) -> tuple[str, str | None]:
+    """A line's name and its split: a word or digit before or behind it. Where the list's own name says the split, a
+    digit belongs to the name.
+    """
+    first, _, after = text.partition(" ")
+    before, _, last = text.rpartition(" ")
+    for word, rest in ((first, after), (last, before)):
+        if rest and word.lower() in _SPLIT_WORDS and not (word.isdigit() and default is not None):
+            return rest.strip(), _SPLIT_WORDS[word.lower()]
+    return text, default
+
+
+def _normal(name: str) -> str:
+    """A name as it is looked up: with plain slashes, composed letters, and without the suffix of a video or sound."""
+    name = unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./").strip("/ ")
+    suffix = os.path.splitext(name)[1]
+    return name.removesuffix(suffix) if suffix.lower() in _LISTED_SUFFIXES else name
 
 
 def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
@@ -161,13 +246,13 @@ def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
         return {}
     if not path.is_file():
         raise InputError(f"--offsets {path}: no such file")
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [line for line in read_text(path, f"--offsets {path}").splitlines() if not line.startswith("#")]
     rows = list(csv.DictReader(lines, delimiter="\t"))
     if not rows or not {"file", "offset_ms"} <= set(rows[0]):
         raise InputError(f"--offsets {path}: expected a tab-separated table with columns file and offset_ms")
     try:
         return {(row.get("set") or "", row["file"]): Fraction(row["offset_ms"]) / 1000 for row in rows}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
 
 

@@ -19,7 +19,7 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
 
     Raises InputError where there are none, or the rectangle leaves the picture.
     """
-    reader = VideoReader(video)
+    reader = VideoReader(video, max_size=None)
     x, y, w, h = rect or (0, 0, *reader.size)
     if min(x, y) < 0 or min(w, h) < 16 or x + w > reader.size[0] or y + h > reader.size[1]:
         raise InputError(

@@ -1,11 +1,14 @@
 """Data set trees, persons, official lists, offsets and shards, on names alone."""
 
+import codecs
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from errors import InputError
+from metrics.jobs import listed
 from preprocess.shard import shard
 from preprocess.sources import Persons, Source, Splits, find_sound, find_sources, offset_of, read_offsets
 
@@ -27,6 +30,51 @@ def test_sources_are_found_in_depth_and_have_distinct_ids(tmp_path):
     assert [item.relative for item in found] == ["a/00001.mp4", "b/00001.mp4", "c/x.MKV"]
     assert len({item.id for item in found}) == 3
     assert found[0].id == find_sources([tmp_path])[0].id
+
+
+def test_ids_are_of_the_whole_path(tmp_path):
+    """MEAD has a folder `video` for every person: none may hide another's clips, given at once or later."""
+    roots = [tmp_path / person / "video" for person in ("M003", "M005", "W009")]
+    for root in roots:
+        touch(root / "001.mp4")
+    ids = [item.id for item in find_sources(roots)]
+    assert len(set(ids)) == 3 and ids == [find_sources([root])[0].id for root in roots]
+    assert all(f"{person}-video-001" in name for person, name in zip(("M003", "M005", "W009"), ids, strict=True))
+    touch(tmp_path / "A" / "video" / "001.mp4")
+    touch(roots[0] / "000.mp4")
+    assert {item.id for item in find_sources([tmp_path / "A" / "video", *roots])} > set(ids)
+
+
+def test_a_folder_inside_another_or_named_through_a_link_is_the_same(tmp_path):
+    touch(tmp_path / "raw" / "a" / "1.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "raw")
+    (only,) = find_sources([tmp_path / "raw", tmp_path / "raw" / "a", tmp_path / "link"])
+    assert only.relative == "a/1.mp4"
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path):
+    touch(tmp_path / "disk" / "1.mp4")
+    root = tmp_path / "raw"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "disk")
+    (root / "loop").symlink_to(root)
+    (tmp_path / "disk" / "back").symlink_to(root)
+    assert [item.relative for item in find_sources([root])] == ["linked/1.mp4"]
+    (root / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (root / "self.mp4").symlink_to(root / "self.mp4")
+    assert [item.relative for item in find_sources([root])] == ["gone.mp4", "linked/1.mp4", "self.mp4"]
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    names = [b"caf\xe9.mp4", b"\xd5\xc5\xc8\xfd.mp4"]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    found = find_sources([tmp_path])
+    assert len({item.id for item in found}) == 2 and all(item.id.isascii() for item in found)
+    for item in found:
+        item.name.encode("utf-8")
+        str(InputError(f"no face in {item.path}")).encode("utf-8")
+        assert Splits("hash")(item, "") in ("train", "val")
 
 
 def test_missing_and_empty_folders_are_input_errors(tmp_path):
@@ -95,6 +143,90 @@ def test_official_lists(tmp_path):
     ] == ["train", "val", "test"]
     hdtf = Splits(str(tmp_path / "hdtf.csv"))
     assert hdtf(source(Path("/d"), "WDA_KatieHill_000.mp4"), "") == "val"
+
+
+@pytest.mark.parametrize(
+    ("listing", "line", "name", "split"),
+    [
+        ("train.txt", "my clip 1", "my clip 1", "train"),
+        ("train.txt", "my clip 1.mp4", "my clip 1", "train"),
+        ("train.txt", "mic test", "mic test", "train"),
+        ("train.txt", "2 girls", "2 girls", "train"),
+        ("train.txt", "a/my clip 1 MV0", "a/my clip 1", "train"),
+        ("train.txt", "Smith, John", "Smith, John", "train"),
+        ("train.txt", "v1.2 take", "v1.2 take", "train"),
+        ("train.txt", "sub\\clip one.mp4", "sub/clip one", "train"),
+        ("list.csv", '"my clip 1",val', "my clip 1", "val"),
+        ("list.csv", "my clip 1\ttest", "my clip 1", "test"),
+        ("list.txt", "my clip Val", "my clip", "val"),
+        ("list.txt", "2 my clip", "my clip", "val"),
+        ("list.txt", "a/b.wav 3", "a/b", "test"),
+        ("list.txt", "Zoe\u0308 1 train", "Zo\u00eb 1", "train"),
+    ],
+)
+def test_names_in_lists(tmp_path, listing, line, name, split):
+    (tmp_path / listing).write_text(f"{line}\n", encoding="utf-8")
+    splits = Splits(str(tmp_path / listing))
+    assert splits(source(Path("/d"), f"{name}.mp4"), "") == split
+    assert splits(source(Path("/d"), f"{name.split()[0]}.mp4"), "") != split or " " not in name
+
+
+ENCODINGS = {
+    "utf-8": b"",
+    "utf-8-sig": b"",
+    "utf-16": b"",
+    "utf-32": b"",
+    "utf-16-le": b"",
+    "utf-16-be": codecs.BOM_UTF16_BE,
+}  # the mark that the codec does not write itself
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encodings_of_lists(tmp_path, encoding):
+    def write(name: str, text: str) -> Path:
+        (tmp_path / name).write_bytes(ENCODINGS[encoding] + text.encode(encoding))
+        return tmp_path / name
+
+    splits = Splits(str(write("train.txt", "caf\u00e9 1\r\nb2\r\n")))
+    assert [splits(source(Path("/d"), name), "") for name in ("caf\u00e9 1.mp4", "b2.mp4")] == ["train", "train"]
+    offsets = read_offsets(write("offsets.tsv", "file\toffset_ms\ncaf\u00e9 1.mp4\t40\n"))
+    assert offset_of(source(tmp_path, "caf\u00e9 1.mp4"), offsets) == Fraction(40, 1000)
+    (job,) = listed(write("pairs.tsv", "caf\u00e9 1.mp4\tmade.mp4\n"))
+    assert job.real.path == tmp_path / "caf\u00e9 1.mp4"
+
+
+@pytest.mark.parametrize("read", [lambda path: Splits(str(path)), read_offsets, listed])
+def test_other_encodings_are_refused_in_one_line(tmp_path, read):
+    path = tmp_path / "train.txt"
+    path.write_bytes("a1\tb\n\u5f20\u4e09\tc\n".encode("gbk"))
+    with pytest.raises(InputError, match="train.txt: found text .*line 2.*save it as UTF-8"):
+        read(path)
+    path.write_bytes(b"\xff\xfea\0b")
+    with pytest.raises(InputError, match="UTF-8"):
+        read(path)
+
+
+def test_a_list_that_names_no_video_is_an_input_error(tmp_path):
+    sources = [source(Path("/d"), "a/1.mp4"), source(Path("/d"), "b/2.mp4")]
+    (tmp_path / "train.txt").write_text("x/1\ny\n")
+    with pytest.raises(InputError, match="train.txt: found no entry that names one of the 2 videos"):
+        Splits(str(tmp_path / "train.txt")).check(sources)
+    (tmp_path / "val.txt").write_text("b\n")
+    Splits(f"{tmp_path}/train.txt,{tmp_path}/val.txt").check(sources)
+    Splits("hash").check(sources)
+    (tmp_path / "test.txt").write_text("\n")
+    with pytest.raises(InputError, match="empty list"):
+        Splits(str(tmp_path / "test.txt"))
+
+
+def test_reported_trees_and_lists(shared):
+    reports = shared / "data" / "reports"
+    found = find_sources([reports / "mead_parts" / person / "video" for person in ("M003", "M005", "W009")])
+    assert len({item.id for item in found}) == 3
+    for name, clip in (("spaces", "my clip 1"), ("spaces", "my clip 2"), ("bom", "a1"), ("u16", "a1"), ("u16", "b2")):
+        assert Splits(f"{reports}/lists/train_{name}.txt")(source(Path("/d"), f"{clip}.mp4"), "") == "train"
+    with pytest.raises(InputError, match="UTF-8"):
+        Splits(f"{reports}/lists/train_gbk.txt")
 
 
 def test_bad_split_rules_are_input_errors(tmp_path):

@@ -88,7 +88,7 @@ def test_a_recurrent_memory_ends_at_a_gap(broken_clip, tmp_path):
     drive._based = keep
     list(drive)
     first = next(item for item in seen if item.frame.index >= GAP + 12)
-    window = engine.sound(voice(END / 25)).window(first.shown + Fraction(1, 50))
+    window = engine.sound(voice(END / 25), []).window(first.shown + Fraction(1, 50))
     alone = paint_base(engine.base, window[None], first.face[None], drive._small_references, engine.gain)
     np.testing.assert_array_equal(first.base, alone[0])
 

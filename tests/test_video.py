@@ -1,7 +1,10 @@
 """Video: counts, times, colours and pixels through the reader and the writer; what broken and odd files give."""
 
 import os
+import platform
 import resource
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +17,7 @@ from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
 from media.frame import Colour, planes_to_rgb, rgb_to_planes
 from media.video import VideoReader, VideoWriter
+from media.writer import _part_name
 
 RATES = [Fraction(25), Fraction(30000, 1001), Fraction(15), Fraction(50)]
 BT709, BT601_FULL = Colour(1, 1, 1, 1), Colour(5, 2, 5, 6)
@@ -117,7 +121,7 @@ def test_a_step_back_in_time_does_not_stop_the_clock(tmp_path):
     reader = VideoReader(path)
     times = [frame.time for frame in reader]
     assert len(times) == 80 and all(a < b for a, b in pairwise(times))
-    assert times[40] == times[39] + 1 / reader.fps and "do not increase" in reader.notes[-1]
+    assert times[40] == times[39] + 1 / reader.fps and "starts again once" in reader.notes[-1]
     assert reader.times == times and [frame.time for frame in reader.reversed_frames()] == times[::-1]
 
 
@@ -343,6 +347,58 @@ def test_output_appears_only_when_complete(tmp_path):
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.mp4"]
     write_video(path, 7, audio_from=None)
     assert VideoReader(path).frame_count == 7
+
+
+def test_parts_of_killed_runs_are_removed(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", "pass"])
+    killed.wait()
+    mine = _part_name(tmp_path / "a.mp4", os.getpid())
+    for name in (_part_name(tmp_path / "a.mp4", killed.pid), _part_name(tmp_path / "a.mp4", os.getppid())):
+        (tmp_path / name).touch()
+    others = [_part_name(tmp_path / "b.mp4", killed.pid), mine.replace(platform.node(), "elsewhere"), "a.mp4.part"]
+    for name in others:
+        (tmp_path / name).touch()
+    write_video(tmp_path / "a.mp4", 2)
+    assert set(os.listdir(tmp_path)) == {"a.mp4", _part_name(tmp_path / "a.mp4", os.getppid()), *others} - {mine}
+
+
+def test_names_that_are_long_or_not_utf_8(tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    sound = write_video(folder / os.fsdecode(b"\xff.mp4"), 10, audio=(tone(0.4, 16000), 16000))
+    for path in (folder / os.fsdecode(b"o\xfe.mp4"), tmp_path / f"{'x' * 250}.mp4"):
+        write_video(path, 10, audio_from=sound)
+        assert VideoReader(path).frame_count == 10 and len(read_audio(path)) > 6000
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_stopped_run_leaves_nothing(tmp_path):
+    """inference.py's signal handler, in the middle of writing."""
+    script = f"""
+import signal, time, numpy as np
+from fractions import Fraction
+from inference import stop
+from media.video import VideoWriter
+signal.signal(signal.SIGTERM, stop)
+with VideoWriter({str(tmp_path / "a.mp4")!r}, (64, 64), Fraction(25)) as writer:
+    for _ in range(500):
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+    root = Path(__file__).resolve().parent.parent
+    with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() and len(os.listdir(tmp_path)) == 1
+        run.terminate()
+        assert run.wait(30) == 143
+    assert not os.listdir(tmp_path)
+
+
+def test_a_strict_terminal_does_not_end_a_script(tmp_path):
+    script = r"from errors import run_cli; run_cli(lambda: print('caf\udce9 \u5f20'))"
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    result = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout == "caf\\udce9 \\u5f20\n"
 
 
 def test_a_video_can_replace_its_own_source(tmp_path):
