@@ -137,7 +137,8 @@ def main() -> None:
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
     for start, end in report.passed:
-        print(f"note: no face from {start:.2f} s to {end:.2f} s of the source; shown as it was", file=sys.stderr)
+        missing = f"no face, or no mouth in the picture, from {start:.2f} s to {end:.2f} s of the source"
+        print(f"note: {missing}; shown as it was", file=sys.stderr)
     print(f"{output}: {report}")
 
 

@@ -57,7 +57,8 @@ def unwatched(items: Iterable, what: str, count: int) -> Iterable:
 
 @dataclass
 class Report:
-    """What was done to one file. `passed` are the stretches (s) without a face, shown as they were."""
+    """What was done to one file. `passed` are the stretches (s) without a face, or with its mouth outside
+    the picture, shown as they were."""
 
     frames: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -154,7 +155,9 @@ class LipSync:
         index, detector = self.settings.index, make_detector(self.config.face.backend, device=self.device.type)
         tracks = follow(watch(reader, "track", reader.frame_count), detector, self.settings.crop)
         if not tracks:
-            raise InputError(f"{reader.path}: no face found in any frame; expected a video or picture that shows one")
+            raise InputError(
+                f"{reader.path}: no face found in any frame; expected a video or picture that shows one, with its mouth"
+            )
         if not 0 <= index < len(tracks):
             raise InputError(f"{reader.path}: --face-index {index} but only {len(tracks)} faces found; count from 0")
         return tracks[index]
@@ -162,7 +165,7 @@ class LipSync:
     def _references(self, reader: VideoReader, found: Followed) -> np.ndarray:
         """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
         track, count = found.track, self.settings.references
-        usable = track.present & ~track.interpolated
+        usable = found.present & ~track.interpolated
         if self.settings.reference == "first":
             chosen = np.flatnonzero(usable)[:1].repeat(count)
         else:

@@ -11,17 +11,29 @@ from face.detect import Detector
 from face.track import Track, track_faces
 from media.video import Frame
 
+LIPS_BOX = np.array([40.0, 72, 88, 104])
+"""x0, y0, x1, y1, px of the 128 crop: lips, also wide open ones, lie in it."""
+LIPS_INSIDE = 0.9
+"""Least share of it that must lie inside the picture: beyond the border there is nothing to paint, and nothing to learn
+from."""
+
 
 @dataclass(frozen=True)
 class Followed:
     """One face over all frames of a video.
 
-    times: s after the first frame. transforms (frames, 2, 3): frame px to px of the 128 crop, NaN without the face.
+    times: s after the first frame. transforms (frames, 2, 3): frame px to px of the 128 crop, NaN where the face is not
+    shown or its lips are outside the picture.
     """
 
     times: list[Fraction]
     track: Track
     transforms: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        """(frames,) bool: where there is a face to paint."""
+        return np.isfinite(self.transforms[:, 0, 0])
 
 
 def follow(
@@ -30,22 +42,42 @@ def follow(
     crop: str = "template",
     picture: Callable[[Frame], np.ndarray] = Frame.rgb,
 ) -> list[Followed]:
-    """Every face of a video, the largest first; none where none is seen.
+    """Every face of a video whose lips are shown somewhere, the largest first; none where none is seen.
 
     crop: `template` registers eyes and nose, `box` cuts upright boxes (published). picture: what of a frame is looked
     at, (H, W, 3) uint8 RGB; the transforms are in its px.
     """
     times: list[Fraction] = []
+    size = [0, 0]
 
     def timed() -> Iterator[tuple[np.ndarray, float]]:
         for frame in frames:
             times.append(Fraction(frame.time))
-            yield picture(frame), float(frame.time)
+            image = picture(frame)
+            size[:] = image.shape[1::-1]
+            yield image, float(frame.time)
 
-    return [Followed(times, track, _transforms(track, crop)) for track in track_faces(timed(), detector)]
+    tracks = track_faces(timed(), detector)
+    found = [Followed(times, track, _transforms(track, crop, (size[0], size[1]))) for track in tracks]
+    return [face for face in found if face.present.any()]
 
 
-def _transforms(track: Track, crop: str) -> np.ndarray:
-    if crop == "box":
-        return box_transforms(track.box, track.present, track.shot)
-    return fit_transforms(track.rigid, track.present, track.shot)
+def _transforms(track: Track, crop: str, size_wh: tuple[int, int]) -> np.ndarray:
+    cut = box_transforms if crop == "box" else fit_transforms
+    transforms = cut(track.box if crop == "box" else track.rigid, track.present, track.shot)
+    transforms[lips_inside(transforms, size_wh) < LIPS_INSIDE] = np.nan
+    return transforms
+
+
+def lips_inside(transforms: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
+    """Share (frames,) of LIPS_BOX that lies inside pictures of (width, height) px, cut by transforms (frames, 2, 3);
+    0 where they are NaN."""
+    x0, y0, x1, y1 = LIPS_BOX
+    grid = np.stack(np.meshgrid(np.linspace(x0, x1, 13), np.linspace(y0, y1, 9)), -1).reshape(-1, 2)
+    known = np.isfinite(transforms[:, 0, 0])
+    shares = np.zeros(len(transforms))
+    turns, shifts = transforms[known, :, :2], transforms[known, :, 2:]
+    places = np.linalg.solve(turns, grid.T - shifts)
+    limits = np.array(size_wh)[:, None] - 0.5
+    shares[known] = ((places >= -0.5) & (places <= limits)).all(1).mean(1)
+    return shares

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from face.crop import TEMPLATE, CropTransform, area_reduce, box_transforms, fit_transforms
+from face.follow import lips_inside
 
 
 def similarity(scale: float, angle: float, shift: tuple[float, float]) -> np.ndarray:
@@ -130,3 +131,11 @@ def test_area_reduce_is_the_mean():
     assert np.abs(area_reduce(image, 128) - expected).max() <= 0.5
     with pytest.raises(ValueError):
         area_reduce(image[:200, :200], 128)
+
+
+def test_lips_beyond_the_picture_are_told():
+    upright = similarity(1, 0, (0, 0))  # the crop is the picture's upper left corner
+    transforms = np.stack([upright, np.full((2, 3), np.nan)])
+    assert lips_inside(transforms, (128, 128)).tolist() == [1, 0]
+    assert lips_inside(transforms[:1], (128, 88)) == pytest.approx([4 / 9])  # four of the nine rows
+    assert lips_inside(transforms[:1], (64, 128)) == pytest.approx([6 / 13])
