@@ -93,9 +93,7 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
         expert = objective.expert.network.config if objective.expert else None
         dataset = BaseDataset(config.data, config.augment, "train", model, config.run.seed, expert)
         # As the loop calls it, in the first process only.
-        validator = world.main and LipValidator(
-            config.data.path, config.validation.split, model, config.validation.clips
-        )
+        validator = world.main and LipValidator(config.data.path, config.validation.split, config.validation.clips)
         heard = set(objective.network.audio_parameters())
         groups = [
             {

@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], type | None]] = {
     "SyncNetV2": (SyncNetV2, None),
     "WhisperFrontEnd": (WhisperFrontEnd, WhisperConfig),
 }
+Network = TypeVar("Network", bound=nn.Module)
 _RESERVED = ("network", "config", "channel_order", "feed")
 _HALF_MAX = torch.finfo(torch.float16).max
 
@@ -84,7 +85,7 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
     return value.half() if fits else value
 
 
-def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[nn.Module] = nn.Module) -> nn.Module:
+def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[Network] = nn.Module) -> Network:
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
     `network.channel_order` says what order of colours its pictures have, and a stage-1 network's `feed` how else it
