@@ -36,6 +36,7 @@ class BaseObjective(Objective):
         )
         self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
+        self.network.feed = config.feed
         self.head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
         self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if loss.perceptual else None
 
