@@ -11,16 +11,17 @@ for frame, seconds in engine.drive(face, microphone()): ...        # pieces of a
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from itertools import groupby, islice, tee
+from itertools import chain, groupby, islice, tee
 from pathlib import Path
 
 import numpy as np
 
 from datasets.references import spanning_references
+from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
 from engine.options import InferenceConfig
@@ -61,7 +62,10 @@ class Report:
     the picture, shown as they were."""
 
     frames: int = 0
+    elapsed: float = 0.0
+    """s from the first look at the face to the last frame."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """s by stage; stages run side by side, so they add up to more than has elapsed."""
     passed: list[tuple[float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -82,9 +86,8 @@ class Report:
             yield item
 
     def __str__(self) -> str:
-        total = sum(self.seconds.values())
-        stages = ", ".join(f"{name} {value / max(total, 1e-9):.0%}" for name, value in self.seconds.items())
-        return f"{self.frames} frames, {self.frames / max(total, 1e-9):.1f} frames/s ({stages})"
+        stages = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
+        return f"{self.frames} frames, {self.frames / max(self.elapsed, 1e-9):.1f} frames/s (s by stage: {stages})"
 
 
 @dataclass
@@ -240,13 +243,17 @@ class Drive:
         report.passed = gaps(~face.present, face.times, step)
         with report.time("set-up"):
             self._precision = self._engine.precision
+        # A whole sound's stages run side by side; one that comes in pieces is painted as soon as it can be.
+        whole = isinstance(self._sound, WholeSound)
+        beside, count = (ahead, round(self._sound.duration / step)) if whole else (iter, 0)
         frames = report.timed("decode", shown_frames(reader, face.times, step, self._sound.lasts))
-        based = (item for chunk in chunks(self._cropped(frames), self._batch) for item in self._based(chunk, step / 2))
-        finished = (item for chunk in chunks(_smoothed(based), self._batch) for item in self._finished(chunk))
-        count = round(self._sound.duration / step) if isinstance(self._sound, WholeSound) else 0
-        for item in self._watch(finished, "paint", count):
-            report.frames += 1
-            yield item.frame, item.shown
+        cropped = beside(chunks(self._cropped(frames), self._batch))
+        based = beside(self._based(chunk, step / 2) for chunk in cropped)
+        smoothed_chunks = chunks(_smoothed(chain.from_iterable(based)), self._batch)
+        with closing(beside(self._finished(chunk) for chunk in smoothed_chunks)) as finished:
+            for item in self._watch(chain.from_iterable(finished), "paint", count):
+                report.frames += 1
+                yield item.frame, item.shown
         report.notes += reader.notes
 
     def _cropped(self, frames: Iterable[tuple[Frame, Fraction]]) -> Iterator[_Item]:
@@ -344,5 +351,6 @@ def lip_sync(
         for frame, shown in drive:
             with drive.report.time("encode"):
                 writer.write(frame, shown)
+    drive.report.elapsed = time.perf_counter() - started
     drive.report.notes += [note for note in writer.notes if note not in drive.report.notes]
     return drive.report
