@@ -39,8 +39,8 @@ def open_input(path: str | Path) -> InputContainer:
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"found no readable video, image or sound in {path} ({reason}), expected a file FFmpeg can read, check that "
-            "it plays or convert it"
+            f"found no readable video, image or sound in {path} ({reason}), expected a file FFmpeg can read, check "
+            "that it plays or convert it"
         ) from error
     if container.format.name in _TEXT_FORMATS:
         container.close()
