@@ -5,14 +5,16 @@ A CropTransform maps frame px to px of the crop at 128, whatever size is cut; a 
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-Coordinates = TypeVar("Coordinates")
-"""Numbers, arrays or tensors."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Coordinates = TypeVar("Coordinates", float, np.ndarray, "Tensor")
 
 SIZE = 128
 TEMPLATE = np.array(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class MediapipeDetector:
         if not MODEL.is_file():
             raise InputError(f"{MODEL} is missing; restore it from the repository")
         self.max_faces = max_faces
-        self._landmarker = None
+        self._landmarker: Any = None
         self._last_ms = -1
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
@@ -135,7 +135,7 @@ def _look(landmarker, image_rgb: np.ndarray, part: np.ndarray) -> Face | None:
     faces = _faces(landmarker.detect(_mediapipe_image(inside)), inside.shape)
     if not faces:
         return None
-    shift = np.float32([x0, y0])
+    shift = np.array([x0, y0], np.float32)
     return Face(faces[0].box_xyxy + np.tile(shift, 2), 1.0, faces[0].landmarks + shift)
 
 
@@ -165,7 +165,7 @@ def _mediapipe_image(image_rgb: np.ndarray):
 
 def _faces(result, shape: tuple[int, ...]) -> list[Face]:
     """MediaPipe's points are shares of the picture's size, counted from its edge."""
-    scale, faces = np.float32([shape[1], shape[0]]), []
+    scale, faces = np.array([shape[1], shape[0]], np.float32), []
     for points in result.face_landmarks:
         landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale - 0.5
         faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), 1.0, landmarks))

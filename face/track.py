@@ -133,7 +133,8 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
             if distance < limit and growth < GROWTH * limit / JUMP:
                 # The one that was there a moment ago wins over one lost at the same place.
                 pairs.append((distance + 0.1 * (index - 1 - trail.frames[-1]), number, trail))
-    free, taken, begun = set(range(len(faces))), set(), []
+    free, taken = set(range(len(faces))), set()
+    begun: list[_Trail] = []
     for _, number, trail in sorted(pairs, key=lambda pair: pair[0]):
         if number in free and id(trail) not in taken:
             free.remove(number)

@@ -28,6 +28,6 @@ def scheduled(weights: Mapping[str, float], step: int, *names: str) -> dict[str,
     }
 
 
-def ramp(step: int, start: int, length: int) -> float:
+def ramp(step: int, start: float, length: float) -> float:
     """Share of its weight that a term has at `step`: 0 before `start`, then linearly to 1 within `length` steps."""
     return min(max((step - start + 1) / max(length, 1), 0.0), 1.0)

@@ -1,6 +1,6 @@
 """Sound: decoding to 16 kHz mono in step with the picture, and writing it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +67,7 @@ def write_flac(path: str | Path, wave: np.ndarray) -> None:
 
 def channels(
     path: str | Path, track: int | None = None, stereo: bool = False, notes: list[str] | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Generator[tuple[int, np.ndarray]]:
     """A sound track at its own rate, piece by piece: (rate in Hz, (channels, samples) float32).
 
     It begins when the first picture is shown, or without pictures at its first sample; holes become silence, overlaps

@@ -55,7 +55,8 @@ class Walk:
 
     def __init__(self, parts: tuple[Part, ...], stray: frozenset[Fraction]):
         self._parts, self._stray = parts, stray
-        self._number, self._last = 0, None
+        self._number = 0
+        self._last: Fraction | None = None
 
     def __call__(self, time: Fraction | None) -> Fraction | None:
         """Time in s on the mended clock; None where the frame's own is missing or wrong."""
@@ -122,7 +123,7 @@ def first_picture_time(path: str | Path) -> Fraction | None:
 def _read(path: Path, _version: tuple[int, int] | None) -> FileClock:
     with open_input(path) as container:
         pictures = picture_stream(container)
-        number = None if pictures is None else pictures.index
+        number = -1 if pictures is None else pictures.index
         streams = [stream for stream in (pictures, *container.streams.audio) if stream is not None]
         units = {stream.index: stream.time_base for stream in streams}
         count, packets, notes = 0, {index: _Packets() for index in units}, []
@@ -135,11 +136,11 @@ def _read(path: Path, _version: tuple[int, int] | None) -> FileClock:
             notes.append(f"the file breaks off after {count} pictures ({error.strerror})")
     tracks = [_Track(index, units[index], found) for index, found in packets.items() if found.shown]
     stretches = _stretches(tracks)
-    pauses = _pauses(stretches, _SILENCE if number is None else _PAUSE)
+    pauses = _pauses(stretches, _SILENCE if pictures is None else _PAUSE)
     parts = _mend(stretches, pauses)
     restarts = max((stretch.piece for stretch in stretches), default=0)
     notes += _found(restarts, pauses)
-    placed = {track.index: [] for track in tracks}
+    placed: dict[int, list[tuple[_Stretch, Part]]] = {track.index: [] for track in tracks}
     for stretch, part in zip(stretches, parts, strict=True):
         placed[stretch.index].append((stretch, part))
     return FileClock(
@@ -231,7 +232,8 @@ def _stretches(tracks: list[_Track]) -> list[_Stretch]:
         ((place, number, track) for track in tracks for number, place in enumerate(track.places)),
         key=lambda entry: entry[0],
     )
-    found, newest, newest_place, piece = [], 0, 0, {}
+    found, newest, newest_place = [], 0, 0
+    piece: dict[int, int] = {}
     for k, (place, number, track) in enumerate(starts):
         following = next((at for at, again, other in starts[k + 1 :] if again and other is not track), None)
         early = following is not None and following - place < place - newest_place
@@ -289,9 +291,8 @@ def _stamps(placed: Iterable[tuple[_Stretch, Part]]) -> np.ndarray:
     found = [np.zeros(0, np.int64)]
     for stretch, part in placed:
         starts = [-(-start // stretch.unit) for start, _ in part.pauses]
-        moved = [
-            round((part.shift - left_out) / stretch.unit) for left_out in (0, *(total for _, total in part.pauses))
-        ]
+        left_out = [Fraction(0), *(total for _, total in part.pauses)]
+        moved = [round((part.shift - total) / stretch.unit) for total in left_out]
         found.append(stretch.ticks + np.array(moved)[np.searchsorted(starts, stretch.ticks, side="right")])
     return np.concatenate(found)
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -156,12 +157,8 @@ def _levels(frame: av.VideoFrame) -> int:
 
 def planes_of(frame: av.VideoFrame) -> Planes:
     """Copies of a yuv420p frame's planes."""
-    return tuple(
-        np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size]
-        .reshape(plane.height, plane.line_size)[:, : plane.width]
-        .copy()
-        for plane in frame.planes
-    )
+    y, u, v = (_rows(plane).copy() for plane in frame.planes)
+    return y, u, v
 
 
 def to_av(planes: Planes) -> av.VideoFrame:
@@ -169,9 +166,14 @@ def to_av(planes: Planes) -> av.VideoFrame:
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, "yuv420p")
     for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
-        rows[:, : plane.width] = values
+        _rows(plane)[:] = values
     return frame
+
+
+def _rows(plane: VideoPlane) -> np.ndarray:
+    """The memory of a plane (H, W)."""
+    held = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size]
+    return held.reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def pad_even(image: np.ndarray) -> np.ndarray:

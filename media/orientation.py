@@ -42,7 +42,7 @@ class Orientation:
 def orientation_of(picture: av.VideoFrame, path: Path, notes: list[str]) -> Orientation:
     """Of a decoded picture of `path`: its display matrix, or a photo's EXIF tag."""
     try:
-        matrix = picture.side_data["DISPLAYMATRIX"]
+        matrix = picture.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]  # PyAV's stubs know one kind of many
     except KeyError:
         return Orientation()
     except ValueError:  # EXIF beside it: side data that PyAV has no name for hides the rest
@@ -53,7 +53,7 @@ def orientation_of(picture: av.VideoFrame, path: Path, notes: list[str]) -> Orie
 def _by_exif(path: Path) -> Orientation | None:
     try:
         with photo_header(path) as image:
-            return Orientation(*_EXIF.get(image.getexif().get(_EXIF_TAG), (0, False)))
+            return Orientation(*_EXIF.get(image.getexif().get(_EXIF_TAG, 1), (0, False)))
     except PHOTO_ERRORS:
         return None
 

@@ -2,7 +2,7 @@
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -48,11 +48,11 @@ class VideoReader:
                 self._keep_shape(compose(self.path), Fraction(1))
             else:
                 stream = _pictures(container, self.path)
-                self._number, self._time_base = stream.index, stream.time_base
+                self._number, self._time_base = stream.index, stream.time_base or Fraction(1)
                 shown = self._probe(container, stream)
                 self.fps = _rate(stream)
         self._count = 1
-        self._stamps: array | None = None
+        self._stamps = array("q")  # empty until the file has been read through
         self._keys: list[int] = []
         self._timed = self.is_variable = False
         if not image:
@@ -64,7 +64,7 @@ class VideoReader:
     @property
     def frame_count(self) -> int:
         """Number of frames: an estimate until the file has been read through once."""
-        return len(self._stamps) if self._stamps is not None else self._count
+        return len(self._stamps) or self._count
 
     @property
     def times(self) -> list[Fraction]:
@@ -110,7 +110,7 @@ class VideoReader:
                     container.seek(self._stamps[key], stream=stream)
                 except av.FFmpegError:
                     return self._from_start(start, stop)
-                found = []
+                found: list[Planes] = []
                 for picture in decode(container, stream):
                     if not found and picture.pts != wanted[0]:
                         if picture.pts is not None and picture.pts > max(wanted):
@@ -127,7 +127,7 @@ class VideoReader:
         with closing(self._pictures()) as pictures:
             return [self._planes(picture) for picture in islice(pictures, start, stop)]
 
-    def _pictures(self, notes: list[str] | None = None) -> Iterator[av.VideoFrame]:
+    def _pictures(self, notes: list[str] | None = None) -> Generator[av.VideoFrame]:
         """Decoded pictures from the start."""
         if self._composed:
             yield compose(self.path)
@@ -139,7 +139,7 @@ class VideoReader:
                 yield from pictures
 
     def _read_through(self) -> None:
-        if self._stamps is None:
+        if not self._stamps:
             for _ in self:
                 pass
 
@@ -154,7 +154,7 @@ class VideoReader:
     def _probe(self, container: av.container.InputContainer, stream: av.VideoStream) -> list[int | None]:
         """Timestamps of the first decoded pictures; sets size, orientation and colour from the very first."""
         check_size(self.path, (stream.codec_context.width, stream.codec_context.height))
-        shown = []
+        shown: list[int | None] = []
         for picture in decode(container, stream):
             if not shown:
                 self._keep_shape(picture, stream.sample_aspect_ratio or Fraction(1))
@@ -208,12 +208,12 @@ class VideoReader:
             picture = flat
         if picture.format.name not in ("yuv420p", "yuvj420p") or (picture.width, picture.height) != self._stored:
             picture = to_420(picture, self._stored, self.colour)
-        planes = planes_of(picture)
+        y, u, v = planes_of(picture)
         if self.size != self.source_size:
-            planes = pad_even(planes[0]), planes[1], planes[2]
+            y = pad_even(y)
         if self._orientation != Orientation():
-            planes = tuple(self._orientation.applied(plane) for plane in planes)
-        return planes
+            y, u, v = map(self._orientation.applied, (y, u, v))
+        return y, u, v
 
     def _read_packets(self, shown: list[int | None]) -> None:
         """Decide from the packets' timestamps, without decoding, whether time can be told from them, and count
@@ -263,13 +263,15 @@ class _Clock:
         if self._walk is None:
             return self._index / self._fps
         time = self._walk(None if stamp == _NO_TIME else stamp * self._unit)
-        if self._first is None and time is not None:
-            self._first = time - self._index / self._fps
-        if time is None or time - self._first <= self._last:
+        if time is not None:
+            if self._first is None:
+                self._first = time - self._index / self._fps
+            time -= self._first
+        if time is None or time <= self._last:
             tell(self._notes, "some timestamps do not increase: those frames follow the one before at the average rate")
             self._last = self._last + 1 / self._fps if self._index else Fraction(0)
         else:
-            self._last = time - self._first
+            self._last = time
         return self._last
 
 
@@ -305,7 +307,8 @@ def _fitted(size: tuple[int, int], most: tuple[int, int] | None) -> tuple[int, i
     if most is None or (max(size) <= most[0] and min(size) <= most[1]):
         return size
     scale = min(most[0] / max(size), most[1] / min(size))
-    return tuple(max(2, int(side * scale) // 2 * 2) for side in size)
+    width, height = (max(2, int(side * scale) // 2 * 2) for side in size)
+    return width, height
 
 
 def _check_photo(path: Path) -> None:

@@ -1,8 +1,9 @@
 """Opening files with FFmpeg's libraries, and decoding that survives broken packets."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -36,9 +37,10 @@ def open_input(path: str | Path) -> InputContainer:
         # A resolved path is never taken for a protocol ("a:b.mp4"), nor a name with % for a row of images.
         container = av.open(str(path.resolve()), options={"pattern_type": "none", **_LIMIT})
     except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"found no readable video, image or sound in {path} ({error.strerror or error}), expected a file "
-            "FFmpeg can read, check that it plays or convert it"
+            f"found no readable video, image or sound in {path} ({reason}), expected a file FFmpeg can read, check "
+            "that it plays or convert it"
         ) from error
     if container.format.name in _TEXT_FORMATS:
         container.close()
@@ -78,7 +80,7 @@ def check_size(path: Path, size: tuple[int, int]) -> None:
 
 def decode(
     container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None = None
-) -> Iterator:
+) -> Generator[Any]:
     """Decoded frames of one stream, in order. Packets that cannot be decoded are skipped, with one note of how many."""
     broken = 0
     try:

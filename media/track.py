@@ -53,21 +53,19 @@ def pieces_of(
 
     stereo: mix more than two channels down to two, or to one where they have no names.
     """
-    rate, layout, known, few = None, None, None, False
+    known = None
     for frame in frames:
         if not frame.samples:
             continue
-        if rate is None:
-            rate, layout, count = frame.sample_rate, frame.layout, frame.layout.nb_channels
-            few = stereo and count > 2 and (count > _MOST_CHANNELS or layout.name.endswith(" channels"))
-            if stereo and count > 2 and not few:
-                layout = "stereo"
-            mix = Mix(notes)
         kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if known is None:
+            rate, count, mix = frame.sample_rate, frame.layout.nb_channels, Mix(notes)
+            few = stereo and count > 2 and (count > _MOST_CHANNELS or frame.layout.name.endswith(" channels"))
+            layout = av.AudioLayout("stereo") if stereo and count > 2 and not few else frame.layout
         if kind != known:
             # Samples of all channels in one plane: PyAV reads beyond a frame's planes where it has eight or more.
             convert, known = av.AudioResampler(format="flt", layout=layout, rate=rate), kind
-        time = frame.pts * frame.time_base if frame.pts is not None else None
+        time = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
         for wave in _finite(_unpacked(convert, frame, path), notes):
             yield rate, mix(wave)[None] if few else wave, time
             time = None

@@ -5,8 +5,8 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -81,10 +81,12 @@ class VideoWriter:
         steps = self.fps.numerator
         self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
         self._temporary = self.path.with_name(_part_name(self.path, os.getpid()))
-        self._container: av.container.OutputContainer | None = None
+        self._opened = ExitStack()
+        self._container: av.container.OutputContainer
         self._video: av.VideoStream | None = None
-        self._waiting: av.VideoFrame | None = None
         self._sound: _Sound | None = None
+        self._waiting: tuple[av.VideoFrame, int] | None = None
+        """The last frame and its time in ticks: how long it is shown is known only when the next one comes."""
         self._check()
 
     def _check(self) -> None:
@@ -136,8 +138,10 @@ class VideoWriter:
 
         Raises InputError where the file cannot grow.
         """
+        if self._colour is None:
+            self._colour = frame.colour if isinstance(frame, Frame) else BT709
         if self._video is None:
-            self._add_video(frame)
+            self._video = self._add_video(self._colour)
         if isinstance(frame, Frame):
             planes = frame.planes
         else:
@@ -148,13 +152,14 @@ class VideoWriter:
             raise ValueError(f"frame of {planes[0].shape[::-1]} in a video of {self.size}")
         picture = to_av(planes)
         shown = self.frames_written / self.fps if time is None else Fraction(time)
-        picture.pts, picture.time_base = round(shown / self._time_base), self._time_base
+        start = round(shown / self._time_base)
+        picture.pts, picture.time_base = start, self._time_base
         if self._waiting is not None:
-            if picture.pts <= self._waiting.pts:
+            if start <= self._waiting[1]:
                 raise ValueError(f"frame {self.frames_written} at {float(shown)} s does not come after the one before")
             with self._told():
-                self._encode(picture.pts - self._waiting.pts)
-        self._waiting = picture
+                self._encode(self._video, *self._waiting, start)
+        self._waiting = picture, start
         self.frames_written += 1
 
     def _open(self) -> None:
@@ -162,59 +167,53 @@ class VideoWriter:
             self._sound = _Sound(*_from_wave(*self._audio))
         elif self._audio_from is not None:
             self._sound = _Sound(*_from_file(self._audio_from, self._audio_track, self.notes))
+        if self._sound is not None:
+            self._opened.callback(self._sound.close)
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         with self._told():
             self._container = av.open(str(self._temporary.resolve()), "w", options=options)
+        self._opened.callback(self._container.close)
 
-    def _add_video(self, frame: Frame | np.ndarray) -> None:
+    def _add_video(self, colour: Colour) -> av.VideoStream:
         """Streams can be set up only now, when the colour is known."""
-        if self._colour is None:
-            self._colour = frame.colour if isinstance(frame, Frame) else BT709
         video = self._container.add_stream("libx264", rate=self.fps, options=self._options)
         video.width, video.height = self.size
         video.pix_fmt = "yuv420p"
         context = video.codec_context
         context.time_base = self._time_base
-        context.sample_aspect_ratio = self._colour.aspect
-        context.colorspace, context.color_range = self._colour.space, self._colour.range
-        context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
+        context.sample_aspect_ratio = colour.aspect
+        context.colorspace, context.color_range = colour.space, colour.range
+        context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         if self._sound is not None:
             self._sound.add_to(self._container)
-        self._video = video
+        return video
 
-    def _encode(self, duration: int) -> None:
-        """Encode the waiting frame, whose duration is known only when the next one comes, and the sound up to it."""
-        picture, self._waiting = self._waiting, None
-        picture.duration = duration
+    def _encode(self, video: av.VideoStream, picture: av.VideoFrame, start: int, end: int) -> None:
+        """Encode a frame, shown from `start` to `end` in ticks, and the sound up to it."""
+        picture.duration = end - start
         if self._sound is not None:
-            self._sound.write_until(self._container, (picture.pts + duration) * self._time_base)
-        self._container.mux(self._video.encode(picture))
+            self._sound.write_until(self._container, end * self._time_base)
+        self._container.mux(video.encode(picture))
 
     def _finish(self) -> None:
-        if self._waiting is None:
+        if self._video is None or self._waiting is None:
             raise ValueError(f"no frame was written to {self.path}")
-        self._encode(round(1 / self.fps / self._time_base))
+        picture, start = self._waiting
+        self._encode(self._video, picture, start, start + round(1 / self.fps / self._time_base))
         self._container.mux(self._video.encode(None))
         if self._sound is not None:
             self._sound.finish(self._container)
             if self._sound.peak < SILENT:
                 tell(self.notes, SILENT_NOTE)
-        self._close()
-
-    def _close(self) -> None:
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()
+        self._container.close()
 
     def _discard(self) -> None:
         """Close whatever is open; remove the temporary file where it was not renamed."""
         try:
-            self._close()
+            self._opened.close()  # once more where the file is finished, which does nothing
         except (av.FFmpegError, OSError, ValueError):
             pass  # the file is thrown away, so it does not matter that it cannot be completed
         finally:
-            if self._sound is not None:
-                self._sound.close()
             self._temporary.unlink(missing_ok=True)
 
 
@@ -223,11 +222,13 @@ class _Sound:
     picture.
     """
 
-    def __init__(self, rate: int, pieces: Iterator[np.ndarray]):
+    def __init__(self, rate: int, pieces: Generator[np.ndarray]):
         self._rate = rate
         self._pieces = pieces
-        self._ready = next(pieces)
-        self._layout = "mono" if len(self._ready) == 1 else "stereo"
+        first = next(pieces)
+        self._channels = len(first)
+        self._layout = "mono" if self._channels == 1 else "stereo"
+        self._ready: np.ndarray | None = first
         self._written = 0
         self.peak = 0.0
         """The largest sample so far, of either sign."""
@@ -236,25 +237,25 @@ class _Sound:
         """Add the AAC stream."""
         rate = self._rate if self._rate in _AAC_RATES else 44100 if 44100 % self._rate == 0 else 48000
         self._stream = container.add_stream("aac", rate=rate, layout=self._layout, format="fltp")
-        self._stream.bit_rate = _AAC_BITS * len(self._ready)
+        self._stream.bit_rate = _AAC_BITS * self._channels
 
     def write_until(self, container: av.container.OutputContainer, seconds: Fraction) -> None:
         """Encode everything heard before `seconds`."""
         while self._ready is not None and self._written < seconds * self._rate:
-            self._encode(container)
+            self._encode(container, self._ready)
 
     def finish(self, container: av.container.OutputContainer) -> None:
         """Encode what is left."""
         while self._ready is not None:
-            self._encode(container)
+            self._encode(container, self._ready)
         container.mux(self._stream.encode(None))
 
     def close(self) -> None:
         """Close the file the sound comes from."""
         self._pieces.close()
 
-    def _encode(self, container: av.container.OutputContainer) -> None:
-        piece, self._ready = self._ready, next(self._pieces, None)
+    def _encode(self, container: av.container.OutputContainer, piece: np.ndarray) -> None:
+        self._ready = next(self._pieces, None)
         if piece.shape[1]:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout=self._layout)
             frame.sample_rate, frame.time_base, frame.pts = self._rate, Fraction(1, self._rate), self._written
@@ -291,7 +292,7 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
+def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Generator[np.ndarray]]:
     wave = np.asarray(wave, np.float32)
     wave = (wave[:, None] if wave.ndim == 1 else wave).T
     if len(wave) not in (1, 2) or not wave.shape[1]:
@@ -301,7 +302,7 @@ def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Iterator[np.ndarray]]:
     return int(rate), (wave[:, start : start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
 
 
-def _from_file(path: str | Path, track: int | None, notes: list[str]) -> tuple[int, Iterator[np.ndarray]]:
+def _from_file(path: str | Path, track: int | None, notes: list[str]) -> tuple[int, Generator[np.ndarray]]:
     """Rate and pieces of a file's sound, decoded as they are asked for."""
     parts = channels(path, track, stereo=True, notes=notes)
     first = next(parts, None)
@@ -310,7 +311,7 @@ def _from_file(path: str | Path, track: int | None, notes: list[str]) -> tuple[i
     return first[0], _waves(first[1], parts)
 
 
-def _waves(first: np.ndarray, parts: Iterator[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+def _waves(first: np.ndarray, parts: Generator[tuple[int, np.ndarray]]) -> Generator[np.ndarray]:
     with closing(parts):
         yield first
         yield from (piece for _, piece in parts)

@@ -81,7 +81,9 @@ class WhisperEncoder(nn.Module):
         return [self.window(features)] * LEVELS
 
 
-def make_audio_encoder(audio: str, trunk: str, window: int, width: int) -> nn.Module:
+def make_audio_encoder(
+    audio: str, trunk: str, window: int, width: int
+) -> MobileNetMelEncoder | PlainMelEncoder | WhisperEncoder:
     """`audio`: mel | whisper; `trunk`: mobilenet | plain, which matters for mel only."""
     if audio == "whisper":
         return WhisperEncoder(window, width)

@@ -3,6 +3,13 @@
 from torch import Tensor, nn
 
 
+class PictureNetwork(nn.Module):
+    """A network whose pictures, in and out, have their colours in one order."""
+
+    channel_order: str = "rgb"
+    """`bgr` where published weights are loaded."""
+
+
 def in_order(images: Tensor, network: nn.Module) -> Tensor:
     """RGB images (..., 3, H, W) in the network's `channel_order`; the same call brings its output back to RGB."""
     return images.flip(-3) if network.channel_order == "bgr" else images

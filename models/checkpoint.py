@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from errors import InputError
+from models.channels import PictureNetwork
 from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
 from models.discriminators import BaseDiscriminator, HRDiscriminator
 from models.hr_decoder import HRDecoder
@@ -85,7 +86,11 @@ def _stored(key: str, value: Tensor, half: bool) -> Tensor:
     return value.half() if fits else value
 
 
-def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[Network] = nn.Module) -> Network:
+@overload
+def load_network(path: str | Path, device: str | torch.device = ...) -> nn.Module: ...
+@overload
+def load_network(path: str | Path, device: str | torch.device = ..., kind: type[Network] = ...) -> Network: ...
+def load_network(path: str | Path, device: str | torch.device = "cpu", kind: type[nn.Module] = nn.Module) -> nn.Module:
     """Rebuild a network in eval mode, float32, from our safetensors or from a published .pth (recognised by its keys).
 
     `network.channel_order` says what order of colours its pictures have, and a stage-1 network's `feed` how else it
@@ -181,7 +186,8 @@ def _from_metadata(path: Path, metadata: Mapping[str, str]) -> nn.Module:
         network = network_class() if config_class is None else network_class(config=config_class(**values))
     except (ValueError, TypeError, InputError) as error:
         raise InputError(f"{path}: its config does not fit {kind}: {error}; was it made by another version?") from error
-    network.channel_order = metadata.get("channel_order", "rgb")
+    if isinstance(network, PictureNetwork):
+        network.channel_order = metadata.get("channel_order", "rgb")
     if isinstance(network, HyperLipsBase):
         network.feed = _feed(path, metadata.get("feed", "{}"))
     return network
@@ -202,7 +208,8 @@ def _check_digest(path: Path) -> None:
     sums = path.parent / "SHA256SUMS"
     if not sums.is_file():
         return
-    listed = dict(reversed(line.split()) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = sums.read_text(encoding="utf-8").splitlines()
+    listed = {name: digest for digest, name in (line.split() for line in lines if line.strip())}
     if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
         raise InputError(
             f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "

@@ -113,7 +113,7 @@ class BaseConfig(Presets):
             widths("decoder_channels", self.decoder_channels, 3),
             *(widths(key, [getattr(self, key)], 1) for key in counts),
             self.audio == "mel"
-            and self.audio_window % 16
+            and self.audio_window % 16 != 0
             and f"audio_window is {self.audio_window}, expected a multiple of 16 with audio: mel",
             self.trunk == "mobilenet"
             and self.latent_channels[:3] != fixed

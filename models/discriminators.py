@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from models.channels import PictureNetwork
 from models.config import DiscriminatorConfig
 
 Stage = tuple[int, int, int | tuple[int, int], int, int]
@@ -21,10 +22,8 @@ _BASE_STAGES = (
 _HR_STAGES = ((1, 7, 1, 3, 0), (2, 5, 2, 2, 5), (4, 5, 2, 2, 5), (4, 5, 2, 2, 5), (4, 3, 2, 1, 3))
 
 
-class _Discriminator(nn.Module):
+class _Discriminator(PictureNetwork):
     """Stages of conv-LeakyReLU without norm, global mean, one logit. `stages` count channels in units of the width."""
-
-    channel_order = "rgb"
 
     def __init__(self, stages: Sequence[Stage], config: DiscriminatorConfig | None):
         super().__init__()

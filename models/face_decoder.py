@@ -38,8 +38,9 @@ class ConvGRU(nn.Module):
         return torch.stack(states, 1).flatten(0, 1)
 
     def _first(self, x: Tensor) -> Tensor:
-        count = self.channels
-        update = torch.sigmoid(F.conv2d(x, self.gates.weight[count:, :count], self.gates.bias[count:], padding=1))
+        count, bias = self.channels, self.gates.bias
+        assert bias is not None
+        update = torch.sigmoid(F.conv2d(x, self.gates.weight[count:, :count], bias[count:], padding=1))
         return update * torch.tanh(F.conv2d(x, self.candidate.weight[:, :count], self.candidate.bias, padding=1))
 
     def _step(self, x: Tensor, state: Tensor) -> Tensor:

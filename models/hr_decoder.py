@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvNormReLU, UpConvNormReLU
+from models.channels import PictureNetwork
 from models.config import BASE_SIZE, HRConfig
 
 MOUTH = (64.0, 92.0), (32.0, 28.0)
@@ -13,11 +14,10 @@ on average, .87 at most).
 """
 
 
-class HRDecoder(nn.Module):
+class HRDecoder(PictureNetwork):
     """Images are (N, 3, H, W) in 0..1, channels in `channel_order`."""
 
-    channel_order = "rgb"
-    """`bgr` where published weights are loaded."""
+    lendable: Tensor
 
     def __init__(self, config: HRConfig | None = None):
         super().__init__()
@@ -34,14 +34,15 @@ class HRDecoder(nn.Module):
         self.body = nn.Sequential(*body)
         self.head = ConvNormReLU(width, config.head_width) if config.head_width else nn.Identity()
         self.shuffle = BASE_SIZE * config.scale // config.size
-        self.blends = config.residual and config.reference
-        self.output = nn.Conv2d(config.head_width or width, (4 if self.blends else 3) * self.shuffle**2, 1)
+        blends = config.residual and config.reference
+        self.output = nn.Conv2d(config.head_width or width, (4 if blends else 3) * self.shuffle**2, 1)
         if config.residual:  # start close to the enlarged face
             with torch.no_grad():
-                self.output.weight.mul_(0.1)
-                self.output.bias.zero_()
-                self.output.bias[3 * self.shuffle**2 :] = -2.0
-        if self.blends:
+                weight, bias = self.output.parameters()
+                weight.mul_(0.1)
+                bias.zero_()
+                bias[3 * self.shuffle**2 :] = -2.0
+        if blends:
             self.register_buffer("lendable", outside_mouth(BASE_SIZE * config.scale), persistent=False)
 
     def forward(self, base: Tensor, sketch: Tensor, reference: Tensor | None = None) -> Tensor:
@@ -54,7 +55,7 @@ class HRDecoder(nn.Module):
             found = "missing" if reference is None else "given"
             raise ValueError(f"reference is {found}, config.reference is {self.config.reference}")
         scale, copied = self.config.scale, self.config.copied_rows
-        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, scale)] if self.config.reference else [])
+        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, scale)] if reference is not None else [])
         x = self.output(self.head(self.body(self.entry(torch.cat([image[:, :, copied:] for image in inputs], 1)))))
         x = F.pixel_shuffle(x, self.shuffle)
         copied *= scale
@@ -73,7 +74,7 @@ class HRDecoder(nn.Module):
     def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, copied: int) -> Tensor:
         """x plus what it corrects, rows from `copied` on; in full precision under autocast."""
         known = self._enlarged(base)[:, :, copied:]
-        if self.blends:
+        if reference is not None:
             half = reference.shape[2] // 2
             own = torch.cat([reference[:, :3, copied:half], reference[:, 3:, half:]], 2)
             known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * self.lendable[:, :, copied:])

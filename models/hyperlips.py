@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.audio_encoder import make_audio_encoder
+from models.channels import PictureNetwork
 from models.config import BaseConfig, Feed
 from models.face_decoder import FaceDecoder, Memory
 from models.face_encoder import make_face_encoder
@@ -18,11 +19,8 @@ where the loss of the mouth begins, a little above the mask.
 """
 
 
-class HyperLipsBase(nn.Module):
+class HyperLipsBase(PictureNetwork):
     """Audio windows and masked faces to faces. Images are (N, C, 128, 128) in 0..1, channels in `channel_order`."""
-
-    channel_order = "rgb"
-    """`bgr` where published weights are loaded."""
 
     def __init__(self, config: BaseConfig | None = None):
         super().__init__()

@@ -12,8 +12,8 @@ def mel_filters(sample_rate: int, n_fft: int, bands: int, low_hz: float = 0.0, h
 
     The same numbers as librosa.filters.mel, whose import takes seconds.
     """
-    ends = _mel(np.array([low_hz, high_hz or sample_rate / 2]))
-    corners = _hertz(np.linspace(*ends, bands + 2))
+    first, last = _mel(np.array([low_hz, high_hz or sample_rate / 2]))
+    corners = _hertz(np.linspace(first, last, bands + 2))
     beyond = np.fft.rfftfreq(n_fft, 1 / sample_rate) - corners[:, None]
     widths = np.diff(corners)[:, None]
     triangles = np.minimum(beyond[:-2] / widths[:-1], -beyond[2:] / widths[1:]).clip(0)

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.channels import PictureNetwork
 from models.config import PUBLISHED_FEED, BaseConfig, HRConfig, SyncConfig
 from models.discriminators import BaseDiscriminator, HRDiscriminator
 from models.hr_decoder import HRDecoder
@@ -18,17 +19,17 @@ class Layout:
     """A published layout: the key it is known by, the network to build from its keys, and how its keys are renamed."""
 
     known_by: str
-    build: Callable[[Mapping[str, Tensor]], nn.Module]
+    build: Callable[[Mapping[str, Tensor]], PictureNetwork]
     renames: tuple[tuple[str, str], ...]
 
 
-def _build_hr(state: Mapping[str, Tensor]) -> nn.Module:
+def _build_hr(state: Mapping[str, Tensor]) -> PictureNetwork:
     stages = len({key.split(".")[1] for key in state if key.startswith("up_conv.")})
     scale = {2: 1, 3: 2}.get(stages, 4)
     return HRDecoder(HRConfig.of("published", scale=scale))
 
 
-def _build_discriminator(state: Mapping[str, Tensor]) -> nn.Module:
+def _build_discriminator(state: Mapping[str, Tensor]) -> PictureNetwork:
     return BaseDiscriminator() if any(key.startswith("face_encoder_blocks.6.") for key in state) else HRDiscriminator()
 
 
@@ -105,7 +106,7 @@ LAYOUTS = (
 )
 
 
-def from_published(state: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Tensor]] | None:
+def from_published(state: Mapping[str, Tensor]) -> tuple[PictureNetwork, dict[str, Tensor]] | None:
     """The network a published state dict belongs to, fresh, and its state under our names; None if it is unknown."""
     for layout in LAYOUTS:
         if layout.known_by in state:

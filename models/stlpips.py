@@ -44,7 +44,7 @@ class STLPIPS(nn.Module):
         """Distance (N,) of images (N, 3, H, W), RGB in 0..1, H and W at least 21; gradients flow to `output` only."""
         with torch.no_grad():
             wanted = self._features(target)
-        heads = [self.lin0, self.lin1, self.lin2, self.lin3, self.lin4]
+        heads = [self.get_submodule(f"lin{stage}") for stage in range(len(_CHANNELS))]
         stages = zip(heads, self._features(output), wanted, strict=True)
         return torch.stack([head((found - right).square()) for head, found, right in stages]).sum(0)
 
@@ -64,6 +64,9 @@ class STLPIPS(nn.Module):
 class Scaling(nn.Module):
     """Images in 0..1 to the trunk's range."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
@@ -76,6 +79,8 @@ class Scaling(nn.Module):
 
 class Blur(nn.Module):
     """3x3 binomial blur of every channel, mirrored two pixels past the edges, of which every second pixel is kept."""
+
+    filt: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,10 +103,11 @@ class Entry(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W), scaled, to (N, 64, (H - 5) // 2 + 1, (W - 5) // 2 + 1)."""
         convolution, blur = self
+        assert isinstance(convolution, nn.Conv2d) and isinstance(blur, Blur)
         height, width = images.shape[-2:]
         padded = F.pad(images, (2, 2, 2, 2))
         blocks = F.pixel_unshuffle(F.pad(padded, (0, width % 2, 0, height % 2)), 2)
-        inner = F.conv2d(blocks, self._block_kernel(), convolution.bias)
+        inner = F.conv2d(blocks, block_kernel(convolution.weight, blur.filt[:1]), convolution.bias)
 
         # The first outputs see the first three pixels mirrored: the second outputs again, the kernel being symmetric.
         body = F.pad(inner, (1, 0, 1, 0), mode="replicate")
@@ -110,13 +116,6 @@ class Entry(nn.Sequential):
         bottom, right = (blur(F.conv2d(strip, convolution.weight, convolution.bias)) for strip in (bottom, right))
         body = torch.cat([body, bottom[..., -1:, :-1]], 2)
         return F.relu(torch.cat([body, right[..., -1:]], 3))
-
-    def _block_kernel(self) -> Tensor:
-        """(64, 12, 7, 7): the convolution's kernel, blurred, with one row and column of zeros to make its size even."""
-        convolution, blur = self
-        kernel = convolution.weight.flatten(0, 1)[:, None]
-        kernel = F.conv2d(F.pad(kernel, (2, 2, 2, 2)), blur.filt[:1]).view(*convolution.weight.shape[:2], 13, 13)
-        return F.pixel_unshuffle(F.pad(kernel, (0, 1, 0, 1)), 2)
 
 
 class Head(nn.Module):
@@ -129,6 +128,12 @@ class Head(nn.Module):
     def forward(self, squares: Tensor) -> Tensor:
         """Squared differences (N, C, H, W) to distances (N,)."""
         return (squares.mean((2, 3)) * self.weight.flatten()).sum(1)
+
+
+def block_kernel(weight: Tensor, blur: Tensor) -> Tensor:
+    """(64, 12, 7, 7): a convolution's kernel, blurred, with one row and column of zeros to make its size even."""
+    kernel = F.conv2d(F.pad(weight.flatten(0, 1)[:, None], (2, 2, 2, 2)), blur).view(*weight.shape[:2], 13, 13)
+    return F.pixel_unshuffle(F.pad(kernel, (0, 1, 0, 1)), 2)
 
 
 def numbered(first: int, *layers: nn.Module) -> nn.Sequential:

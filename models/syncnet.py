@@ -7,13 +7,12 @@ from torch.nn import functional as F
 
 from models.audio_encoder import WhisperWindowEncoder
 from models.blocks import ConvNormReLU
+from models.channels import PictureNetwork
 from models.config import SYNC_FRAMES, SyncConfig
 
 
-class SyncExpert(nn.Module):
+class SyncExpert(PictureNetwork):
     """Wav2Lip's larger colour SyncNet (arXiv 2008.10010): five lower faces at 25 fps and a sound, to unit vectors."""
-
-    channel_order = "rgb"
 
     def __init__(self, config: SyncConfig | None = None):
         super().__init__()
@@ -76,7 +75,7 @@ def _mel_encoder(width: int, residuals: int, embedding: int) -> nn.Sequential:
     )
 
 
-class SyncNetV2(nn.Module):
+class SyncNetV2(PictureNetwork):
     """SyncNet v2 (Chung and Zisserman, "Out of time", 2016), for LSE-C and LSE-D; BGR pictures in 0..255."""
 
     channel_order = "bgr"

@@ -18,6 +18,9 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class VGGDistance(nn.Module):
     """Mean |difference| of VGG19 features; frozen."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, features: nn.Sequential):
         super().__init__()
         self.features = features[:_LAYERS]

@@ -46,6 +46,9 @@ class Block(nn.Module):
 class WhisperFrontEnd(nn.Module):
     """16 kHz sound to 50 features a second. Frozen: no gradient, always in eval mode's behaviour."""
 
+    filters: Tensor
+    positions: Tensor
+    hann: Tensor
     usual_loudness = 1.0
     """log10 of the loudest mel power of a usual recording of speech: where the loudest sound is not known yet."""
 

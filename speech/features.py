@@ -33,4 +33,4 @@ def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
 @lru_cache(maxsize=1)
 def whisper() -> WhisperFrontEnd:
     """The frozen encoder that comes with the project, loaded once."""
-    return load_network(WHISPER_WEIGHTS)
+    return load_network(WHISPER_WEIGHTS, kind=WhisperFrontEnd)

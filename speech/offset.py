@@ -89,7 +89,8 @@ def peak(estimate: SyncEstimate) -> float:
     """The offset in frames between whole ones: the top of the parabola through the best mean cosine and its
     neighbours.
     """
-    before, best, after = (estimate.means.get(estimate.offset + step) for step in (-1, 0, 1))
+    best = estimate.means[estimate.offset]
+    before, after = (estimate.means.get(estimate.offset + step) for step in (-1, 1))
     if before is None or after is None or before + after == 2 * best:
         return float(estimate.offset)
     return estimate.offset + (before - after) / (2 * (before + after - 2 * best))

@@ -126,7 +126,7 @@ def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) 
     if expert.audio == "mel":
         return np.stack([sync_window(features, int(start)) for start in starts])
     middle = (starts + SYNC_FRAMES // 2).tolist()
-    return audio_windows(features, middle, SYNC_FPS, expert.audio, expert.audio_window)
+    return audio_windows(features, middle, Fraction(SYNC_FPS), expert.audio, expert.audio_window)
 
 
 def face_windows(faces: Tensor, expert: nn.Module) -> Tensor:
