@@ -46,6 +46,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--max-size", metavar="WxH", help="larger pictures are scaled down (default 4096x2304), or none"
     )
+    parser.add_argument("--lossless", action="store_true", help="keep every pixel bit by bit; large files")
+    parser.add_argument("--watermark", action="store_true", help="draw a small visible mark into every frame")
     add_config_arguments(parser, InferenceConfig)
     parser.add_argument(
         "--demo", choices=("video", "still"), help="the built-in clip, or a portrait (astronaut Eileen Collins)"
@@ -84,6 +86,8 @@ def configure(args: argparse.Namespace) -> InferenceConfig:
         config.face.index = args.face_index
     config.audio.track = config.audio.track if args.audio_track is None else args.audio_track
     config.max_size = args.max_size or config.max_size
+    config.lossless |= args.lossless
+    config.watermark |= args.watermark
     return config
 
 

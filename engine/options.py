@@ -263,6 +263,10 @@ class InferenceConfig:
     """Frames painted at a time."""
     crf: int = 18
     """Quality of the written video, x264's: 0 the best, 51 the worst."""
+    lossless: bool = False
+    """Write what was painted, and the source's own pixels round it, bit by bit; large files."""
+    watermark: bool = False
+    """Draw a small visible mark into every frame."""
     max_size: str = "4096x2304"
     """Larger pictures are scaled down, either way up, to what common players show; none: never."""
     device: str = "auto"

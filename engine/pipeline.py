@@ -26,7 +26,7 @@ from engine.chunks import chunks
 from engine.loop import pick_device
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
-from engine.prepared import FaceSettings, PreparedFace
+from engine.prepared import FaceSettings, PreparedFace, file_digest
 from engine.stages import paint_base, paint_hr, silent_window
 from engine.timeline import gaps, median_step, shown_frames
 from errors import InputError
@@ -39,6 +39,7 @@ from face.paste import paste_face, paste_rect
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter, parse_size
+from media.watermark import mark
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
 from models.hr_decoder import HRDecoder
@@ -201,6 +202,13 @@ class LipSync:
         return LiveSound(source, *shape)
 
     @cached_property
+    def provenance(self) -> str:
+        """What a file says of itself: that it is synthetic, by what, and from which weights."""
+        weights = [Path(path) for path in (self.config.base, self.config.hr) if path is not None]
+        painted = ", ".join(f"{path.name} sha256 {file_digest(path)}" for path in weights)
+        return f"Synthetic video: HyperLips painted the mouth to another sound, with {painted}"
+
+    @cached_property
     def precision(self) -> tuple[Precision, Precision | None]:
         """Of stage 1 and of stage 2, chosen by measurement at the first use where the config leaves it open."""
         count, kind = self.config.batch, self.config.precision
@@ -346,10 +354,22 @@ def lip_sync(
     drive.report.seconds["track"] = tracked
     reader = engine.read(prepared.video)
     sound = {"audio": (audio, SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
-    track, crf = engine.config.audio.track, engine.config.crf
-    with VideoWriter(output, reader.size, reader.fps, reader.colour, audio_track=track, crf=crf, **sound) as writer:
+    config = engine.config
+    with VideoWriter(
+        output,
+        reader.size,
+        reader.fps,
+        reader.colour,
+        audio_track=config.audio.track,
+        crf=config.crf,
+        qp=0 if config.lossless else None,
+        comment=engine.provenance,
+        **sound,
+    ) as writer:
         for frame, shown in drive:
             with drive.report.time("encode"):
+                if config.watermark:
+                    mark(frame)
                 writer.write(frame, shown)
     drive.report.elapsed = time.perf_counter() - started
     drive.report.notes += [note for note in writer.notes if note not in drive.report.notes]

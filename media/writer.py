@@ -43,7 +43,7 @@ class VideoWriter:
     (default: those of the first Frame, BT.709 for RGB arrays). Sound: `audio` = ((samples,) or (samples, channels)
     float32, rate in Hz), or `audio_from` = a file whose sound is kept at its own rate in mono or stereo, in step with
     that file's picture if it has one; audio_track: which of its sound tracks, as for read_audio. It starts with the
-    first frame. crf, preset: of x264; qp: fixed quantiser instead of crf, 0 for lossless.
+    first frame. crf, preset: of x264; qp: fixed quantiser instead of crf, 0 for lossless. comment: kept in the file.
     Raises InputError, before any frame is written, for an output that cannot be written or a sound that cannot be read.
     """
 
@@ -59,6 +59,7 @@ class VideoWriter:
         preset: str = "veryfast",
         qp: int | None = None,
         audio_track: int | None = None,
+        comment: str = "",
     ):
         if audio is not None and audio_from is not None:
             raise ValueError("give audio or audio_from, not both")
@@ -76,6 +77,7 @@ class VideoWriter:
         # Without B-frames the decoding order is the order shown: no delay at the start for players to make up for, and
         # mp4 keeps the durations of a variable rate.
         self._options = {"preset": preset, "bf": "0", **({"crf": f"{crf:g}"} if qp is None else {"qp": str(qp)})}
+        self._comment = comment
         self._audio, self._audio_from, self._audio_track = audio, audio_from, audio_track
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
         steps = self.fps.numerator
@@ -172,6 +174,8 @@ class VideoWriter:
         options = {} if self.path.suffix.lower() == ".mkv" else {"movflags": "+faststart"}
         with self._told():
             self._container = av.open(str(self._temporary.resolve()), "w", options=options)
+            if self._comment:
+                self._container.metadata["comment"] = self._comment
         self._opened.callback(self._container.close)
 
     def _add_video(self, colour: Colour) -> av.VideoStream:

@@ -2,6 +2,7 @@
 PATH.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -19,7 +21,10 @@ from engine.options import AudioConfig, InferenceConfig
 from engine.pipeline import LipSync, lip_sync
 from engine.stages import from_network
 from errors import InputError
+from face.crop import CropTransform
+from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
+from face.paste import paste_rect
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
 from models.checkpoint import save_network
@@ -80,9 +85,6 @@ def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
 
 
 def test_lips_move_with_the_sound_and_rest_without_it(tmp_path, talking_clip, monkeypatch):
-    from face.landmark_net import LandmarkNet
-    from face.lips import lip_gap
-
     silence = tmp_path / "silence.flac"
     write_flac(silence, np.zeros(2 * SAMPLE_RATE, np.float32))
     speech = ROOT / "assets" / "grid_s1_demo.m4a"
@@ -146,6 +148,35 @@ def test_pixels_outside_the_face_are_the_sources_own(talking_clip):
         # One rectangle round the lower face: what lies above the eyes or far beside the face keeps every bit.
         assert np.ptp(rows) * np.ptp(columns) < 0.6 * changed.size
         assert rows.min() > 60 and changed.any()
+
+
+def test_lossless_output_keeps_every_pixel_outside_the_face(tmp_path, talking_clip):
+    engine = LipSync(InferenceConfig(hr=None, lossless=True, precision="float32"))
+    face, output = engine.prepare(talking_clip), tmp_path / "out.mp4"
+    face.transforms[20:30] = np.nan  # as if no face were seen
+    report = lip_sync(face, talking_clip, output, engine=engine)
+    assert report.passed == [(0.8, 1.2)]
+    for source, made in zip(VideoReader(talking_clip), VideoReader(output), strict=False):
+        outside = np.ones(source.planes[0].shape, bool)
+        if face.present[source.index]:
+            x0, y0, x1, y1 = paste_rect(CropTransform(face.transforms[source.index]), source.size)
+            outside[y0:y1, x0:x1] = False
+        for plane, other in zip(source.planes, made.planes, strict=True):
+            step = len(outside) // len(plane)
+            np.testing.assert_array_equal(plane[outside[::step, ::step]], other[outside[::step, ::step]])
+
+
+def test_a_file_says_that_it_is_synthetic_and_may_show_it(tmp_path, talking_clip):
+    engine = LipSync(InferenceConfig(hr=None, lossless=True, watermark=True))
+    lip_sync(talking_clip, talking_clip, tmp_path / "out.mkv", engine=engine)
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        comment = {name.lower(): value for name, value in container.metadata.items()}["comment"]
+    digest = hashlib.sha256((ROOT / "checkpoints" / "base_light.safetensors").read_bytes()).hexdigest()
+    assert "Synthetic" in comment and "HyperLips" in comment and f"base_light.safetensors sha256 {digest}" in comment
+    (source, made) = (next(iter(VideoReader(path))).rgb().astype(int) for path in (talking_clip, tmp_path / "out.mkv"))
+    changed = np.argwhere(np.abs(made - source).max(2) > 40)
+    corner = changed[(changed[:, 0] > 265) & (changed[:, 1] > 280)]
+    assert len(corner) > 60 and np.abs(made - source)[200:, :80].max() == 0
 
 
 def test_a_still_speaks(tmp_path, talking_clip):
