@@ -1,5 +1,6 @@
 """Who is where in a whole video: every face followed through every shot, in one pass that keeps no pictures."""
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ GROWTH = 1.5
 """How much a face's size changes from one frame to the next only if there is a cut between them."""
 _SIZE_CLASS = 1.1
 """Faces whose size differs by less than about this factor count as equally large."""
+_ROW = 26
+"""Values of a face in a frame: rigid points (20), box (4), lip gap, yaw."""
 _BLIP = 3
 """A face seen in fewer frames of a longer shot is taken for a false alarm."""
 
@@ -50,12 +53,27 @@ class _Trail:
     """One face within one shot: the frames it was detected in, and what was measured there."""
 
     shot: int
-    frames: list[int] = field(default_factory=list)
-    values: list[np.ndarray] = field(default_factory=list)  # rigid (20), box (4), lip gap, yaw
+    frames: array = field(default_factory=lambda: array("l"))
+    _rows: array = field(default_factory=lambda: array("f"))
+    """Row after row in one growing block: small arrays kept between the pictures would pin the memory these leave."""
+
+    def add(self, frame: int, row: np.ndarray) -> None:
+        """row (26,): rigid points (20), box (4), lip gap, yaw."""
+        self.frames.append(frame)
+        self._rows.extend(row.tolist())
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(frames, 26) float32."""
+        return np.array(self._rows, np.float32).reshape(-1, _ROW)
+
+    @property
+    def last_box(self) -> np.ndarray:
+        return np.array(self._rows[-_ROW:], np.float32)[20:24]
 
     @property
     def area(self) -> float:
-        boxes = np.array([values[20:24] for values in self.values])
+        boxes = self.rows[:, 20:24]
         return float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean())
 
 
@@ -110,7 +128,7 @@ def _place(box: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _distance(trail: _Trail, box: np.ndarray) -> tuple[float, float]:
     """How far a box is from where the trail ended, in face sizes, and by what factor its size differs."""
-    (centre, size), (last, last_size) = _place(box), _place(trail.values[-1][20:24])
+    (centre, size), (last, last_size) = _place(box), _place(trail.last_box)
     return float(np.linalg.norm(centre - last)) / max(size, last_size), max(size / last_size, last_size / size)
 
 
@@ -139,12 +157,13 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
         if number in free and id(trail) not in taken:
             free.remove(number)
             taken.add(id(trail))
-            trail.frames.append(index)
-            trail.values.append(_measure(faces[number], detector))
+            trail.add(index, _measure(faces[number], detector))
     for number in sorted(free):
         seen_now = [trail for trail in (*trails, *begun) if trail.frames[-1] == index]
         if all(_distance(trail, faces[number].box_xyxy)[0] > SAME for trail in seen_now):
-            begun.append(_Trail(shot, [index], [_measure(faces[number], detector)]))
+            trail = _Trail(shot)
+            trail.add(index, _measure(faces[number], detector))
+            begun.append(trail)
     return begun
 
 
@@ -184,10 +203,10 @@ def _rank(trail: _Trail) -> tuple[float, int, int]:
 
 def _track(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> Track:
     count = len(shots)
-    values = np.full((count, 26), np.nan, np.float32)
+    values = np.full((count, _ROW), np.nan, np.float32)
     interpolated = np.zeros(count, bool)
     for trail in trails:
-        frames, rows = np.array(trail.frames), np.array(trail.values)
+        frames, rows = np.array(trail.frames), trail.rows
         values[frames] = rows
         for before in np.flatnonzero(np.diff(frames) > 1):
             first, last = frames[before], frames[before + 1]
