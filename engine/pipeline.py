@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain, groupby, islice, tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,19 +93,26 @@ class Report:
 
 
 @dataclass
+class _Face:
+    """The face of one frame: what is cut out, then what stage 1 painted, and the landmarks of that."""
+
+    crop: CropTransform
+    picture: np.ndarray
+    base: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    landmarks: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    seen: bool = False
+    """Whether the landmark net sees a face in what stage 1 painted."""
+
+
+@dataclass
 class _Item:
-    """One frame on its way through the chain; `crop` is None where it passes through."""
+    """One frame on its way through the chain; without a face it passes through."""
 
     frame: Frame
     shown: Fraction
     stretch: int
     """Frames in a row of one shot that show the face share a number."""
-    crop: CropTransform | None = None
-    face: np.ndarray | None = None
-    base: np.ndarray | None = None
-    landmarks: np.ndarray | None = None
-    seen: bool = False
-    """Whether the landmark net sees a face in what stage 1 painted."""
+    face: _Face | None = None
 
 
 class LipSync:
@@ -181,7 +189,7 @@ class LipSync:
             for frame in islice(reader, int(chosen.max()) + 1)
             if frame.index in chosen
         }
-        return np.stack([cut[index] for index in chosen])
+        return np.stack([cut[int(index)] for index in chosen])
 
     def read(self, face: str | Path) -> VideoReader:
         """The video or picture, no larger than the config allows."""
@@ -209,7 +217,7 @@ class LipSync:
         return f"Synthetic video: HyperLips painted the mouth to another sound, with {painted}"
 
     @cached_property
-    def precision(self) -> tuple[Precision, Precision | None]:
+    def precision(self) -> tuple[Precision, Precision]:
         """Of stage 1 and of stage 2, chosen by measurement at the first use where the config leaves it open."""
         count, kind = self.config.batch, self.config.precision
         windows = np.repeat(silent_window(self.base)[None], count, 0)
@@ -220,11 +228,14 @@ class LipSync:
         def try_base(precision: Precision) -> None:
             paint_base(self.base, windows, small, references, self.gain, precision)
 
-        def try_hr(precision: Precision) -> None:
-            paint_hr(self.hr, small, landmarks, large, large[0], precision)
-
         base = choose_precision(kind, self.base, try_base, f"infer {count}")
-        return base, None if self.hr is None else choose_precision(kind, self.hr, try_hr, f"infer {count}")
+        if (hr := self.hr) is None:
+            return base, base
+
+        def try_hr(precision: Precision) -> None:
+            paint_hr(hr, small, landmarks, large, large[0], precision)
+
+        return base, choose_precision(kind, hr, try_hr, f"infer {count}")
 
 
 class Drive:
@@ -252,8 +263,10 @@ class Drive:
         with report.time("set-up"):
             self._precision = self._engine.precision
         # A whole sound's stages run side by side; one that comes in pieces is painted as soon as it can be.
-        whole = isinstance(self._sound, WholeSound)
-        beside, count = (ahead, round(self._sound.duration / step)) if whole else (iter, 0)
+        count = 0
+        beside: Callable[[Iterable], Any] = iter
+        if isinstance(self._sound, WholeSound):
+            beside, count = ahead, round(self._sound.duration / step)
         frames = report.timed("decode", shown_frames(reader, face.times, step, self._sound.lasts))
         cropped = beside(chunks(self._cropped(frames), self._batch))
         based = beside(self._based(chunk, step / 2) for chunk in cropped)
@@ -273,64 +286,69 @@ class Drive:
             item = _Item(frame, shown, self._stretch)
             if visible:
                 with self.report.time("crop"):
-                    item.crop = CropTransform(self._face.transforms[frame.index])
-                    item.face = item.crop.cut(frame.rgb(), self._engine.size)
+                    crop = CropTransform(self._face.transforms[frame.index])
+                    item.face = _Face(crop, crop.cut(frame.rgb(), self._engine.size))
             yield item
 
     def _based(self, chunk: list[_Item], half: Fraction) -> list[_Item]:
         """Stage 1, and the landmarks of what it painted. half: s from a frame's beginning to its middle."""
         engine = self._engine
-        for items in _runs(chunk, engine.base.config.gru == "recurrent"):
+        for items, faces in _runs(chunk, engine.base.config.gru == "recurrent"):
             if items[0].stretch != self._remembered:
                 self._memory, self._remembered = {}, items[0].stretch
             with self.report.time("base"):
                 windows = np.stack([self._sound.window(item.shown + half) for item in items])
-                faces = np.stack([area_reduce(item.face, BASE_SIZE) for item in items])
+                small = np.stack([area_reduce(face.picture, BASE_SIZE) for face in faces])
                 base = paint_base(
-                    engine.base, windows, faces, self._small_references, engine.gain, self._precision[0], self._memory
+                    engine.base, windows, small, self._small_references, engine.gain, self._precision[0], self._memory
                 )
             with self.report.time("landmarks"):
                 points, presence = engine.landmarks.landmarks(base)
-            for item, image, found, logit in zip(items, base, points, presence, strict=True):
-                item.base, item.landmarks, item.seen = image, found, bool(logit > MIN_PRESENCE)
+            for face, image, found, logit in zip(faces, base, points, presence, strict=True):
+                face.base, face.landmarks, face.seen = image, found, bool(logit > MIN_PRESENCE)
         return chunk
 
     def _finished(self, chunk: list[_Item]) -> list[_Item]:
         """Stage 2 and paste-back."""
-        items = [item for item in chunk if item.crop is not None]
-        if not items:
-            return chunk
-        painted = np.stack([item.base for item in items])
-        if self._engine.hr is not None:
-            with self.report.time("hr"):
-                landmarks, faces = (np.stack([getattr(item, name) for item in items]) for name in ("landmarks", "face"))
-                painted = paint_hr(
-                    self._engine.hr, painted, landmarks, faces, self._face.references[0], self._precision[1]
-                )
-        with self.report.time("paste"):
-            for item, image in zip(items, painted, strict=True):
-                rect = paste_rect(item.crop, item.frame.size)
-                mask = paste_mask(item.landmarks, self._engine.size)
-                item.frame.write_rgb(rect, paste_face(item.frame.rgb(rect), rect, image, mask, item.crop))
+        size, hr = self._engine.size, self._engine.hr
+        for items, faces in _runs(chunk, False):
+            painted = np.stack([face.base for face in faces])
+            if hr is not None:
+                with self.report.time("hr"):
+                    landmarks, pictures = (
+                        np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
+                    )
+                    reference = self._face.references[0]
+                    painted = paint_hr(hr, painted, landmarks, pictures, reference, self._precision[1])
+            with self.report.time("paste"):
+                for frame, face, image in zip((item.frame for item in items), faces, painted, strict=True):
+                    rect = paste_rect(face.crop, frame.size)
+                    mask = paste_mask(face.landmarks, size)
+                    frame.write_rgb(rect, paste_face(frame.rgb(rect), rect, image, mask, face.crop))
         return chunk
 
 
-def _runs(chunk: list[_Item], split: bool) -> list[list[_Item]]:
-    """The items that show the face; `split`: those of one stretch apart from those of another."""
-    items = [item for item in chunk if item.crop is not None]
-    if not split:
-        return [items] if items else []
-    return [list(run) for _, run in groupby(items, key=lambda item: item.stretch)]
+def _runs(chunk: list[_Item], split: bool) -> list[tuple[list[_Item], list[_Face]]]:
+    """The items that show the face, with their faces; `split`: those of one stretch apart from those of another."""
+    shown = [(item, item.face) for item in chunk if item.face is not None]
+    runs = groupby(shown, key=lambda pair: pair[0].stretch if split else 0)
+    return [([item for item, _ in run], [face for _, face in run]) for run in (list(run) for _, run in runs)]
 
 
 def _smoothed(items: Iterable[_Item]) -> Iterator[_Item]:
     """Items whose landmarks are smoothed over their neighbours; one frame of look-ahead."""
     given, looked_at = tee(items)
-    for item, landmarks in zip(
-        given, smoothed((item.landmarks, item.stretch if item.seen else None) for item in looked_at), strict=True
-    ):
-        item.landmarks = landmarks
+    for item, landmarks in zip(given, smoothed(map(_landmarks, looked_at)), strict=True):
+        if item.face is not None and landmarks is not None:
+            item.face.landmarks = landmarks
         yield item
+
+
+def _landmarks(item: _Item) -> tuple[np.ndarray | None, int | None]:
+    """What the smoother takes of a frame: its landmarks, and the stretch they may be smoothed in."""
+    if item.face is None:
+        return None, None
+    return item.face.landmarks, item.stretch if item.face.seen else None
 
 
 def lip_sync(

@@ -82,15 +82,15 @@ def test_a_recurrent_memory_ends_at_a_gap(broken_clip, tmp_path):
 
     def keep(chunk, half):
         done = based(chunk, half)
-        seen.extend(item for item in done if item.crop is not None)
+        seen.extend(item for item in done if item.face is not None)
         return done
 
     drive._based = keep
     list(drive)
     first = next(item for item in seen if item.frame.index >= GAP + 12)
     window = engine.sound(voice(END / 25), []).window(first.shown + Fraction(1, 50))
-    alone = paint_base(engine.base, window[None], first.face[None], drive._small_references, engine.gain)
-    np.testing.assert_array_equal(first.base, alone[0])
+    alone = paint_base(engine.base, window[None], first.face.picture[None], drive._small_references, engine.gain)
+    np.testing.assert_array_equal(first.face.base, alone[0])
 
 
 class Blinking(LandmarkNet):
@@ -117,16 +117,16 @@ def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data_se
     config = engine.base.config
     windows = audio_windows(clip.features(config.audio), len(faces), Fraction(25), config.audio, config.audio_window)
     references, net = faces[clip.references(config.references)], Blinking()
-    from engine.pipeline import _Item, _smoothed
+    from engine.pipeline import _Face, _Item, _smoothed
 
     items = []
     for start in range(0, len(faces), 3):
         part = slice(start, start + 3)
         base = paint_base(engine.base, windows[part], faces[part], references, engine.gain)
         for image, points, logit in zip(base, *net.landmarks(base), strict=True):
-            items.append(_Item(None, Fraction(0), 1, base=image, landmarks=points, seen=bool(logit > 0)))
-    assert np.abs(np.stack([item.base for item in items]).astype(int) - whole).max() <= 1
-    landmarks = np.stack([item.landmarks for item in _smoothed(items)])
+            items.append(_Item(None, Fraction(0), 1, _Face(None, None, image, points, bool(logit > 0))))
+    assert np.abs(np.stack([item.face.base for item in items]).astype(int) - whole).max() <= 1
+    landmarks = np.stack([item.face.landmarks for item in _smoothed(items)])
     np.testing.assert_allclose(load_clips(data_set, "train")[0].base_landmarks, landmarks, atol=0.05)
 
 
