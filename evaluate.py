@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING
 
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
-from errors import InputError, run_cli
+from errors import InputError, check, run_cli
 
 if TYPE_CHECKING:
     from metrics.jobs import Job
     from metrics.table import Outcome
+
+WEIGHTS = "sync", "syncnet", "lpips", "identity"
+"""Scorers whose weights an option --NAME-weights gives."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -97,24 +100,24 @@ def configure(args: argparse.Namespace) -> EvaluateConfig:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises InputError unless exactly one kind of input is given, and whole."""
-    kinds = [name for name in ("real", "list", "clips") if getattr(args, name) is not None]
-    if len(kinds) != 1:
-        found = " and ".join(f"--{kind}" for kind in kinds) or "nothing to score"
-        raise InputError(
-            f"found {found}; expected one of --real (with --generated or --columns), --list, --clips; see --help"
-        )
-    if args.clips is not None and args.base is None:
-        raise InputError(
-            "found --clips without --base; say which stage-1 weights generate, "
-            "e.g. --base checkpoints/base_light.safetensors"
-        )
-    if args.real is not None and not (args.generated or args.columns or args.base):
-        raise InputError("found --real alone; expected --generated PATH, --columns or --base CKPT beside it")
-    if args.from_s < 0:
-        raise InputError(f"found --from {args.from_s:g}, expected 0 or more seconds")
-    if args.hr is not None and args.base is None:
-        raise InputError("found --hr without --base; give both, or neither")
+    """Raises InputError unless exactly one kind of input is given, and whole, with weights that are there."""
+    kinds = [f"--{name}" for name in ("real", "list", "clips") if getattr(args, name) is not None]
+    weights = [args.base, args.hr, *(getattr(args, f"{name}_weights") for name in WEIGHTS)]
+    check(
+        len(kinds) != 1
+        and f"found {' and '.join(kinds) or 'nothing to score'}; expected one of --real (with --generated or "
+        "--columns), --list, --clips; see --help",
+        args.clips is not None
+        and args.base is None
+        and "found --clips without --base; say which stage-1 weights generate, e.g. --base "
+        "checkpoints/base_light.safetensors",
+        args.real is not None
+        and not (args.generated or args.columns or args.base)
+        and "found --real alone; expected --generated PATH, --columns or --base CKPT beside it",
+        args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
+        args.hr is not None and args.base is None and "found --hr without --base; give both, or neither",
+        *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
+    )
 
 
 def make_folders(args: argparse.Namespace) -> None:
@@ -193,16 +196,15 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    make_folders(args)
     config = configure(args)
     jobs, missing = plan(args, config)
+    make_folders(args)
     # These import torch, which mistakes in the arguments need not wait for.
     from engine.evaluate import Speaker, evaluate
     from metrics.select import make_scorers
     from metrics.table import Outcome
 
-    names = "sync", "syncnet", "lpips", "identity"
-    scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in names}, config.perceptual_step)
+    scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in WEIGHTS}, config.perceptual_step)
     with tempfile.TemporaryDirectory() as temporary:
         speaker = None
         if args.base is not None:
