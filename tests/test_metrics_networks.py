@@ -59,7 +59,7 @@ def run(
     return score.result()
 
 
-def heard(times: np.ndarray, wave: np.ndarray) -> ClipContext:
+def listening(times: np.ndarray, wave: np.ndarray) -> ClipContext:
     """A context whose sound needs no file."""
     context = ClipContext(times)
     context.wave = wave
@@ -152,8 +152,9 @@ class Bright(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.config = SyncConfig()
+        self.config = SyncConfig(audio="mel")
         self.face, self.audio = self._face, self._audio
+        self.anchor = torch.nn.Parameter(torch.zeros(1))  # tells the device, as a network's weights do
 
     @staticmethod
     def _vector(levels: torch.Tensor) -> torch.Tensor:
@@ -185,7 +186,7 @@ def test_expert_finds_the_offset_of_the_sound_at_any_rate(monkeypatch, fps, late
 
     def rows_with(features: np.ndarray) -> dict[str, float]:
         monkeypatch.setattr("metrics.sync.sound_features", lambda wave, kind: features)
-        return run(partial(ExpertScore, Bright()), crops, crops, heard(times, np.zeros(1)))
+        return run(partial(ExpertScore, Bright()), crops, crops, listening(times, np.zeros(1)))
 
     rows = rows_with(mel)
     assert rows["sync_offset"] == late and rows["sync_confidence"] > 0.05
@@ -198,7 +199,7 @@ def test_expert_finds_the_offset_of_the_sound_at_any_rate(monkeypatch, fps, late
 def test_real_experts_of_both_kinds_score(crops, audio):
     scorer = partial(ExpertScore, SyncExpert(SyncConfig.of("light", audio=audio)).eval())
     wave = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-    rows = run(scorer, crops, crops, heard(np.arange(6) / 25, wave))
+    rows = run(scorer, crops, crops, listening(np.arange(6) / 25, wave))
     assert set(rows) == {"sync_confidence", "sync_confidence_chance", "sync_offset"}
     assert 0 <= rows["sync_confidence"] <= 1
     assert run(scorer, crops, crops) == {}  # no sound, no rows
@@ -208,7 +209,7 @@ def test_windows_with_a_frame_without_a_face_take_no_part(crops):
     times = np.arange(14) / 25
     scorer = partial(ExpertScore, SyncExpert(SyncConfig.of("light", audio="mel")).eval())
     wave = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
-    whole, holed = (scorer(heard(times, wave)) for _ in range(2))
+    whole, holed = (scorer(listening(times, wave)) for _ in range(2))
     for score, seen in ((whole, range(14)), (holed, [*range(6), *range(9, 14)])):
         for index in seen:
             score.add(batch(crops[:1], crops[index % 6][None], index))
@@ -227,7 +228,7 @@ def test_syncnet_v2_reads_published_weights_and_equals_golden(tmp_path, crops):
     for name, value in (("syncnet_v2_audio", heard), ("syncnet_v2_lip", seen)):
         assert np.abs(value - golden[name]).max() < 1e-3 * np.abs(golden[name]).max()
     wave = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
-    rows = run(partial(SyncNetScore, network), crops, crops, heard(np.arange(6) / 25, wave))
+    rows = run(partial(SyncNetScore, network), crops, crops, listening(np.arange(6) / 25, wave))
     assert rows["lse_d"] > 0 and rows["lse_c"] >= 0 and abs(rows["lse_offset"]) <= MAX_SHIFT
     assert rows["lse_d_chance"] > 0 and rows["lse_c_chance"] >= 0
 
