@@ -18,31 +18,18 @@ import sys
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from tqdm import tqdm
+from typing import TYPE_CHECKING
 
 from engine.config import add_config_arguments, load_config
-from engine.options import EvaluateConfig
-from engine.pipeline import LipSync, lip_sync
-from errors import InputError, run_cli
-from face.landmark_net import LandmarkNet
-from media.audio import SAMPLE_RATE, read_audio, write_flac
-from media.video import CUT_CRF, VideoReader
-from metrics.evaluation import PASSES, ClipResult, complete, evaluate_clip
-from metrics.fid import FidScorer
-from metrics.jobs import OURS, Job, columns, job_name, listed, matched, numbered
-from metrics.pairs import NoFace, View, reencode
-from metrics.report import write_report
-from metrics.scorers import Scorer
-from metrics.select import ScorerFiles, make_scorers
-from metrics.table import Summary, markdown, markdown_clips, summarise, write_csv, write_json
-from preprocess.sources import Persons, Source, find_sources, offset_of, read_offsets
-from speech.features import sound_features
+from engine.options import SYNC_EXPERT, EvaluateConfig
+from errors import InputError, check, run_cli
 
-ROOT = Path(__file__).resolve().parent
-SYNC_WEIGHTS = ROOT / "checkpoints" / "sync_light.safetensors"
+if TYPE_CHECKING:
+    from metrics.jobs import Job
+    from metrics.table import Outcome
+
+WEIGHTS = "sync", "syncnet", "lpips", "identity"
+"""Scorers whose weights an option --NAME-weights gives."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -79,24 +66,28 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--sync-weights",
         metavar="FILE",
         type=Path,
-        default=SYNC_WEIGHTS,
+        default=SYNC_EXPERT,
         help="our sync expert (default: the shipped one)",
     )
     weights("--syncnet-weights", metavar="FILE", type=Path, help="SyncNet v2 in its published layout: LSE-C, LSE-D")
-    weights("--lpips-weights", metavar="FILE", type=Path, help="state dict of lpips.LPIPS(net='alex')")
+    weights(
+        "--lpips-weights",
+        metavar="FILE",
+        type=Path,
+        help="state dict of lpips.LPIPS(net='alex'); needs requirements-metrics.txt",
+    )
     weights(
         "--identity-weights",
         metavar="FILE",
         type=Path,
-        help="ONNX face network, 112 px RGB in 0..255 (needs onnxruntime)",
+        help="ONNX face network, 112 px RGB in 0..255; needs requirements-metrics.txt",
     )
-    weights("--fid-weights", metavar="FILE", type=Path, help="ONNX feature network, 299 px RGB in 0..255 (likewise)")
     output = parser.add_argument_group("output").add_argument
     output("--json", metavar="FILE", type=Path, help="everything")
     output("--csv", metavar="FILE", type=Path, help="a line for each clip and video")
     output("--report", metavar="DIR", type=Path, help="a page with the table, plots and faces side by side")
     parser.add_argument("--device", help="auto, cpu or cuda (generation)")
-    add_config_arguments(parser, ROOT / "configs" / "evaluate.yaml")
+    add_config_arguments(parser, EvaluateConfig)
     return parser.parse_args(arguments)
 
 
@@ -109,24 +100,24 @@ def configure(args: argparse.Namespace) -> EvaluateConfig:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raises InputError unless exactly one kind of input is given, and whole."""
-    kinds = [name for name in ("real", "list", "clips") if getattr(args, name) is not None]
-    if len(kinds) != 1:
-        found = " and ".join(f"--{kind}" for kind in kinds) or "nothing to score"
-        raise InputError(
-            f"found {found}; expected one of --real (with --generated or --columns), --list, --clips; see --help"
-        )
-    if args.clips is not None and args.base is None:
-        raise InputError(
-            "found --clips without --base; say which stage-1 weights generate, "
-            "e.g. --base checkpoints/base_light.safetensors"
-        )
-    if args.real is not None and not (args.generated or args.columns or args.base):
-        raise InputError("found --real alone; expected --generated PATH, --columns or --base CKPT beside it")
-    if args.from_s < 0:
-        raise InputError(f"found --from {args.from_s:g}, expected 0 or more seconds")
-    if args.hr is not None and args.base is None:
-        raise InputError("found --hr without --base; give both, or neither")
+    """Raises InputError unless exactly one kind of input is given, and whole, with weights that are there."""
+    kinds = [f"--{name}" for name in ("real", "list", "clips") if getattr(args, name) is not None]
+    weights = [args.base, args.hr, *(getattr(args, f"{name}_weights") for name in WEIGHTS)]
+    check(
+        len(kinds) != 1
+        and f"found {' and '.join(kinds) or 'nothing to score'}; expected one of --real (with --generated or "
+        "--columns), --list, --clips; see --help",
+        args.clips is not None
+        and args.base is None
+        and "found --clips without --base; say which stage-1 weights generate, e.g. --base "
+        "checkpoints/base_light.safetensors",
+        args.real is not None
+        and not (args.generated or args.columns or args.base)
+        and "found --real alone; expected --generated PATH, --columns or --base CKPT beside it",
+        args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
+        args.hr is not None and args.base is None and "found --hr without --base; give both, or neither",
+        *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
+    )
 
 
 def make_folders(args: argparse.Namespace) -> None:
@@ -143,15 +134,20 @@ def make_folders(args: argparse.Namespace) -> None:
         raise InputError(f"{folders[0]} is a folder; expected the name of a file for the results")
 
 
-def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], list[str]]:
-    """Jobs of finished videos, and what is missing. Raises InputError where nothing matches."""
+def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list["Job"], list[str]]:
+    """What is compared, and what is missing. Raises InputError where nothing matches."""
+    from metrics.jobs import Job, columns, job_name, listed, matched, numbered
+    from metrics.pairs import View
+    from preprocess.sources import Persons, Source, offset_of, read_offsets
+
     offsets, persons = read_offsets(args.offsets), Persons(config.person)
+    missing: list[str] = []
     if args.list is not None:
-        jobs, missing = listed(args.list), []
+        jobs = listed(args.list)
     elif args.columns is not None:
-        jobs, missing = [columns(path, args.columns) for path in _videos(args.real)], []
+        jobs = [columns(path, args.columns) for path in _videos(args.real)]
     elif args.clips is not None:
-        jobs, missing = [Job(job_name(path, args.clips), View(path), {}) for path in _videos(args.clips)], []
+        jobs = [Job(job_name(path, args.clips), View(path), {}) for path in _videos(args.clips)]
     else:
         jobs, missing = matched(_videos(args.real), args.real, args.generated, args.audio, must=args.base is None)
     root = args.real or args.clips
@@ -168,6 +164,8 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list[Job], l
 
 
 def _videos(path: Path) -> list[Path]:
+    from preprocess.sources import find_sources
+
     if path.is_dir():
         return [source.path for source in find_sources([path])]
     if not path.is_file():
@@ -175,142 +173,46 @@ def _videos(path: Path) -> list[Path]:
     return [path]
 
 
-def generate(jobs: list[Job], config: EvaluateConfig, folder: Path, only_own: bool) -> tuple[list[Job], list[str]]:
-    """The jobs with our videos, driven by their own sound, and unless `only_own` by silence and the next clip's sound.
+def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
+    """Table on the terminal, notes on stderr, files where asked for."""
+    from metrics.report import write_report
+    from metrics.table import markdown, markdown_clips, write_csv, write_json
 
-    Also why clips cannot be lip-synced: those without another generated video are left out of the jobs.
-    """
-    engine = LipSync(config.inference)
-    made, problems = [], []
-    for number, job in enumerate(tqdm(jobs, desc="generate", unit="clip", disable=None)):
-        driver = None if only_own or len(jobs) == 1 else jobs[(number + 1) % len(jobs)]
-        try:
-            made.append(_generated(job, driver, engine, folder, only_own))
-        except InputError as error:
-            problems.append(f"{job.name}: {error}")
-            if job.generated:
-                made.append(job)
-    return made, problems
-
-
-def _generated(job: Job, driver: Job | None, engine: LipSync, folder: Path, only_own: bool) -> Job:
-    source = job.real.path
-    if job.real.rect is not None:
-        source = reencode(job.real, folder / f"{job.name}_cut.mp4", CUT_CRF).path
-    wave = _heard(job)
-    drives = {"own": wave}
-    if not only_own:
-        drives["muted"] = np.zeros_like(wave)
-    if driver is not None:
-        drives["swapped"] = _heard(driver)[: len(wave)]
-    views = {}
-    for kind, sound in drives.items():
-        output, drive = folder / f"{job.name}_{kind}.mp4", folder / f"{job.name}_{kind}.flac"
-        try:
-            write_flac(drive, sound)
-            lip_sync(source, drive, output, engine.config, engine)
-        finally:
-            drive.unlink(missing_ok=True)
-        views[kind] = View(output)
-    own = {"ours" if job.generated else OURS: views["own"]}
-    return replace(
-        job,
-        generated={**own, **job.generated},
-        muted=views.get("muted"),
-        swapped=views.get("swapped"),
-        driver=driver.name if driver is not None else None,
-    )
-
-
-def _heard(job: Job) -> np.ndarray:
-    """The clip's sound put right: what is heard `offset_s` after a frame comes with it; as long as the picture."""
-    wave = read_audio(job.audio or job.real.path)
-    reader = VideoReader(job.real.path)
-    samples = round((job.offset_s or 0) * SAMPLE_RATE)
-    wave = wave[samples:] if samples >= 0 else np.concatenate([np.zeros(-samples, np.float32), wave])
-    count = round(reader.frame_count / reader.fps * SAMPLE_RATE)
-    return np.pad(wave[:count], (0, max(0, count - len(wave))))
-
-
-def score(
-    jobs: list[Job], scorers: list[Scorer], config: EvaluateConfig, folder: Path
-) -> tuple[list[ClipResult], list[str]]:
-    """Results of the clips that can be scored, and why other clips or generated videos cannot.
-
-    Raises InputError where nothing can be scored because files cannot be read.
-    """
-    net, results, skipped, unreadable = LandmarkNet(), [], [], None
-    with tqdm(total=PASSES * sum(map(_frames, jobs)), desc="score", unit="frame", disable=None) as bar:
-        for job in jobs:
-            bar.set_postfix_str(job.name)
-            try:
-                found = evaluate_clip(job, scorers, net, folder, config.inference.crf, sound_features, bar.update)
-            except (NoFace, InputError) as error:
-                skipped.append(f"{job.name}: {error}")
-                unreadable = error if isinstance(error, InputError) else unreadable
-            else:
-                results.append(found)
-                skipped += [f"{job.name}: {problem}" for problem in found.problems]
-    if unreadable is not None and not results:
-        raise unreadable
-    complete(results)
-    return results, skipped
-
-
-def _frames(job: Job) -> int:
-    """Of the real clip; 0 where it cannot be read, which is told when its turn comes."""
-    try:
-        return VideoReader(job.real.path).frame_count
-    except InputError:
-        return 0
-
-
-def tell(results: list[ClipResult], summary: Summary, details: dict[str, Any], args: argparse.Namespace) -> None:
-    """Table on the terminal, notes on stderr, files where asked for. details: `config`, `notes`, `skipped`."""
-    for note in details["notes"]:
+    notes = [f"{result.job.name}: {note}" for result in outcome.results for note in result.notes]
+    for note in (*outcome.notes, *notes):
         print(f"note: {note}", file=sys.stderr)
-    for result in results:
-        for note in result.notes:
-            print(f"note: {result.job.name}: {note}", file=sys.stderr)
-    for problem in details["skipped"]:
+    for problem in outcome.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
-    if results:
-        print(markdown(summary))
-        print()
-        print(markdown_clips(results))
+    if outcome.results:
+        print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
     if args.json is not None:
-        write_json(args.json, results, summary, details)
+        write_json(args.json, outcome)
     if args.csv is not None:
-        write_csv(args.csv, results)
-    if args.report is not None and results:
-        print(f"report: {write_report(args.report, results, summary, details)}", file=sys.stderr)
+        write_csv(args.csv, outcome.results)
+    if args.report is not None and outcome.results:
+        print(f"report: {write_report(args.report, outcome)}", file=sys.stderr)
 
 
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
-    make_folders(args)
     config = configure(args)
-    files = ScorerFiles(
-        args.sync_weights, args.syncnet_weights, args.lpips_weights, args.identity_weights, args.fid_weights
-    )
-    scorers, notes = make_scorers(files, config.perceptual_step)
-    jobs, problems = plan(args, config)
+    jobs, missing = plan(args, config)
+    make_folders(args)
+    # These import torch, which mistakes in the arguments need not wait for.
+    from engine.evaluate import Speaker, evaluate
+    from metrics.select import make_scorers
+    from metrics.table import Outcome
+
+    scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in WEIGHTS}, config.perceptual_step)
     with tempfile.TemporaryDirectory() as temporary:
+        speaker = None
         if args.base is not None:
-            jobs, failed = generate(jobs, config, args.keep or Path(temporary), only_own=args.clips is None)
-            problems += failed
-        results, skipped = score(jobs, scorers, config, Path(temporary))
-        summary = summarise(results)
-        for scorer in scorers:
-            if isinstance(scorer, FidScorer):
-                values, refusals = scorer.pooled()
-                notes += refusals
-                for line, value in values.items():
-                    summary[line]["fid"] = {"mean": value, "sd": float("nan"), "n": 1}
-        problems += skipped
-        tell(results, summary, {"config": asdict(config), "notes": notes, "skipped": problems}, args)
-    if problems:
+            speaker = Speaker(config.inference, args.keep or Path(temporary), extras=args.clips is not None)
+        results, skipped = evaluate(jobs, scorers, config.inference.crf, speaker)
+        outcome = Outcome(results, notes, [*missing, *skipped], asdict(config))
+        tell(outcome, args)
+    if outcome.skipped:
         sys.exit(1)
 
 

@@ -53,6 +53,16 @@ def read_audio(path: str | Path, track: int | None = None, notes: list[str] | No
     return wave
 
 
+def shifted(wave: np.ndarray, first: int, count: int) -> np.ndarray:
+    """`count` samples of a sound (samples,) from number `first` on, which may be negative; silence where the recording
+    does not reach.
+    """
+    begin, end = np.clip((first, first + count), 0, len(wave))
+    sound = np.zeros(count, wave.dtype)
+    sound[begin - first : end - first] = wave[begin:end]
+    return sound
+
+
 def write_flac(path: str | Path, wave: np.ndarray) -> None:
     """Write a mono 16 kHz sound (samples,) in -1..1 as 16-bit FLAC."""
     samples = np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)

@@ -1,29 +1,40 @@
 """Scores of several clips, each beside the lines that say what its numbers mean.
 
+A clip's way through the code, in five stops:
+
+1. `metrics.jobs` says what is compared: a Job is one real video and the generated ones. Where weights are given
+   `engine.evaluate.generate` makes these first, and knows the real face's transforms then.
+2. `metrics.pairs` decides what belongs together: `find_face` follows the real face, `match` finds the frame of every
+   other video that belongs to each real frame.
+3. `metrics.measure` goes through all of them in step: the same crop of every video, landmarks on it, and the crops
+   handed to each of `metrics.scorers`.
+4. `evaluate_clip` here is stops 2 and 3 for one Job, and makes a ClipResult; `complete` adds the rows that need other
+   clips' lips.
+5. `metrics.table` and `metrics.report` take means over the clips and write them.
+
 Lines of a clip: every generated video; `re-encoded`, the real video through our own writer (what a perfect method would
 read); `copy-input`, the same pictures judged as if another sound had driven them; `chance`, the first generated video
-against other real lips. Other lips are other clips'; the other sound is the clip's own, turned round by half.
+against other real lips. Other lips are other clips'; the other sound is the clip's own, turned round by half. A row of
+a line that ends in `_chance` is the row before that ending, measured in this way.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from errors import InputError
-from face.landmark_net import LandmarkNet
-from media.audio import has_audio, read_audio
+from media.audio import has_audio
 from metrics import landmark
-from metrics.jobs import Job
+from metrics.jobs import MUTED, SWAPPED, Job
 from metrics.measure import Measured, measure
-from metrics.pairs import FaceClip, Match, NoFace, Progress, Shown, View, find_face, look, match, reencode
+from metrics.pairs import FaceClip, Match, NoFace, View, find_face, look, match, reencode
 from metrics.scorers import ClipContext, Scorer
 from speech.windows import SYNC_FPS
 
 REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
-PASSES = 4
-"""How often a clip's frames are gone through: tracked, re-encoded, looked at, measured (for the progress bar)."""
 _MAX_OTHERS = 12
 _SYNC_ROWS = "sync_", "lse_"
 _SURE = 1.5
@@ -43,7 +54,7 @@ class ClipResult:
     transforms: np.ndarray
     measured: dict[str, Measured]
     extras: dict[str, Measured] = field(default_factory=dict)
-    """What was driven otherwise: `muted`, `swapped`."""
+    """What was driven otherwise: MUTED, SWAPPED."""
     lines: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -64,71 +75,61 @@ class ClipResult:
         return None
 
 
-def evaluate_clip(
-    job: Job,
-    scorers: Sequence[Scorer],
-    net: LandmarkNet,
-    folder: Path,
-    crf: float,
-    extract: Callable[[np.ndarray, str], np.ndarray],
-    progress: Progress | None = None,
-) -> ClipResult:
-    """Measure one clip; `complete` then fills its lines. folder: for the re-encoded video. extract: sound features.
+def evaluate_clip(job: Job, scorers: Sequence[Scorer], crf: float) -> ClipResult:
+    """Measure one clip; `complete` then fills its lines. crf: quality of the re-encoded video.
 
     Raises NoFace, and InputError for files that cannot be read.
     """
-    real = find_face(job.real, progress)
-    left_out = real.times < job.from_s - 1e-6
-    if left_out.all():
+    real = find_face(job.real, job.transforms)
+    scored = real.times >= job.from_s - 1e-6
+    if not scored.any():
         raise NoFace(f"{job.real.path} ends before {job.from_s:g} s")
-    real.transforms[left_out] = np.nan
-    views = {**job.generated, REENCODED: reencode(job.real, folder / "reencoded.mp4", crf, progress)}
-    notes, problems = [f"real: {note}" for note in real.reader.notes], []
-    pairs = _paired(real, views, problems)
-    if progress is not None:
-        progress(len(real.times))
-    contexts = {
-        name: ClipContext(name, real.times + found.lag / real.fps, _sound(job, name), extract)
-        for name, (_, found) in pairs.items()
-    }
-    gap, measured = measure(real, pairs, scorers, contexts, net, progress)
+    real.transforms = np.where(scored[:, None, None], real.transforms, np.nan)
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        reencoded = reencode(job.real, Path(folder) / "reencoded.mp4", crf)
+        matches = _matches(real, {**job.generated, REENCODED: reencoded, **job.extras}, problems)
+        scores = {
+            name: [scorer(ClipContext(real.times + found.lag / real.fps, _sound(job, name))) for scorer in scorers]
+            for name, found in matches.items()
+            if name not in job.extras
+        }
+        gap, measured = measure(real, matches, scores)
     known = np.isfinite(gap)
     if not known.any():
         raise NoFace(f"no face seen in the crops of {job.real.path}")
-    if left_out.any():
-        notes.append(f"scored from {job.from_s:g} s on")
-    if missing := int((~known & ~left_out).sum()):
-        notes.append(f"real: no face in {missing} of {int((~left_out).sum())} frames, left out")
     for name in [name for name, found in measured.items() if not np.isfinite(found.gap).any()]:
-        problems.append(f"{name}: no face seen in {views[name].path}")
+        problems.append(f"{name}: no face seen in {matches[name].view.path}")
         del measured[name]
-    views = {name: view for name, view in (("muted", job.muted), ("swapped", job.swapped)) if view is not None}
-    extras = measure(real, _paired(real, views, problems), (), {}, net)[1] if views else {}
-    for name, found in measured.items():
-        notes += [f"{name}: {note}" for note in found.notes if name != REENCODED]
+    extras = {name: measured.pop(name) for name in job.extras if name in measured}
+    notes = [f"real: {note}" for note in real.reader.notes]
+    if not scored.all():
+        notes.append(f"scored from {job.from_s:g} s on")
+    if missing := int((scored & ~known).sum()):
+        notes.append(f"real: no face in {missing} of {int(scored.sum())} frames, left out")
+    notes += [f"{name}: {note}" for name, found in measured.items() if name != REENCODED for note in found.notes]
     return ClipResult(job, real.fps, gap, real.transforms, measured, extras, notes=notes, problems=problems)
 
 
-def _paired(real: FaceClip, views: Mapping[str, View], problems: list[str]) -> dict[str, tuple[Shown, Match]]:
-    """Every view with its frames' partners; one that cannot be read, or shows no face that is needed, is a problem."""
-    pairs = {}
+def _matches(real: FaceClip, views: Mapping[str, View], problems: list[str]) -> dict[str, Match]:
+    """Every view's frames beside the real ones; a view that cannot be read, or shows no face that is needed, is a
+    problem.
+    """
+    matches = {}
     for name, view in views.items():
         try:
-            shown = look(view)
-            pairs[name] = shown, match(real, shown)
+            matches[name] = match(real, look(view))
         except (NoFace, InputError) as error:
             problems.append(f"{name}: {error}")
-    return pairs
+    return matches
 
 
-def _sound(job: Job, line: str) -> Callable[[], np.ndarray] | None:
-    """Reads the sound that the lips of a line should follow: the real ones' their own, whatever drove the others."""
+def _sound(job: Job, line: str) -> Path | None:
+    """The sound that the lips of a line should follow: the real ones' their own, whatever drove the others."""
     generated = job.generated.get(line)
     real = job.real.path
-    for path in (real, job.audio) if generated is None else (job.audio, generated.path, real):
-        if path is not None and has_audio(path):
-            return lambda path=path: read_audio(path)
-    return None
+    paths = (real, job.audio) if generated is None else (job.audio, generated.path, real)
+    return next((path for path in paths if path is not None and has_audio(path)), None)
 
 
 def complete(results: Sequence[ClipResult]) -> None:
@@ -137,14 +138,19 @@ def complete(results: Sequence[ClipResult]) -> None:
     for result in results:
         others, basis = _other_lips(result, results)
         result.notes.append(f"chance lips: {basis}")
-        driver = by_name.get(result.job.driver)
+        driver = by_name.get(result.job.driver or "")
         for name, found in result.measured.items():
-            result.lines[name] = {**found.values, **_lip_rows(found, result.gap, result.fps, others)}
+            chance = _against(found, others, result.fps)
+            result.lines[name] = {
+                **found.values,
+                **landmark.lip_rows(*found.file_time(result.gap), result.fps),
+                **{f"{row}_chance": chance[row] for row in ("lip_r_best", "fast_r_best")},
+            }
         generated = [name for name in result.lines if name != REENCODED]
         copied = result.measured.get(REENCODED)
         if copied is not None:
-            leak = {"leak": copied.values["articulation"]}
             kept = {row: value for row, value in copied.values.items() if not row.startswith(_SYNC_ROWS)}
+            leak = {"leak": copied.values["articulation"]}
             result.lines[COPY] = {**kept, **_by_chance(copied, others, result.fps), **leak}
             if driver is not None:
                 result.lines[COPY]["swap_r"] = _swap_r(copied, driver, result.fps)
@@ -152,30 +158,16 @@ def complete(results: Sequence[ClipResult]) -> None:
             continue
         first = generated[0]
         result.lines[CHANCE] = _by_chance(result.measured[first], others, result.fps)
-        if "muted" in result.extras:
-            result.lines[first]["leak"] = landmark.articulation(result.extras["muted"].gap, result.gap)
-        if "swapped" in result.extras and driver is not None:
-            result.lines[first]["swap_r"] = _swap_r(result.extras["swapped"], driver, result.fps)
-
-
-def _lip_rows(found: Measured, real: np.ndarray, fps: float, others: Sequence[np.ndarray]) -> dict[str, float]:
-    rows = {}
-    series = _fast_pairs(*found.file_time(real), fps)
-    for name, (generated, wanted) in series.items():
-        rows[f"{name}_r"] = landmark.correlation(generated, wanted)
-        rows[f"{name}_r_best"], rows[f"{name}_lag"] = landmark.best_lag(generated, wanted)
-    chance = _against(found, others, fps)
-    return {**rows, **{f"{name}_r_chance": chance[f"{name}_r_best"] for name in series}}
+        if MUTED in result.extras:
+            result.lines[first]["leak"] = landmark.articulation(result.extras[MUTED].gap, result.gap)
+        if SWAPPED in result.extras and driver is not None:
+            result.lines[first]["swap_r"] = _swap_r(result.extras[SWAPPED], driver, result.fps)
 
 
 def _against(found: Measured, others: Iterable[np.ndarray], fps: float) -> dict[str, float]:
     """Lip rows against other lips: means over them."""
-    rows: dict[str, list[float]] = {}
-    for other in others:
-        for name, (generated, wanted) in _fast_pairs(found.gap, other, fps).items():
-            rows.setdefault(f"{name}_r", []).append(landmark.correlation_at(generated, wanted, 0))
-            rows.setdefault(f"{name}_r_best", []).append(landmark.best_lag(generated, wanted)[0])
-    return {name: float(np.mean(values)) for name, values in rows.items()}
+    rows = [landmark.lip_rows(found.gap, other, fps) for other in others]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if not name.endswith("_lag")}
 
 
 def _by_chance(found: Measured, others: Iterable[np.ndarray], fps: float) -> dict[str, float]:
@@ -186,11 +178,6 @@ def _by_chance(found: Measured, others: Iterable[np.ndarray], fps: float) -> dic
         if row.startswith(_SYNC_ROWS) and row.endswith("_chance")
     }
     return {**_against(found, others, fps), **sync}
-
-
-def _fast_pairs(generated: np.ndarray, real: np.ndarray, fps: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Both series as they are, and their fast parts."""
-    return {"lip": (generated, real), "fast": (landmark.fast_part(generated, fps), landmark.fast_part(real, fps))}
 
 
 def _swap_r(found: Measured, driver: ClipResult, fps: float) -> float:

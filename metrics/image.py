@@ -29,7 +29,7 @@ def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
     half = MOUTH_BOX * eye_distance(landmarks)[:, None] * size / SIZE
     low = np.clip(np.rint(centre - half), 0, size - _SSIM_WINDOW).astype(int)
     high = np.clip(np.rint(centre + half).astype(int), low + _SSIM_WINDOW, size)
-    return [tuple(map(int, (*first, *last))) for first, last in zip(low, high, strict=True)]
+    return [(int(x0), int(y0), int(x1), int(y1)) for (x0, y0), (x1, y1) in zip(low, high, strict=True)]
 
 
 def lower_face(landmarks: np.ndarray, size: int) -> np.ndarray:
@@ -42,9 +42,9 @@ def lower_face(landmarks: np.ndarray, size: int) -> np.ndarray:
 
 
 def psnr(generated: np.ndarray, real: np.ndarray) -> float:
-    """Peak signal to noise ratio in dB of uint8 values in two arrays of one shape; inf where they are equal."""
+    """Peak signal to noise ratio in dB of uint8 values in two arrays of one shape, at most PSNR_CEILING."""
     error = np.mean((generated.astype(np.float64) - real) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error > 0 else float("inf")
+    return min(float(10 * np.log10(255**2 / error)), PSNR_CEILING) if error > 0 else PSNR_CEILING
 
 
 def ssim_map(generated: np.ndarray, real: np.ndarray) -> np.ndarray:

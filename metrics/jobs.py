@@ -3,8 +3,10 @@
 import glob
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from errors import InputError
 from media.audio import SOUND_SUFFIXES
@@ -14,6 +16,7 @@ from metrics.pairs import View
 
 OURS = "generated"
 """Line of the one method there is."""
+MUTED, SWAPPED = "muted", "swapped"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Job:
 
     generated: views by line. audio: sound that drove them, None to take each file's own or else the real one's. person:
     "" where unknown. offset_s: s by which the real clip's sound is late, None if unknown. from_s: frames before it are
-    not scored. muted: the same face, driven by silence. swapped: driven by the sound of the job called `driver`.
+    not scored. transforms (frames, 2, 3): view px of the real face to px of 128, NaN without it; None: not tracked yet.
+    extras: the same face, driven by silence (MUTED) and by the sound of the job called `driver` (SWAPPED).
     """
 
     name: str
@@ -32,8 +36,8 @@ class Job:
     person: str = ""
     offset_s: float | None = None
     from_s: float = 0.0
-    muted: View | None = None
-    swapped: View | None = None
+    transforms: np.ndarray | None = field(default=None, compare=False)
+    extras: Mapping[str, View] = field(default_factory=dict)
     driver: str | None = None
 
 

@@ -56,6 +56,17 @@ def best_lag(generated: np.ndarray, real: np.ndarray) -> tuple[float, int]:
     return scores[lag], lag
 
 
+def lip_rows(generated: np.ndarray, real: np.ndarray, fps: float) -> dict[str, float]:
+    """lip_r (lag 0), lip_r_best and lip_lag (frames) of two gaps (frames,), and the same of their fast parts: fast_r,
+    fast_r_best, fast_lag."""
+    rows: dict[str, float] = {}
+    pairs = {"lip": (generated, real), "fast": (fast_part(generated, fps), fast_part(real, fps))}
+    for name, (made, wanted) in pairs.items():
+        rows[f"{name}_r"] = correlation_at(made, wanted, 0)
+        rows[f"{name}_r_best"], rows[f"{name}_lag"] = best_lag(made, wanted)
+    return rows
+
+
 def chance_series(real: np.ndarray, fps: float, count: int = 8) -> list[np.ndarray]:
     """Stand-ins for other lips where there is one clip alone: the real series (frames,), from its first known frame on,
     turned round by 2 s and more.

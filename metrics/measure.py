@@ -1,7 +1,9 @@
 """One pass over the real video and everything compared with it, in step, holding a few crops at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -9,10 +11,10 @@ from face.crop import CropTransform, rescale
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.lips import eye_distance, lip_gap
 from face.topology import RIGID
-from media.video import Frame
+from media.video import Frame, VideoReader
 from metrics import landmark
-from metrics.pairs import FaceClip, Match, Progress, Shown
-from metrics.scorers import Batch, ClipContext, ClipScore, Scorer
+from metrics.pairs import FaceClip, Match
+from metrics.scorers import Batch, ClipScore
 
 SIZE = 256
 """px of the crops that pictures are compared on."""
@@ -38,69 +40,59 @@ class Measured:
 
 
 def measure(
-    real: FaceClip,
-    others: Mapping[str, tuple[Shown, Match]],
-    scorers: Sequence[Scorer],
-    contexts: Mapping[str, ClipContext],
-    net: LandmarkNet,
-    progress: Progress | None = None,
+    real: FaceClip, matches: Mapping[str, Match], scores: Mapping[str, Sequence[ClipScore]]
 ) -> tuple[np.ndarray, dict[str, Measured]]:
-    """The real lip gap (frames,), and what was measured of every other video by name.
-
-    scorers: used on all of `others`, each with its context of `contexts`.
-    """
+    """The real lip gap (frames,), and what was measured of every other video by name. scores: those wanted of it."""
     count = len(real.times)
     real_points = np.full((count, 478, 2), np.nan, np.float32)
-    points = {name: real_points.copy() for name in others}
-    scores: dict[str, list[ClipScore]] = {name: [scorer.start(contexts[name]) for scorer in scorers] for name in others}
-    walkers = {name: _Walker(shown, found) for name, (shown, found) in others.items()}
-    for frames in _chunks(real, count):
-        index = np.array([frame.index for frame in frames])
-        if progress is not None:
-            progress(len(frames))
-        usable = np.isfinite(real.transforms[index, 0, 0])
-        crops = [
-            real.view.face(frame, CropTransform(real.transforms[frame.index]), SIZE) if seen else None
-            for frame, seen in zip(frames, usable, strict=True)
-        ]
-        usable[usable] = _landmarks(net, [image for image in crops if image is not None], real_points, index[usable])
-        for name, walker in walkers.items():
-            found = {k: walker.face(int(k), real.transforms[k]) for k in index[usable]}
-            found = {k: image for k, image in found.items() if image is not None}
-            where = np.array(list(found), int)
-            if not len(where):
-                continue
-            seen = _landmarks(net, list(found.values()), points[name], where)
-            where = where[seen]
-            if len(where) and scores[name]:
-                pictures = np.stack([crops[k - index[0]] for k in where])
-                batch = Batch(
-                    where, pictures, np.stack([found[k] for k in where]), real_points[where], points[name][where]
-                )
-                for score in scores[name]:
-                    score.add(batch)
-    gap = lip_gap(real_points)
-    return gap, {name: _summary(points[name], real_points, scores[name], others[name][1]) for name in others}
+    others = {name: _Other(found, scores.get(name, ()), count) for name, found in matches.items()}
+    frames = iter(real.reader)
+    while chunk := list(islice(frames, BATCH)):
+        known = [frame for frame in chunk if np.isfinite(real.transforms[frame.index, 0, 0])]
+        cut = {frame.index: real.view.face(frame, CropTransform(real.transforms[frame.index]), SIZE) for frame in known}
+        crops = _with_face(cut, real_points)
+        for other in others.values():
+            other.take(crops, real_points, real.transforms)
+    return lip_gap(real_points), {name: other.summary(real_points) for name, other in others.items()}
 
 
-def _chunks(real: FaceClip, count: int) -> Iterator[list[Frame]]:
-    chunk: list[Frame] = []
-    for frame in real.reader:
-        chunk.append(frame)
-        if len(chunk) == BATCH or frame.index == count - 1:
-            yield chunk
-            chunk = []
+def _with_face(crops: dict[int, np.ndarray], points: np.ndarray) -> dict[int, np.ndarray]:
+    """Those of the crops (by real frame) that show a face; its landmarks, px of 128, go into points[frame]."""
+    if not crops:
+        return {}
+    found, presence = _landmark_net().landmarks(np.stack(list(crops.values())))
+    where = np.array(list(crops))[presence > MIN_PRESENCE]
+    points[where] = rescale(found[presence > MIN_PRESENCE], SIZE, 128)
+    return {index: crops[index] for index in where.tolist()}
 
 
-class _Walker:
-    """Goes through a generated video in step with the real one."""
+@lru_cache(maxsize=1)
+def _landmark_net() -> LandmarkNet:
+    return LandmarkNet()
 
-    def __init__(self, shown: Shown, found: Match):
-        self._view, self._match = shown.view, found
-        self._frames = iter(shown.reader)
+
+class _Other:
+    """A video on its way through in step with the real one. points (real frames, 478, 2): landmarks, px of 128."""
+
+    def __init__(self, found: Match, scores: Sequence[ClipScore], count: int):
+        self._match, self._scores = found, scores
+        self._points = np.full((count, 478, 2), np.nan, np.float32)
+        self._frames = iter(VideoReader(found.view.path))
         self._frame: Frame | None = None
 
-    def face(self, index: int, transform: np.ndarray) -> np.ndarray | None:
+    def take(self, real: dict[int, np.ndarray], real_points: np.ndarray, transforms: np.ndarray) -> None:
+        """Look at what belongs to the next real crops, by frame; transforms (frames, 2, 3): the real ones."""
+        shown = {index: self._face(index, transforms[index]) for index in real}
+        crops = _with_face({index: face for index, face in shown.items() if face is not None}, self._points)
+        if not crops or not self._scores:
+            return
+        where = np.array(list(crops))
+        pictures = np.stack([real[index] for index in crops]), np.stack(list(crops.values()))
+        batch = Batch(where, *pictures, real_points[where], self._points[where])
+        for score in self._scores:
+            score.add(batch)
+
+    def _face(self, index: int, transform: np.ndarray) -> np.ndarray | None:
         """The crop that belongs to a frame of the real video; None where none is shown or it has no face of its own."""
         wanted = int(self._match.frames[index])
         if wanted < 0:
@@ -108,36 +100,27 @@ class _Walker:
         while self._frame is None or self._frame.index < wanted:
             self._frame = next(self._frames, None)
             if self._frame is None:
-                raise ValueError(f"{self._view.path} has fewer frames than at its first reading")
+                raise ValueError(f"{self._match.view.path} has fewer frames than at its first reading")
         transform = self._match.transform(index, transform)
-        return self._view.face(self._frame, CropTransform(transform), SIZE) if np.isfinite(transform).all() else None
+        if not np.isfinite(transform).all():
+            return None
+        return self._match.view.face(self._frame, CropTransform(transform), SIZE)
 
-
-def _landmarks(net: LandmarkNet, crops: list[np.ndarray], points: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Write landmarks of crops, px of 128, into points[where]; returns which show a face (the others stay NaN)."""
-    if not crops:
-        return np.zeros(0, bool)
-    found, presence = net.landmarks(np.stack(crops))
-    seen = presence > MIN_PRESENCE
-    points[where[seen]] = rescale(found[seen], SIZE, 128)
-    return seen
-
-
-def _summary(points: np.ndarray, real_points: np.ndarray, scores: list[ClipScore], found: Match) -> Measured:
-    gap, real_gap = lip_gap(points), lip_gap(real_points)
-    notes = list(found.notes)
-    wanted, seen = np.isfinite(real_gap) & (found.frames >= 0), np.isfinite(gap)
-    values: dict[str, float] = {"frames": float(seen.sum())}
-    if seen.sum() < wanted.sum():
-        notes.append(f"no face seen in {wanted.sum() - seen.sum()} of {wanted.sum()} frames")
-    if seen.any():
-        values["articulation"] = landmark.articulation(gap, real_gap)
-        values["lmd"] = landmark.landmark_distance(points[seen], real_points[seen])
-        values["jitter"] = landmark.jitter(points, real_points, landmark.resting(real_gap))
-        notes += _framing(points[seen], real_points[seen])
-    for score in scores:
-        values.update(score.result())
-    return Measured(gap, found, values, notes)
+    def summary(self, real_points: np.ndarray) -> Measured:
+        gap, real_gap = lip_gap(self._points), lip_gap(real_points)
+        notes = list(self._match.notes)
+        wanted, seen = np.isfinite(real_gap) & (self._match.frames >= 0), np.isfinite(gap)
+        values: dict[str, float] = {"frames": float(seen.sum())}
+        if seen.sum() < wanted.sum():
+            notes.append(f"no face seen in {wanted.sum() - seen.sum()} of {wanted.sum()} frames")
+        if seen.any():
+            values["articulation"] = landmark.articulation(gap, real_gap)
+            values["lmd"] = landmark.landmark_distance(self._points[seen], real_points[seen])
+            values["jitter"] = landmark.jitter(self._points, real_points, landmark.resting(real_gap))
+            notes += _framing(self._points[seen], real_points[seen])
+        for score in self._scores:
+            values.update(score.result())
+        return Measured(gap, self._match, values, notes)
 
 
 def _framing(points: np.ndarray, real_points: np.ndarray) -> list[str]:

@@ -1,20 +1,17 @@
 """Videos to compare: views of files, the real face in one, and which frames of another belong to its frames."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from face.crop import CropTransform, fit_transforms
+from face.crop import CropTransform
 from face.detect import make_detector
-from face.track import track_faces
+from face.follow import follow
 from media.video import Frame, VideoReader, VideoWriter
-
-Rect = tuple[int, int, int, int]
-Progress = Callable[[int], object]
+from metrics.image import Rect
 
 MAX_PICTURE_LAG = 12
 """Frames searched for a shift of the whole picture."""
@@ -82,18 +79,19 @@ class Shown:
 class FaceClip(Shown):
     """A view whose largest face was followed. transforms (frames, 2, 3): view px to px of 128, NaN without a face."""
 
-    transforms: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 3)))
+    transforms: np.ndarray
 
 
 @dataclass(frozen=True)
 class Match:
     """Which frame of a generated view belongs to each frame of the real one.
 
-    frames (real frames,) int, -1 where there is none. lag: frames of the real video by which the whole picture is late.
-    scale: real view px to generated view px, per axis. own: the generated face's own transforms, where the crop of the
-    real one cannot be used. notes: what a reader of the scores must know.
+    view: the generated one. frames (real frames,) int, -1 where there is none. lag: frames of the real video by which
+    the whole picture is late. scale: real view px to generated view px, per axis. own: the generated face's own
+    transforms, where the crop of the real one cannot be used. notes: what a reader of the scores must know.
     """
 
+    view: View
     frames: np.ndarray
     lag: int
     scale: tuple[float, float]
@@ -110,42 +108,34 @@ class Match:
         return moved
 
 
-def look(view: View, progress: Progress | None = None) -> Shown:
+def look(view: View) -> Shown:
     """Read a view once."""
     reader = VideoReader(view.path)
-    times, thumbs = [], []
-    for frame in reader:
-        times.append(float(frame.time))
-        thumbs.append(view.thumbnail(frame))
-        if progress is not None:
-            progress(1)
+    times, thumbs = zip(*((float(frame.time), view.thumbnail(frame)) for frame in reader), strict=True)
     return Shown(view, reader, np.array(times), np.array(thumbs))
 
 
-def find_face(view: View, progress: Progress | None = None) -> FaceClip:
-    """Read a view once and follow its largest face. Raises NoFace."""
+def find_face(view: View, transforms: np.ndarray | None = None) -> FaceClip:
+    """Read a view once and follow its largest face, unless its `transforms` are known. Raises NoFace."""
+    if transforms is not None:
+        return FaceClip(**vars(look(view)), transforms=transforms)
     reader = VideoReader(view.path)
-    times, thumbs = [], []
+    thumbs = []
 
-    def pictures() -> Iterator[tuple[np.ndarray, float]]:
-        for frame in reader:
-            times.append(float(frame.time))
-            thumbs.append(view.thumbnail(frame))
-            yield frame.rgb(view.area(frame)), times[-1]
-            if progress is not None:
-                progress(1)
+    def picture(frame: Frame) -> np.ndarray:
+        thumbs.append(view.thumbnail(frame))
+        return frame.rgb(view.area(frame))
 
-    tracks = track_faces(pictures(), make_detector("mediapipe"))
-    if not tracks:
+    faces = follow(reader, make_detector("mediapipe"), picture=picture)
+    if not faces:
         raise NoFace(f"no face found in {view.path}")
-    transforms = fit_transforms(tracks[0].rigid, tracks[0].present, tracks[0].shot)
-    return FaceClip(view, reader, np.array(times), np.array(thumbs), transforms)
+    return FaceClip(view, reader, np.array(faces[0].times, float), np.array(thumbs), faces[0].transforms)
 
 
-def match(real: FaceClip, generated: Shown, follow: Callable[[View], FaceClip] = find_face) -> Match:
+def match(real: FaceClip, generated: Shown) -> Match:
     """Pair the frames of two views by time, after a shift of the whole picture that their thumbnails show.
 
-    A picture of another shape gets its own face crop, from `follow`. Raises NoFace where that finds none.
+    A picture of another shape gets its own face crop. Raises NoFace where none is found in it.
     """
     notes = []
     (width, height), (other_width, other_height) = real.view.size(real.reader), generated.view.size(generated.reader)
@@ -153,7 +143,7 @@ def match(real: FaceClip, generated: Shown, follow: Callable[[View], FaceClip] =
     scale = (1.0, 1.0) if same else (other_width / width, other_height / height)
     own = None
     if abs(scale[0] / scale[1] - 1) > _SHAPE_TOLERANCE:
-        own = follow(generated.view).transforms
+        own = find_face(generated.view).transforms
         notes.append(
             f"a picture of another shape ({other_width}x{other_height}, real {width}x{height}): cropped by its own "
             "face, so picture rows compare registered faces"
@@ -178,7 +168,7 @@ def match(real: FaceClip, generated: Shown, follow: Callable[[View], FaceClip] =
             f"another length ({len(generated.times)} frames of {generated.times[-1] + 1 / generated.fps:.2f} s, real "
             f"{real.times[-1] + 1 / real.fps:.2f} s): scored where both are shown"
         )
-    return Match(frames, lag, scale, notes, own)
+    return Match(generated.view, frames, lag, scale, notes, own)
 
 
 def picture_lag(real: Shown, generated: Shown) -> int:
@@ -211,13 +201,11 @@ def nearest_frames(wanted: np.ndarray, times: np.ndarray, fps: float) -> np.ndar
     return np.where((wanted < times[0] - half) | (wanted > times[-1] + half), -1, index)
 
 
-def reencode(view: View, output: Path, crf: float, progress: Progress | None = None) -> View:
+def reencode(view: View, output: Path, crf: float) -> View:
     """The view through our own writer, without sound: what a perfect method's file would hold."""
     reader = VideoReader(view.path)
     size = view.size(reader)
     with VideoWriter(output, size, reader.fps, colour=reader.colour, crf=crf) as writer:
         for frame in reader:
             writer.write(frame if view.rect is None else frame.rgb(view.rect), time=Fraction(frame.time))
-            if progress is not None:
-                progress(1)
     return View(output)

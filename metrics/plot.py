@@ -1,6 +1,7 @@
 """A lip gap over time beside the real one, as SVG text."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +25,12 @@ def plot_gaps(
         x = _LEFT + mark / fps * across
         parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}" class="mark"/>')
     for values, begin, stroke in ((real, 0.0, REAL), (generated, shift, colour)):
-        x = _LEFT + (np.arange(len(values)) / fps + begin) * across
-        parts.append(f'<path d="{_path(x, _height(values, top))}" fill="none" stroke="{stroke}" stroke-width="1.4"/>')
+        xs = _LEFT + (np.arange(len(values)) / fps + begin) * across
+        parts.append(f'<path d="{_path(xs, _height(values, top))}" fill="none" stroke="{stroke}" stroke-width="1.4"/>')
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
-def _height(values: np.ndarray, top: float) -> np.ndarray:
+def _height(values: Any, top: float) -> Any:
     return HEIGHT - _BOTTOM - (HEIGHT - _BOTTOM - _TOP) * values / top
 
 

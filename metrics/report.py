@@ -4,16 +4,16 @@ import html
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from face.crop import CropTransform
 from media.video import VideoReader
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult
 from metrics.pairs import View
 from metrics.plot import REAL, plot_gaps
-from metrics.table import GROUPS, Summary, cell, offset_text
+from metrics.table import GROUPS, Outcome, Summary, cell, offset_text
 
 STRIP = 8
 """Faces shown of each video."""
@@ -42,21 +42,17 @@ svg text{font-size:11px;fill:#666}svg .line{stroke:#e2e2e2}svg .mark{stroke:#bbb
 details{margin:.5em 0}summary{cursor:pointer;color:#1b5f98}"""
 
 
-def write_report(folder: Path, results: Sequence[ClipResult], summary: Summary, details: Mapping[str, Any]) -> Path:
-    """Write index.html and its pictures into `folder`; the videos must still be there. Returns the page.
-
-    details: `notes` and `skipped`, lines of text that concern all clips.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def write_report(folder: Path, outcome: Outcome) -> Path:
+    """Write index.html and its pictures into `folder`; the videos must still be there. Returns the page."""
+    results, summary, skipped = outcome.results, outcome.summary, _list(outcome.skipped)
     spread = ", mean ± standard deviation over clips" if len(results) > 1 else ""
-    skipped = _list(details["skipped"])
     parts = [
         f"<h1>Evaluation</h1><p class=key>{len(results)} clip{'s' * (len(results) > 1)} scored{spread}.</p>",
         f"<div class=bad>Not scored:{skipped}</div>" if skipped else "",
         _table(summary),
         "<div class=key>",
         *(f"<p><b>{line}</b>: {meaning}.</p>" for line, meaning in _REFERENCES.items() if line in summary),
-        _list(details["notes"]) + "</div>",
+        _list(outcome.notes) + "</div>",
         *(_clip(folder, number, result, alone=len(results) == 1) for number, result in enumerate(results)),
     ]
     page = folder / "index.html"
@@ -149,7 +145,7 @@ def _strip(path: Path, view: View, faces: Sequence[tuple[int, np.ndarray]]) -> s
     for frame in islice(VideoReader(view.path), last + 1):
         for place, (number, transform) in enumerate(faces):
             if number == frame.index and np.isfinite(transform).all():
-                pictures[place] = view.face(frame, transform, _FACE)
+                pictures[place] = view.face(frame, CropTransform(transform), _FACE)
     strip = cv2.cvtColor(np.concatenate(pictures, 1), cv2.COLOR_RGB2BGR)
     cv2.imwrite(str(path), strip, [cv2.IMWRITE_JPEG_QUALITY, 92])
     return f'<img src="{path.name}" alt="">'

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from metrics.image import PSNR_CEILING, box_mean, lower_face, mouth_boxes, psnr, sharpness, ssim_map
+from media.audio import read_audio
+from metrics.image import box_mean, lower_face, mouth_boxes, psnr, sharpness, ssim_map
 
 
 @dataclass(frozen=True)
@@ -25,35 +27,21 @@ class Batch:
     points: np.ndarray
 
 
+@dataclass
 class ClipContext:
-    """What a scorer may know of a video besides its crops. The sound is read when a scorer asks for it."""
+    """What a scorer may know of a video besides its crops.
 
-    def __init__(
-        self,
-        line: str,
-        times: np.ndarray,
-        read: Callable[[], np.ndarray] | None = None,
-        extract: Callable[[np.ndarray, str], np.ndarray] | None = None,
-    ):
-        """line: what the video is called in the table. times (real frames,): s since its first frame at which it shows
-        what belongs to each real frame. read: gives the 16 kHz sound its lips should follow. extract: (wave, kind) ->
-        features, for kind `mel` or `whisper`."""
-        self.line, self.times = line, times
-        self._read, self._extract = read, extract
-        self._features: dict[str, np.ndarray] = {}
+    times (real frames,): s since the video's first frame at which it shows what belongs to each real frame. sound: what
+    its lips should follow, read when a scorer asks for it.
+    """
+
+    times: np.ndarray
+    sound: Path | None = None
 
     @cached_property
     def wave(self) -> np.ndarray | None:
         """(samples,) at 16 kHz; None where there is no sound."""
-        return None if self._read is None else self._read()
-
-    def features(self, kind: str) -> np.ndarray | None:
-        """The sound's features; None where there is no sound."""
-        if self.wave is None or self._extract is None:
-            return None
-        if kind not in self._features:
-            self._features[kind] = self._extract(self.wave, kind)
-        return self._features[kind]
+        return None if self.sound is None else read_audio(self.sound)
 
 
 class ClipScore(Protocol):
@@ -66,25 +54,17 @@ class ClipScore(Protocol):
         """Values by row name; a row that cannot be told is left out."""
 
 
-class Scorer(Protocol):
-    """A way of scoring, with its weights loaded."""
-
-    def start(self, context: ClipContext) -> ClipScore:
-        """Begin with a new video."""
+Scorer = Callable[[ClipContext], ClipScore]
+"""A way of scoring, with its weights loaded: begins with a new video."""
 
 
-class PictureScorer:
+class PictureScore:
     """PSNR and SSIM of mouth box and lower face, and sharpness of the mouth box.
 
     Rows mouth_psnr, face_psnr, mouth_ssim, face_ssim, sharpness.
     """
 
-    def start(self, context: ClipContext) -> "_PictureScore":
-        return _PictureScore()
-
-
-class _PictureScore:
-    def __init__(self) -> None:
+    def __init__(self, context: ClipContext) -> None:
         self._frames: list[tuple[float, ...]] = []
         self._sharp = [0.0, 0.0]
 
@@ -94,12 +74,8 @@ class _PictureScore:
             mask = lower_face(points, len(real))
             similarity = ssim_map(generated, real)
             mouth, real_mouth = (image[box[1] : box[3], box[0] : box[2]] for image in (generated, real))
-            face = (
-                (min(psnr(generated[mask], real[mask]), PSNR_CEILING), similarity[mask].mean())
-                if mask.any()
-                else (np.nan, np.nan)
-            )
-            self._frames.append((min(psnr(mouth, real_mouth), PSNR_CEILING), box_mean(similarity, box), *face))
+            face = (psnr(generated[mask], real[mask]), similarity[mask].mean()) if mask.any() else (np.nan, np.nan)
+            self._frames.append((psnr(mouth, real_mouth), box_mean(similarity, box), *face))
             self._sharp[0] += sharpness(mouth)
             self._sharp[1] += sharpness(real_mouth)
 

@@ -1,63 +1,42 @@
 """Which scorers there are weights for."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from losses.perceptual import load_perceptual
-from metrics.fid import FidScorer
-from metrics.identity import IdentityScorer
-from metrics.perceptual import PerceptualScorer, load_lpips
-from metrics.scorers import PictureScorer, Scorer
-from metrics.sync import ExpertScorer, SyncNetScorer
+from metrics.identity import FaceNetwork, IdentityScore
+from metrics.perceptual import PerceptualScore, load_lpips
+from metrics.scorers import PictureScore, Scorer
+from metrics.sync import ExpertScore, SyncNetScore
 from models.checkpoint import load_network
 from models.syncnet import SyncExpert, SyncNetV2
 
 
-@dataclass(frozen=True)
-class ScorerFiles:
-    """Weights by scorer; None where there are none."""
+def make_scorers(weights: Mapping[str, Path | None], step: int) -> tuple[list[Scorer], list[str]]:
+    """Every scorer that can be had, and notes on what is left out.
 
-    sync: Path | None = None
-    syncnet: Path | None = None
-    lpips: Path | None = None
-    identity: Path | None = None
-    fid: Path | None = None
-
-
-def make_scorers(files: ScorerFiles, step: int) -> tuple[list[Scorer], list[str]]:
-    """Every scorer that can be had, and one note that names those left out.
-
-    step: perceptual and identity scorers look at every so manieth frame. Raises InputError for weights that do not fit.
+    weights: files of `sync`, `syncnet`, `lpips` and `identity`. step: perceptual and identity scorers look at every so
+    manieth frame. Raises InputError for weights that do not fit, or need a package that is not installed.
     """
-    scorers: list[Scorer] = [PictureScorer(), PerceptualScorer("stlpips", load_perceptual("stlpips"), step)]
-    absent = []
-    makers = {
-        "sync": (
-            "sync by our expert",
-            "--sync-weights",
-            lambda path: ExpertScorer(load_network(path, kind=SyncExpert)),
-        ),
-        "syncnet": (
-            "LSE-C and LSE-D",
-            "--syncnet-weights",
-            lambda path: SyncNetScorer(load_network(path, kind=SyncNetV2)),
-        ),
-        "lpips": ("LPIPS", "--lpips-weights", lambda path: PerceptualScorer("lpips", load_lpips(path), step)),
-        "identity": ("identity", "--identity-weights", lambda path: IdentityScorer(path, step)),
-        "fid": ("FID", "--fid-weights", FidScorer),
+    scorers: list[Scorer] = [
+        PictureScore,
+        partial(PerceptualScore, "stlpips", load_perceptual("stlpips"), step),
+    ]
+    makers: dict[str, tuple[str, Callable[[Path], Scorer]]] = {
+        "sync": ("sync by our expert", lambda path: partial(ExpertScore, load_network(path, kind=SyncExpert))),
+        "syncnet": ("LSE-C and LSE-D", lambda path: partial(SyncNetScore, load_network(path, kind=SyncNetV2))),
+        "lpips": ("LPIPS", lambda path: partial(PerceptualScore, "lpips", load_lpips(path), step)),
+        "identity": ("identity", lambda path: partial(IdentityScore, FaceNetwork(path), step)),
     }
-    for name, (label, option, make) in makers.items():
-        path = getattr(files, name)
+    absent = []
+    for name, (label, make) in makers.items():
+        path = weights.get(name)
         if path is None:
-            absent.append(f"{label} ({option})")
+            absent.append(f"{label} (--{name}-weights)")
         else:
             scorers.append(make(path))
     notes = [f"left out, having no weights: {', '.join(absent)}"] if absent else []
     if step > 1:
-        notes.append(f"ST-LPIPS, LPIPS and identity look at every {_ordinal(step)} frame")
+        notes.append(f"of every {step} frames ST-LPIPS, LPIPS and identity look at one")
     return scorers, notes
-
-
-def _ordinal(number: int) -> str:
-    suffix = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else suffix}"

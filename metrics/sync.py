@@ -1,10 +1,11 @@
 """Do lips and sound belong together: the project's expert, and SyncNet v2 for LSE-C and LSE-D.
 
 Both look at 25 frames a second, whatever the video has: its nearest frame to every 1/25 s. An offset is in those
-frames, positive where the sound is late.
+frames, positive where the sound is late. What ends in _chance is the same for a sound that belongs to other lips: the
+clip's own, turned round by half.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -14,10 +15,11 @@ from scipy.fft import dct
 from media.audio import SAMPLE_RATE
 from metrics.pairs import nearest_frames
 from metrics.scorers import Batch, ClipContext
-from models.config import SYNC_FRAMES
+from models.config import BASE_SIZE, SYNC_FRAMES
 from models.syncnet import SyncExpert, SyncNetV2
-from speech.offset import MAX_SHIFT, estimate_offset, shift_means, unit_vectors
-from speech.windows import SYNC_FPS, face_windows, sound_windows
+from speech.features import sound_features
+from speech.offset import MAX_SHIFT, clip_vectors, estimate_offset, shift_means
+from speech.windows import SYNC_FPS
 
 SYNCNET_SIZE = 224
 MFCC_RATE = 100
@@ -26,133 +28,77 @@ _BATCH = 16
 _INT16 = 32768
 
 
-class _Windows:
-    """Collects faces at 25 fps and embeds every uninterrupted five of them as soon as they are there.
+class _Faces:
+    """The generated faces at 25 fps, 1.2 MB a second at 128 px. pictures (n, size, size, 3) uint8 RGB, black where no
+    face was seen."""
 
-    vectors: by number of the first 25 fps frame.
-    """
-
-    def __init__(self, times: np.ndarray, embed: Callable[[np.ndarray], np.ndarray]):
+    def __init__(self, times: np.ndarray, size: int):
         fps = (len(times) - 1) / max(times[-1] - times[0], 1e-9) if len(times) > 1 else float(SYNC_FPS)
         grid = np.arange(round((times[-1] + 1 / fps) * SYNC_FPS)) / SYNC_FPS
-        self._slots: dict[int, list[int]] = {}
-        for slot, frame in enumerate(nearest_frames(grid, times, fps)):
-            self._slots.setdefault(int(frame), []).append(slot)
-        self._faces: dict[int, np.ndarray] = {}
-        self._embed = embed
-        self._next = 0
-        self.vectors: dict[int, np.ndarray] = {}
+        self._frames = nearest_frames(grid, times, fps)
+        self._known = np.zeros(len(grid), bool)
+        self.pictures = np.zeros((len(grid), size, size, 3), np.uint8)
 
-    def add(self, index: np.ndarray, faces: list[np.ndarray]) -> None:
-        for frame, face in zip(index, faces, strict=True):
-            for slot in self._slots.get(int(frame), ()):
-                self._faces[slot] = face
-        last = max(self._faces, default=-1)
-        starts = [
-            k
-            for k in range(self._next, last - SYNC_FRAMES + 2)
-            if all(k + j in self._faces for j in range(SYNC_FRAMES))
-        ]
-        for begin in range(0, len(starts), _BATCH):
-            part = starts[begin : begin + _BATCH]
-            windows = np.stack([np.stack([self._faces[k + j] for j in range(SYNC_FRAMES)]) for k in part])
-            self.vectors.update(zip(part, self._embed(windows), strict=True))
-        self._next = max(self._next, last - SYNC_FRAMES + 2)
-        self._faces = {slot: face for slot, face in self._faces.items() if slot >= self._next}
+    def add(self, batch: Batch) -> None:
+        for frame, image in zip(batch.index, batch.generated, strict=True):
+            shown = self._frames == frame
+            if shown.any():
+                self.pictures[shown] = cv2.resize(image, self.pictures.shape[1:3], interpolation=cv2.INTER_AREA)
+                self._known |= shown
+
+    def starts(self) -> list[int]:
+        """Where five frames in a row are known."""
+        return [k for k in range(len(self._known) - SYNC_FRAMES + 1) if self._known[k : k + SYNC_FRAMES].all()]
 
 
-class ExpertScorer:
-    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset.
+class ExpertScore:
+    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset."""
 
-    sync_confidence_chance is the same for a sound that belongs to other lips: the clip's own, turned round by half.
-    """
-
-    def __init__(self, expert: SyncExpert):
-        self.expert = expert.eval()
-
-    def start(self, context: ClipContext) -> "_ExpertScore":
-        return _ExpertScore(self.expert, context)
-
-
-class _ExpertScore:
     def __init__(self, expert: SyncExpert, context: ClipContext):
         self._expert, self._context = expert, context
-        self._windows = _Windows(context.times, self._embed)
+        self._faces = _Faces(context.times, BASE_SIZE)
 
     def add(self, batch: Batch) -> None:
         if self._context.wave is not None:
-            faces = [cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA) for image in batch.generated]
-            self._windows.add(batch.index, faces)
+            self._faces.add(batch)
 
     def result(self) -> dict[str, float]:
-        if not self._windows.vectors:
+        wave, starts = self._context.wave, self._faces.starts()
+        if wave is None or not starts:
             return {}
-        starts = np.arange(-MAX_SHIFT, max(self._windows.vectors) + MAX_SHIFT + 1)
-        sounds = dict(zip(starts.tolist(), self._sounds(starts), strict=True))
-        own, other = (
-            estimate_offset(self._windows.vectors, heard) for heard in (sounds, turned(sounds, self._windows.vectors))
-        )
+        features = sound_features(wave, self._expert.config.audio)
+        vectors, sounds = clip_vectors(self._expert, self._faces.pictures, features)
+        faces = {start: vectors[start] for start in starts}
+        own, other = (estimate_offset(faces, heard) for heard in (sounds, turned(sounds, faces)))
         return {
             "sync_confidence": own.confidence,
             "sync_offset": float(own.offset),
             "sync_confidence_chance": other.confidence,
         }
 
-    @torch.inference_mode()
-    def _embed(self, windows: np.ndarray) -> np.ndarray:
-        """(n, 5, 128, 128, 3) uint8 to (n, embedding)."""
-        faces = torch.from_numpy(windows).permute(0, 1, 4, 2, 3)
-        return unit_vectors(self._expert.face, face_windows(faces, self._expert))
 
-    @torch.inference_mode()
-    def _sounds(self, starts: np.ndarray) -> np.ndarray:
-        """Vectors (n, embedding) of the sound that belongs to five frames from each start."""
-        config = self._expert.config
-        cut = torch.from_numpy(sound_windows(self._context.features(config.audio), starts, config))
-        return np.concatenate([unit_vectors(self._expert.audio, part) for part in cut.split(64)])
+class SyncNetScore:
+    """By SyncNet v2: lse_d (least mean distance over +-15 shifts), lse_c (median less least) and lse_offset.
 
-
-class SyncNetScorer:
-    """Rows lse_d (least mean distance over +-15 shifts), lse_c (median less least) and lse_offset, by SyncNet v2.
-
-    lse_c_chance and lse_d_chance: for the clip's own sound turned round by half, which belongs to other lips. Its faces
-    here are the project's stabilised crops at 224 px, not its own detector's boxes: compare only such rows.
+    Its faces here are the project's stabilised crops at 224 px, not its own detector's boxes: compare only such rows.
     """
 
-    def __init__(self, network: SyncNetV2):
-        self.network = network.eval()
-
-    def start(self, context: ClipContext) -> "_SyncNetScore":
-        return _SyncNetScore(self.network, context)
-
-
-class _SyncNetScore:
     def __init__(self, network: SyncNetV2, context: ClipContext):
         self._network, self._context = network, context
-        self._windows = _Windows(context.times, self._embed)
+        self._faces = _Faces(context.times, SYNCNET_SIZE)
 
     def add(self, batch: Batch) -> None:
         if self._context.wave is not None:
-            self._windows.add(
-                batch.index,
-                [cv2.resize(image, (SYNCNET_SIZE,) * 2, interpolation=cv2.INTER_AREA) for image in batch.generated],
-            )
+            self._faces.add(batch)
 
     def result(self) -> dict[str, float]:
-        if not self._windows.vectors:
+        wave, starts = self._context.wave, self._faces.starts()
+        if wave is None or not starts:
             return {}
-        coefficients = mfcc(self._context.wave)
-        step = MFCC_RATE // SYNC_FPS
-        last = (len(coefficients) - _MFCC_WINDOW) // step
-        starts = list(range(min(last, max(self._windows.vectors) + MAX_SHIFT) + 1))
-        if not starts:
-            return {}
-        sounds = dict(zip(starts, self._sounds(coefficients, starts, step), strict=True))
-        rows = {}
-        for ending, heard in (("", sounds), ("_chance", turned(sounds, self._windows.vectors))):
-            distances = shift_means(
-                self._windows.vectors, heard, lambda face, sound: float(np.linalg.norm(face - sound + 1e-6))
-            )
+        faces, sounds = self._seen(starts), self._heard(mfcc(wave), max(starts) + MAX_SHIFT)
+        rows: dict[str, float] = {}
+        for ending, heard in (("", sounds), ("_chance", turned(sounds, faces))):
+            distances = shift_means(faces, heard, lambda face, sound: float(np.linalg.norm(face - sound + 1e-6)))
             if not distances:
                 return {}
             best = min(distances, key=distances.__getitem__)
@@ -162,17 +108,25 @@ class _SyncNetScore:
         return rows
 
     @torch.inference_mode()
-    def _embed(self, windows: np.ndarray) -> np.ndarray:
-        """(n, 5, 224, 224, 3) uint8 RGB to (n, 1024)."""
-        pictures = np.ascontiguousarray(windows[..., ::-1].transpose(0, 4, 1, 2, 3))
-        return self._network.embed_lips(torch.from_numpy(pictures).float()).numpy()
+    def _seen(self, starts: list[int]) -> dict[int, np.ndarray]:
+        """Vectors (1024,) of five faces, blue first, from each start on."""
+        pictures = torch.from_numpy(self._faces.pictures).permute(3, 0, 1, 2)
+        windows = (torch.stack([pictures[:, k : k + SYNC_FRAMES] for k in part]) for part in _parts(starts))
+        vectors = [self._network.embed_lips(window.flip(1).float()).numpy() for window in windows]
+        return dict(zip(starts, np.concatenate(vectors), strict=True))
 
     @torch.inference_mode()
-    def _sounds(self, coefficients: np.ndarray, starts: list[int], step: int) -> np.ndarray:
-        cut = np.stack([coefficients[k * step : k * step + _MFCC_WINDOW].T for k in starts])[:, None]
-        return np.concatenate(
-            [self._network.embed_audio(torch.from_numpy(cut[k : k + 64])).numpy() for k in range(0, len(cut), 64)]
-        )
+    def _heard(self, coefficients: np.ndarray, last: int) -> dict[int, np.ndarray]:
+        """Vectors (1024,) of the sound that belongs to five frames from each start on, 0 to `last`."""
+        step = MFCC_RATE // SYNC_FPS
+        starts = list(range(min((len(coefficients) - _MFCC_WINDOW) // step, last) + 1))
+        cut = (np.stack([coefficients[k * step :][:_MFCC_WINDOW].T for k in part])[:, None] for part in _parts(starts))
+        vectors = [self._network.embed_audio(torch.from_numpy(window)).numpy() for window in cut]
+        return dict(zip(starts, (vector for part in vectors for vector in part), strict=True))
+
+
+def _parts(starts: list[int]) -> list[list[int]]:
+    return [starts[k : k + _BATCH] for k in range(0, len(starts), _BATCH)]
 
 
 def turned(sounds: Mapping[int, np.ndarray], faces: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

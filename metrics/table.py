@@ -3,6 +3,8 @@
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
             "lip_r": ("lip r, lag 0", 3),
             "lip_r_best": ("lip r, best lag", 3),
             "lip_lag": ("that lag (frames, + late)", 1),
-            "lip_r_chance": ("lip r, best lag, by chance", 3),
+            "lip_r_best_chance": ("lip r, best lag, by chance", 3),
             "fast_r": ("fast lip r, lag 0", 3),
             "fast_r_best": ("fast lip r, best lag", 3),
             "fast_lag": ("that lag (frames, + late)", 1),
-            "fast_r_chance": ("fast lip r, best lag, by chance", 3),
+            "fast_r_best_chance": ("fast lip r, best lag, by chance", 3),
         },
     ),
     "Lip motion": (
@@ -74,10 +76,9 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
             "lse_offset": ("SyncNet v2 offset (frames, + sound late)", 1),
         },
     ),
-    "Whole set": (
-        "Fréchet distance over all clips; frames in which both faces were seen",
+    "Basis": (
+        "frames in which both faces were seen",
         {
-            "fid": ("FID (crops)", 2),
             "frames": ("frames scored", 0),
         },
     ),
@@ -87,6 +88,20 @@ GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
 ROWS = {row: entry for _, rows in GROUPS.values() for row, entry in rows.items()}
 
 Summary = dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass
+class Outcome:
+    """All that is told of a set of clips. notes concern all of them; skipped: what could not be scored, and why."""
+
+    results: Sequence[ClipResult]
+    notes: Sequence[str]
+    skipped: Sequence[str]
+    config: dict[str, Any]
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summarise(self.results)
 
 
 def summarise(results: Sequence[ClipResult]) -> Summary:
@@ -159,10 +174,10 @@ def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     )
 
 
-def write_json(path: Path, results: Sequence[ClipResult], summary: Summary, details: dict[str, Any]) -> None:
-    """Everything: details (settings, skipped clips, notes), the summary, and each clip's rows. NaN becomes null."""
+def write_json(path: Path, outcome: Outcome) -> None:
+    """Everything: settings, notes, skipped clips, the summary, and each clip's rows. NaN becomes null."""
     clips = []
-    for result in results:
+    for result in outcome.results:
         seconds, who = result.sound_offset() or (None, None)
         clips.append(
             {
@@ -175,8 +190,14 @@ def write_json(path: Path, results: Sequence[ClipResult], summary: Summary, deta
                 "lines": result.lines,
             }
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_finite({**details, "summary": summary, "clips": clips}), indent=1), encoding="utf-8")
+    tree = {
+        "config": outcome.config,
+        "notes": outcome.notes,
+        "skipped": outcome.skipped,
+        "summary": outcome.summary,
+        "clips": clips,
+    }
+    path.write_text(json.dumps(_finite(tree), indent=1), encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:
@@ -189,7 +210,6 @@ def _finite(value: Any) -> Any:
 
 def write_csv(path: Path, results: Sequence[ClipResult]) -> None:
     """One line per clip and line, one column per row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["clip", "person", "line", "sound_offset_s", "sound_offset_from", *ROWS])

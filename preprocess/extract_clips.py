@@ -34,7 +34,7 @@ from face.crop import CropTransform, fit_transforms, rescale, scale_of
 from face.detect import make_detector
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.track import track_faces
-from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
+from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import Frame, VideoReader
 from models.checkpoint import load_network
 from models.syncnet import SyncExpert
@@ -253,12 +253,7 @@ def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:
     reach.
     """
     first = round((piece.start + float(offset)) * SAMPLE_RATE)
-    count = len(piece.frames) * SAMPLE_RATE // FPS
-    sound = np.zeros(count, np.float32)
-    begin, end = max(first, 0), min(first + count, len(wave))
-    if begin < end:
-        sound[begin - first : end - first] = wave[begin:end]
-    return sound
+    return shifted(wave, first, len(piece.frames) * SAMPLE_RATE // FPS)
 
 
 def _write_sound(folder: Path, sound: np.ndarray) -> None:

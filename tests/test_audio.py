@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from errors import InputError
-from media.audio import SAMPLE_RATE, has_audio, read_audio, write_flac
+from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import VideoWriter
 from speech.features import pad_for_whisper
 from speech.mel import MEL_SILENCE, log_mel
@@ -60,6 +60,14 @@ def write_both(path: Path, sound_start: float, picture_start: float, hole: float
             container.mux(audio.encode(frame))
         container.mux(audio.encode(None))
     return path
+
+
+@pytest.mark.parametrize(
+    "first, expected",
+    [(0, [1, 2, 3]), (1, [2, 3, 4]), (3, [4, 0, 0]), (9, [0, 0, 0]), (-2, [0, 0, 1]), (-9, [0, 0, 0])],
+)
+def test_a_shifted_sound_is_silent_where_the_recording_does_not_reach(first, expected):
+    assert shifted(np.array([1, 2, 3, 4], np.float32), first, 3).tolist() == expected
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])

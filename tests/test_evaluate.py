@@ -9,13 +9,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from parity.weights import state_dict
 from test_metrics_clips import broken, faceless, write
 
 import evaluate
+from engine.evaluate import Speaker, heard
+from engine.evaluate import evaluate as score
+from engine.options import InferenceConfig
 from errors import InputError
+from face.follow import follow
 from media.audio import SAMPLE_RATE, read_audio, write_flac
+from media.video import VideoReader
 from metrics.evaluation import CHANCE, COPY, REENCODED
-from metrics.jobs import Job, columns, listed, matched, numbered
+from metrics.jobs import MUTED, SWAPPED, Job, columns, listed, matched, numbered
 from metrics.pairs import NoFace, View, find_face
 from models.checkpoint import save_network
 from models.config import SyncConfig
@@ -87,9 +94,9 @@ def test_impossible_arguments_are_an_input_error(arguments, message):
 def test_a_clip_that_cannot_be_read_stops_nothing_unless_it_is_all_there_is(tmp_path, talking_clip):
     bad = Job("bad", broken(tmp_path / "bad.mp4"), {})
     with pytest.raises(InputError, match="bad.mp4"):
-        evaluate.score([bad], [], evaluate.EvaluateConfig(), tmp_path)
+        score([bad], [], 18)
     good = Job("good", View(talking_clip), {})
-    results, skipped = evaluate.score([bad, good], [], evaluate.EvaluateConfig(), tmp_path)
+    results, skipped = score([bad, good], [], 18)
     assert [found.job.name for found in results] == ["good"] and len(skipped) == 1 and skipped[0].startswith("bad: ")
 
 
@@ -98,10 +105,40 @@ def test_a_late_sound_is_put_right_by_its_known_offset(tmp_path, offset, first, 
     wave = np.arange(SAMPLE_RATE, dtype=np.float32) / SAMPLE_RATE
     write(tmp_path / "clip.mp4", [np.zeros((96, 128, 3), np.uint8)] * 25)
     write_flac(tmp_path / "sound.flac", wave)
-    job = Job("clip", View(tmp_path / "clip.mp4"), {}, audio=tmp_path / "sound.flac", offset_s=offset)
-    heard = evaluate._heard(job)
-    assert len(heard) == SAMPLE_RATE
-    assert (heard[0], heard[-1]) == (pytest.approx(first / 100, abs=1e-3), pytest.approx(last / 100, abs=1e-3))
+    sound = heard(Job("clip", View(tmp_path / "clip.mp4"), {}, audio=tmp_path / "sound.flac", offset_s=offset))
+    assert len(sound) == SAMPLE_RATE
+    assert (sound[0], sound[-1]) == (pytest.approx(first / 100, abs=1e-3), pytest.approx(last / 100, abs=1e-3))
+
+
+@pytest.fixture(scope="module")
+def short_clip(talking_clip, tmp_path_factory) -> Path:
+    """Its first 12 frames, with their sound."""
+    pictures = [frame.rgb() for frame in VideoReader(talking_clip)][:12]
+    sound = read_audio(talking_clip)[: 12 * SAMPLE_RATE // 25]
+    return write(tmp_path_factory.mktemp("short") / "short.mp4", pictures, audio=(sound, SAMPLE_RATE)).path
+
+
+def test_a_clip_is_tracked_once_for_all_its_sounds(tmp_path, short_clip, monkeypatch):
+    watched = []
+    for place in ("engine.pipeline", "metrics.pairs"):
+        monkeypatch.setattr(f"{place}.follow", lambda *args, **more: watched.append(args) or follow(*args, **more))
+    jobs = [Job(name, View(short_clip), {}) for name in ("one", "two")]
+    speaker = Speaker(InferenceConfig(hr=None), tmp_path, extras=True)
+    results, skipped = score(jobs, [], 18, speaker)
+    assert len(watched) == 2 and skipped == []
+    job = results[0].job
+    assert list(results[0].extras) == [MUTED, SWAPPED] and job.driver == "two"
+    assert np.array_equal(job.transforms, find_face(View(short_clip)).transforms, equal_nan=True)
+    assert list(speaker.added(jobs[0], jobs[0], skipped).extras) == [MUTED]  # no other clip
+
+
+def test_our_video_that_cannot_be_made_leaves_the_others_to_be_scored(tmp_path, talking_clip):
+    write(tmp_path / "mute.mp4", [frame.rgb() for frame in VideoReader(talking_clip)])
+    speaker, mute, skipped = Speaker(InferenceConfig(hr=None), tmp_path, extras=False), View(tmp_path / "mute.mp4"), []
+    job = Job("mute", mute, {"other": mute})
+    assert speaker.added(job, job, skipped) == job and "mute: found no sound" in skipped[0]
+    with pytest.raises(InputError, match="found no sound"):
+        speaker.added(Job("mute", mute, {}), job, skipped)
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:
@@ -166,6 +203,29 @@ def test_command_line_generates_and_scores(tmp_path, talking_clip):
     made = tmp_path / "kept" / "one_own.mp4"
     assert len(read_audio(made)) == pytest.approx(2 * SAMPLE_RATE, abs=700)
     assert np.abs(read_audio(tmp_path / "kept" / "one_muted.mp4")).max() < 1e-3
+
+
+def test_weights_in_the_published_layout_are_fed_as_they_want_it(tmp_path, short_clip):
+    checkpoint = tmp_path / "published.pth"
+    state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict("base").items()}
+    torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, checkpoint)
+    result = run_script("--clips", short_clip, "--base", checkpoint, "--keep", tmp_path, "--json", tmp_path / "o.json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads((tmp_path / "o.json").read_text())["summary"]["generated"]
+    assert rows["frames"]["mean"] > 0 and {"lip_r", "leak", "mouth_psnr"} <= set(rows)
+    changed = [
+        np.abs(made.rgb().astype(int) - real.rgb()).max((0, 2))
+        for made, real in zip(VideoReader(tmp_path / "short_own.mp4"), VideoReader(short_clip), strict=True)
+    ]
+    assert np.max(changed) > 100
+
+
+def test_mistakes_are_told_before_torch_is_there(tmp_path, talking_clip):
+    code = "import sys, errors, evaluate; errors.run_cli(evaluate.main)"
+    for arguments in (["--clips", tmp_path / "none", "--base", "x"], ["--real", talking_clip, "--generated", "none"]):
+        command = [sys.executable, "-X", "importtime", "-c", code, *map(str, arguments)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert result.returncode == 2 and "error: found no file" in result.stderr and "| torch\n" not in result.stderr
 
 
 def test_wrong_input_is_one_line_and_code_2(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 import skimage.data
 import skimage.metrics
 
+from face.crop import TEMPLATE
 from face.lips import eye_distance, lip_gap
+from face.topology import CONTOUR, LIPS, RIGID
 from metrics import image, landmark
-from metrics.fid import frechet
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def face() -> np.ndarray:
     rng = np.random.default_rng(0)
     time = np.arange(200)
     points = np.repeat(rng.uniform(30, 100, (1, 478, 2)), 200, 0)
-    points[:, list(landmark.RIGID)] = landmark.TEMPLATE
+    points[:, list(RIGID)] = TEMPLATE
     points[:, 13], points[:, 14] = (64, 84), (64, 86)
     points[:, 14, 1] += 8 * openness(time)
     angle, scale = 0.05 * np.sin(time / 30), 1 + 0.03 * np.sin(time / 40)
@@ -82,6 +83,16 @@ def test_fast_part_forgets_slow_motion_and_keeps_syllables(face):
     assert landmark.correlation(landmark.fast_part(gap + slow), landmark.fast_part(gap)) > 0.97
 
 
+def test_lip_rows_say_how_well_lips_follow_and_how_late(face):
+    gap = lip_gap(face)
+    rows = landmark.lip_rows(np.roll(gap, 3), gap, 25)
+    assert rows["lip_lag"] == rows["fast_lag"] == 3 and rows["lip_r_best"] > rows["lip_r"] == landmark.correlation(
+        np.roll(gap, 3), gap
+    )
+    fast = landmark.fast_part(np.roll(gap, 3)), landmark.fast_part(gap)
+    assert (rows["fast_r"], rows["fast_r_best"]) == (landmark.correlation(*fast), landmark.best_lag(*fast)[0])
+
+
 def test_fast_part_means_the_same_seconds_at_another_rate():
     slow, fast = np.arange(250) / 25, np.arange(500) / 50
     at_25, at_50 = (np.sin(8 * seconds) + np.sin(1.5 * seconds) for seconds in (slow, fast))
@@ -119,7 +130,7 @@ def test_jitter_looks_only_where_the_mouth_rests(face):
 def test_landmark_distance_ignores_the_shift_of_the_face_but_not_of_the_lips(face):
     assert landmark.landmark_distance(face + (3, -7), face) == pytest.approx(0, abs=1e-9)
     moved = face.copy()
-    moved[:, list(landmark.LIPS)] += (0, 2)
+    moved[:, list(LIPS)] += (0, 2)
     assert landmark.landmark_distance(moved, face) == pytest.approx(2)
 
 
@@ -151,7 +162,7 @@ def test_psnr_and_ssim_equal_scikit_image(portrait):
 
 
 def test_a_picture_against_itself_is_perfect(portrait):
-    assert image.psnr(portrait, portrait) == float("inf")
+    assert image.psnr(portrait, portrait) == image.PSNR_CEILING
     assert image.ssim_map(portrait, portrait) == pytest.approx(np.ones((256, 256)))
 
 
@@ -179,17 +190,8 @@ def test_mouth_box_lies_round_the_mouth_and_inside_the_crop(face):
 
 def test_lower_face_is_inside_the_contour_and_below_the_middle(face):
     points = face[0].copy()
-    angles = np.linspace(np.pi, 0, len(image.CONTOUR))
-    points[list(image.CONTOUR)] = 64 + 50 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    angles = np.linspace(np.pi, 0, len(CONTOUR))
+    points[list(CONTOUR)] = 64 + 50 * np.stack([np.cos(angles), np.sin(angles)], 1)
     mask = image.lower_face(points, 256)
     assert not mask[:128].any() and mask[140, 128] and not mask[250, 250]
     assert mask.sum() == pytest.approx(np.pi * 100**2 / 2, rel=0.03)
-
-
-def test_frechet_distance_of_known_distributions():
-    rng = np.random.default_rng(0)
-    root = rng.normal(size=(6, 6))
-    covariance, mean = root @ root.T, rng.normal(size=6)
-    assert frechet(mean, covariance, mean, covariance) == pytest.approx(0, abs=1e-6)
-    assert frechet(mean + 2, covariance, mean, covariance) == pytest.approx(24, abs=1e-6)
-    assert frechet(mean, 4 * np.eye(6), mean, 9 * np.eye(6)) == pytest.approx(6)

@@ -9,16 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from face.landmark_net import LandmarkNet
+from face.crop import CropTransform
 from media.video import VideoReader, VideoWriter
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult, complete, evaluate_clip
-from metrics.jobs import Job, columns
+from metrics.jobs import MUTED, SWAPPED, Job, columns
 from metrics.landmark import chance_series
 from metrics.measure import Measured
 from metrics.pairs import Match, NoFace, View, find_face, look, match, nearest_frames, picture_lag
-from metrics.scorers import PictureScorer
+from metrics.scorers import PictureScore
 from metrics.table import markdown, offset_text, summarise
-from speech.features import sound_features
 
 
 def write(path: Path, pictures: list[np.ndarray], fps: Fraction = conftest.FPS, **options) -> View:
@@ -72,7 +71,7 @@ def result(talking_clip, pictures, tmp_path_factory) -> ClipResult:
         "broken": broken(folder / "broken.mp4"),
     }
     job = Job("talking", View(talking_clip), generated)
-    found = evaluate_clip(job, [PictureScorer()], LandmarkNet(), folder, 18, sound_features)
+    found = evaluate_clip(job, [PictureScore], 18)
     complete([found])
     return found
 
@@ -149,12 +148,32 @@ def test_a_generated_file_that_is_no_video_is_a_problem_of_its_own(result):
     assert any(problem.startswith("broken: ") for problem in result.problems) and len(result.problems) == 2
 
 
-def test_scoring_again_gives_the_same_numbers(result, tmp_path):
+def test_scoring_again_gives_the_same_numbers(result):
     job = replace(result.job, generated={"soft": result.job.generated["soft"]})
-    again = evaluate_clip(job, [PictureScorer()], LandmarkNet(), tmp_path, 18, sound_features)
+    again = evaluate_clip(job, [PictureScore], 18)
     complete([again])
     for line in ("soft", REENCODED, COPY):
         assert again.lines[line] == result.lines[line]
+
+
+def test_a_face_that_was_tracked_already_is_not_tracked_again(result, talking_clip, monkeypatch):
+    monkeypatch.setattr("metrics.pairs.follow", None)
+    job = replace(result.job, generated={"soft": result.job.generated["soft"]}, transforms=result.transforms)
+    again = evaluate_clip(job, [PictureScore], 18)
+    complete([again])
+    assert again.lines == {line: result.lines[line] for line in ("soft", REENCODED, COPY)} | {
+        CHANCE: again.lines[CHANCE]
+    }
+
+
+def test_what_is_driven_otherwise_has_lips_and_no_line(result, talking_clip, tmp_path):
+    extras = {MUTED: result.job.generated["mumbling"], SWAPPED: faceless(tmp_path / "noise.mp4")}
+    job = Job("talking", View(talking_clip), {"self": View(talking_clip)}, transforms=result.transforms, extras=extras)
+    found = evaluate_clip(job, [PictureScore], 18)
+    complete([found])
+    assert list(found.extras) == [MUTED] and set(found.lines) == {"self", REENCODED, COPY, CHANCE}
+    assert found.lines["self"]["leak"] == result.lines["mumbling"]["articulation"]
+    assert any(problem.startswith(f"{SWAPPED}: no face") for problem in found.problems)
 
 
 def test_copied_input_scores_pictures_but_not_lips_and_leaks_wholly(result):
@@ -170,7 +189,7 @@ SYNC = {"sync_confidence": 0.5, "sync_confidence_chance": 0.1, "sync_offset": 2.
 
 def fake(name: str, person: str, gap: np.ndarray, fps: float = 25, **measured: np.ndarray) -> ClipResult:
     def found(series: np.ndarray, **values: float) -> Measured:
-        return Measured(series, Match(np.arange(len(series)), 0, (1.0, 1.0), []), values)
+        return Measured(series, Match(View(Path(name)), np.arange(len(series)), 0, (1.0, 1.0), []), values)
 
     return ClipResult(
         Job(name, View(Path(name)), {}, person=person, driver="b" if name == "a" else None),
@@ -199,7 +218,7 @@ def test_a_clip_that_is_scored_twice_is_no_chance_for_itself():
     gap = np.random.default_rng(0).uniform(0, 0.3, 120)
     results = [fake("a", "", gap), fake("a", "", gap)]
     complete(results)
-    assert results[0].lines["generated"]["lip_r_chance"] < 0.5 and "clip's own" in results[0].notes[0]
+    assert results[0].lines["generated"]["lip_r_best_chance"] < 0.5 and "clip's own" in results[0].notes[0]
 
 
 def test_sync_of_copied_lips_and_by_chance_is_under_another_sound():
@@ -261,19 +280,20 @@ def test_views_of_a_side_by_side_file_see_only_their_rectangle(tmp_path, picture
     real = find_face(job.real)
     assert real.view.size(real.reader) == (360, 288)
     frame = next(iter(real.reader))
-    face = real.view.face(frame, real.transforms[0], 128)
-    whole = View(both.path).face(frame, real.transforms[0], 128)
+    transform = CropTransform(real.transforms[0])
+    face = real.view.face(frame, transform, 128)
+    whole = View(both.path).face(frame, transform, 128)
     assert np.abs(face.astype(int) - whole).mean() < 2
     shown = look(job.generated["moved"])
     assert match(real, shown).scale == (1, 1)
-    other = shown.view.face(frame, real.transforms[0], 128)
+    other = shown.view.face(frame, transform, 128)
     assert np.abs(face.astype(int) - other).mean() > 5
 
 
-def test_only_the_rest_is_scored_from_a_time_on(talking_clip, tmp_path):
+def test_only_the_rest_is_scored_from_a_time_on(talking_clip):
     def score(from_s: float) -> ClipResult:
         job = Job("talking", View(talking_clip), {"self": View(talking_clip)}, from_s=from_s)
-        found = evaluate_clip(job, [PictureScorer()], LandmarkNet(), tmp_path, 18, sound_features)
+        found = evaluate_clip(job, [PictureScore], 18)
         complete([found])
         return found
 
