@@ -3,7 +3,7 @@
 A clip's way through the code, in five stops:
 
 1. `metrics.jobs` says what is compared: a Job is one real video and the generated ones. Where weights are given
-   `engine.evaluate.generate` makes these first, and knows the real face's transforms then.
+   `engine.evaluate.Speaker` makes these first, and knows the real face's transforms then.
 2. `metrics.pairs` decides what belongs together: `find_face` follows the real face, `match` finds the frame of every
    other video that belongs to each real frame.
 3. `metrics.measure` goes through all of them in step: the same crop of every video, landmarks on it, and the crops
