@@ -1,12 +1,15 @@
 """Batches of a training, in an order that depends on the step alone."""
 
+import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from errors import InputError
+from workers import end_with
 
 
 def batches(
@@ -32,7 +35,7 @@ def batches(
         batch_sampler=[range(start, start + share) for start in starts],
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_set_up_worker, os.getpid()),
         collate_fn=_collate,
         pin_memory=pinned,
     )
@@ -59,7 +62,10 @@ def _collate(items: list) -> dict[str, torch.Tensor] | InputError:
     return next((item for item in items if isinstance(item, InputError)), None) or default_collate(items)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
+def _set_up_worker(parent: int, worker: int) -> None:
+    """A worker ends with the main process, and by no signal: whoever signals the whole process group (Ctrl-C, torchrun,
+    Slurm) leaves it to the main process when to stop.
+    """
+    end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
