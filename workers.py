@@ -22,7 +22,8 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 def end_with(parent: int, number: int = signal.SIGKILL) -> None:
     """Called in a new process: it gets signal `number` when `parent`, the process that started it, is gone, however
-    that ended. On Linux; elsewhere this does nothing.
+    that ended; to be exact, when the thread is that did, so start it from one that lives on. On Linux; elsewhere this
+    does nothing.
     """
     if _LIBC is None:
         return

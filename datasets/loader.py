@@ -1,5 +1,7 @@
 """Batches of a training, in an order that depends on the step alone."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -69,3 +71,10 @@ def _set_up_worker(parent: int, worker: int) -> None:
     end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Before multiprocessing waits for its children at the end: it asks them by SIGTERM, which workers do not hear."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
