@@ -146,21 +146,7 @@ class _Run:
         if saved is None:
             self._start()
         self._distribute(precision)
-        if self.log is not None:
-            windows, processes = len(self.task.dataset), f" in {world.size} processes" if world.size > 1 else ""
-            as_before = " as before" if so_far else ""
-            print(
-                f"{self.folder}: {windows} windows, {precision}{as_before} on {world.device}{processes}, "
-                f"from step {first}; {self.log.version}",
-                *changes,
-                sep="\n  other than before: ",
-                flush=True,
-            )
-        if first >= self.run.steps:
-            world.say(
-                f"nothing left to train up to step {self.run.steps}: raise run.steps, "
-                "or give another run its own run.name"
-            )
+        self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)
@@ -188,6 +174,20 @@ class _Run:
         changes = check_changes(self.folder, saved.record, self.record, self.run.allow_changes)
         self.state.load(saved)
         return changes
+
+    def _announce(self, precision: str, first: int, changes: list[str]) -> None:
+        """One line about the run, one for each of the changes, and one where there is nothing to do."""
+        if self.log is None:
+            return
+        windows, world = len(self.task.dataset), self.world
+        processes = f" in {world.size} processes" if world.size > 1 else ""
+        line = f"{self.folder}: {windows} windows, {precision} on {world.device}{processes}, from step {first}"
+        world.say("\n  other than before: ".join([f"{line}; {self.log.version}", *changes]))
+        if first >= self.run.steps:
+            world.say(
+                f"nothing left to train up to step {self.run.steps}: raise run.steps, "
+                "or give another run its own run.name"
+            )
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
