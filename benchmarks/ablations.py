@@ -12,11 +12,13 @@ standard deviation.
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ import numpy as np
 from engine.config import load_config, to_yaml
 from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError, run_cli
+from workers import end_with
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"train_base.py": TrainBaseConfig, "train_hr.py": TrainHRConfig, "train_syncnet.py": TrainSyncConfig}
@@ -79,9 +82,10 @@ class Run:
 
 def run_to_its_end(command: list[str | Path]) -> int:
     """The exit code of a command, run here. What tells this process to stop tells the command, and it is waited for: a
-    training stops well.
+    training stops well. It is also told when this process is killed.
     """
-    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    told_with_us = partial(end_with, os.getpid(), signal.SIGTERM)
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=told_with_us)
     told = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         told[signal.SIGHUP] = signal.SIGTERM

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,9 @@ from face.lips import lip_gap
 from face.smooth import smoothed, stretches
 from face.topology import RIGID
 from face.track import yaw_of
+from media.audio import read_audio
 
+INDEX = "index.jsonl"
 FPS = 25
 """Clips are stored at 25 frames a second, where 5 frames are 16 mel frames."""
 
@@ -123,6 +126,10 @@ class Clip:
         except (ValueError, EOFError) as error:
             raise InputError(f"{path} is damaged ({error}); {EXTRACT_AGAIN}") from error
 
+    def sound(self) -> np.ndarray:
+        """(samples,) float32 at 16 kHz, from the clip's first frame to its last."""
+        return read_audio(self.path("audio.flac"))
+
     def variants(self, kind: str) -> int:
         """How many variants of the sound there are beside it. Raises InputError where there is none."""
         self.path(variant_name(kind, 1))
@@ -151,25 +158,53 @@ def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Cli
 
     Raises InputError where the data set, its index or the split is missing, or a clip lacks a file.
     """
+    return clips_of(data, [split], min_face_px)
+
+
+def clips_of(data: str | Path, splits: Sequence[str], min_face_px: float = 0) -> list[Clip]:
+    """load_clips of several splits, of which only one has to be there."""
     data = Path(data)
-    index = data / "index.jsonl"
-    if not index.is_file():
-        what = "no folder" if not data.is_dir() else "no index.jsonl in"
-        raise InputError(f"{what} {data}: expected a data set written by python -m preprocess.extract_clips")
-    try:
-        infos = [ClipInfo(**json.loads(line)) for line in index.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{index} is damaged ({error}); run python -m preprocess.extract_clips again") from error
-    chosen = [info for info in infos if info.split == split and info.face_px >= min_face_px]
+    infos = read_index(data)
+    chosen = [info for split in splits for info in infos if info.split == split and info.face_px >= min_face_px]
     if not chosen:
-        raise InputError(
-            f"{data}: none of its {len(infos)} clips is in split {split!r} with faces of {min_face_px} px or more"
-        )
+        raise InputError(f"{data}: {_why_none(infos, splits, min_face_px)}")
     clips = [Clip(data / "clips" / info.id, info) for info in chosen]
     for clip in clips:
         for name in ("faces.zip", "track.npz", "mel.npy", "whisper.npy"):
             clip.path(name)
     return clips
+
+
+def read_index(data: str | Path) -> list[ClipInfo]:
+    """Every line of a data set's index. Raises InputError where the data set or its index is missing or damaged."""
+    data = Path(data)
+    index = data / INDEX
+    if not index.is_file():
+        what = "no folder" if not data.is_dir() else f"no {INDEX} in"
+        raise InputError(f"{what} {data}: expected a data set written by python -m preprocess.extract_clips")
+    try:
+        return [ClipInfo(**json.loads(line)) for line in index.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{index} is damaged ({error}); run python -m preprocess.extract_clips again") from error
+
+
+def _why_none(infos: list[ClipInfo], splits: Sequence[str], min_face_px: float) -> str:
+    """Why a data set has no clip of these splits, and what to do."""
+    wanted = " or ".join(map(repr, splits))
+    if not infos:
+        return (
+            "it holds no clip; rejected.csv there says why, mend that and run python -m preprocess.extract_clips again"
+        )
+    if widths := [info.face_px for info in infos if info.split in splits]:
+        return (
+            f"its {len(widths)} clips of split {wanted} show faces of {max(widths):g} px at most, and min_face_px asks "
+            f"for {min_face_px:g}; lower that, or add larger faces"
+        )
+    there = ", ".join(f"{count} in {split!r}" for split, count in Counter(info.split for info in infos).items())
+    return (
+        f"none of its {len(infos)} clips is in split {wanted} ({there}); choose a split that is there, or extract "
+        "clips into this one with --split (those that are there already also with --again)"
+    )
 
 
 def locate(ends: np.ndarray, position: int) -> tuple[int, int]:
@@ -196,7 +231,7 @@ def merge_index(data: Path) -> list[ClipInfo]:
     infos = [
         ClipInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(data.glob("clips/*/clip.json"))
     ]
-    aside = data / "index.jsonl.part"
+    aside = data / f"{INDEX}.part"
     aside.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
-    os.replace(aside, data / "index.jsonl")
+    os.replace(aside, data / INDEX)
     return infos

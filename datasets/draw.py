@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from datasets.clips import Clip, load_clips
+from datasets.clips import Clip
+from datasets.splits import load_split
 from errors import InputError
 
 
@@ -45,8 +46,8 @@ def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
 
 
 def clips_with(window: int, data: str, split: str, min_face_px: float) -> list[Clip]:
-    """load_clips, less those without `window` frames that all show the face. Raises InputError where none is left."""
-    clips = [clip for clip in load_clips(data, split, min_face_px) if len(window_starts(clip.visible, window))]
+    """load_split, less those without `window` frames that all show the face. Raises InputError where none is left."""
+    clips = [clip for clip in load_split(data, split, min_face_px) if len(window_starts(clip.visible, window))]
     if not clips:
         raise InputError(
             f"{data}: no clip of split {split!r} has data.window = {window} frames in a row that show the face"

@@ -1,12 +1,17 @@
 """Batches of a training, in an order that depends on the step alone."""
 
+import atexit
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from errors import InputError
+from workers import end_with
 
 
 def batches(
@@ -32,7 +37,7 @@ def batches(
         batch_sampler=[range(start, start + share) for start in starts],
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=partial(_set_up_worker, os.getpid()),
         collate_fn=_collate,
         pin_memory=pinned,
     )
@@ -59,7 +64,17 @@ def _collate(items: list) -> dict[str, torch.Tensor] | InputError:
     return next((item for item in items if isinstance(item, InputError)), None) or default_collate(items)
 
 
-def _ignore_signals(worker: int) -> None:
-    """Whoever signals the whole process group (Ctrl-C, torchrun, Slurm) leaves it to the main process when to stop."""
+def _set_up_worker(parent: int, worker: int) -> None:
+    """A worker ends with the main process, and by no signal: whoever signals the whole process group (Ctrl-C, torchrun,
+    Slurm) leaves it to the main process when to stop.
+    """
+    end_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Before multiprocessing waits for its children at the end: it asks them by SIGTERM, which workers do not hear."""
+    for worker in multiprocessing.active_children():
+        worker.kill()

@@ -8,9 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.augment import draw_change
-from datasets.clips import load_clips, locate
+from datasets.clips import locate
 from datasets.config import SyncAugmentConfig, SyncDataConfig
 from datasets.frames import BASE_SIZE, FrameStore
+from datasets.splits import load_split
 from errors import InputError
 from models.config import SYNC_FRAMES, SyncConfig
 from speech.windows import sound_windows
@@ -26,7 +27,7 @@ class SyncDataset(Dataset):
     def __init__(self, data: SyncDataConfig, augment: SyncAugmentConfig, split: str, expert: SyncConfig, seed: int):
         self.config, self.augment, self.expert, self.seed = data, augment, expert, seed
         shortest = SYNC_FRAMES + (data.windows - 1) * data.apart
-        clips = [clip for clip in load_clips(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
+        clips = [clip for clip in load_split(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
         if not clips:
             raise InputError(
                 f"{data.path}: no clip of split {split!r} has the {shortest} frames that "

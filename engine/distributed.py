@@ -28,6 +28,11 @@ class World:
         self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
         self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE) if size > 1 else None
 
+    def say(self, text: str) -> None:
+        """Print a line once, at once; an empty one not at all."""
+        if self.main and text:
+            print(text, flush=True)
+
     def share(self, batch: int) -> int:
         """This process's part of a batch. Raises InputError where it does not divide."""
         if batch % self.size:

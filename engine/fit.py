@@ -1,5 +1,6 @@
 """The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
 
+import contextlib
 import errno
 import math
 from collections.abc import Callable
@@ -13,19 +14,24 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
+from datasets.clips import INDEX
 from datasets.loader import batches
 from engine.config import to_yaml
 from engine.distributed import World
+from engine.lock import run_lock
 from engine.loop import Ema, apply_step, learning_rate, make_optimizer, match_layout, not_finite
 from engine.objective import Objective
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
+from engine.prepared import file_digest
 from engine.progress import Progress
+from engine.resume import Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog
-from engine.state import RunState
+from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
 from errors import InputError
 from models.checkpoint import check_fit, load_network, read_metadata, save_network
+from models.hyperlips import HyperLipsBase
 
 
 @dataclass
@@ -54,10 +60,13 @@ def fit(config: TrainConfig, task: Task, world: World) -> Path:
     """Train, or resume the run of this name; returns the path of the weights to use.
 
     On SIGTERM or SIGINT the step is finished, a checkpoint written, and Stopped raised. Raises InputError for a loss
-    that is not finite, a full disk, a run folder that cannot be written or does not fit.
+    that is not finite, a full disk, a run folder that cannot be written, is written by another process or does not fit,
+    and for a config that is other than the run's so far, see engine.resume.
     """
+    lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else contextlib.nullcontext()
     try:
-        return _Run(config, task, world).fit()
+        with lock:
+            return _Run(config, task, world).fit()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -127,40 +136,59 @@ class _Run:
         self.state = RunState(self.folder / "checkpoints", self.run.keep, **objects)
 
     def fit(self) -> Path:
-        checkpoint = self.world.from_main(self.state.newest)
-        first = 0 if checkpoint is None else self.state.load(checkpoint)
-        self.log = RunLog(self.folder, self.config, first) if self.world.main else None
+        world, saved = self.world, self._saved()
+        first = saved.step if saved else 0
+        so_far = resumed_precision(self.config, saved.record, world.device) if saved else None
         self._train_mode()
-        if checkpoint is None:
+        precision = so_far or world.from_main(self._choose_precision)
+        self._describe(precision)
+        changes = self._go_on(saved) if saved else []
+        self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
+        if saved is None:
             self._start()
-        precision = self.world.from_main(self._choose_precision)
         self._distribute(precision)
-        if self.world.main:
-            processes = f" in {self.world.size} processes" if self.world.size > 1 else ""
-            print(
-                f"{self.folder}: {len(self.task.dataset)} windows, {precision} on {self.world.device}{processes}, "
-                f"from step {first}; {self.log.version}",
-                flush=True,
-            )
-            if first >= self.run.steps:
-                print(
-                    f"nothing left to train up to step {self.run.steps}: raise run.steps, "
-                    "or give another run its own run.name",
-                    flush=True,
-                )
+        self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)
             except Stopped:
-                if self.world.main:
-                    print(
-                        f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes",
-                        flush=True,
-                    )
+                world.say(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes")
                 raise
         if self.log is not None:
             self.log.close()
         return self.best
+
+    def _saved(self) -> Saved | None:
+        """The checkpoint to go on from, the same on every process; None for a new run."""
+        path, damaged = self.world.from_main(self.state.newest_whole)
+        self.world.say("\n".join(damaged))
+        return None if path is None else self.state.read(path)
+
+    def _describe(self, precision: Precision) -> None:
+        """What this run and its checkpoints say of themselves."""
+        self.ran = Ran.here(precision, self.world.device, self.world.size)
+        index = self.world.from_main(lambda: file_digest(Path(self.config.data.path) / INDEX))
+        self.record = record(to_yaml(self.config), self.ran, index)
+
+    def _go_on(self, saved: Saved) -> list[str]:
+        """Take over a checkpoint's state; returns what differs from the run so far, a line each."""
+        changes = check_changes(self.folder, saved.record, self.record, self.run.allow_changes)
+        self.state.load(saved)
+        return changes
+
+    def _announce(self, precision: str, first: int, changes: list[str]) -> None:
+        """One line about the run, one for each of the changes, and one where there is nothing to do."""
+        if self.log is None:
+            return
+        windows, world = len(self.task.dataset), self.world
+        processes = f" in {world.size} processes" if world.size > 1 else ""
+        line = f"{self.folder}: {windows} windows, {precision} on {world.device}{processes}, from step {first}"
+        world.say("\n  other than before: ".join([f"{line}; {self.log.version}", *changes]))
+        if first >= self.run.steps:
+            world.say(
+                f"nothing left to train up to step {self.run.steps}: raise run.steps, "
+                "or give another run its own run.name"
+            )
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
@@ -264,6 +292,8 @@ class _Run:
         trained = self.objective.network
         network = type(trained)(config=trained.config).to(self.world.device)
         network.load_state_dict(self.ema.average)
+        if isinstance(trained, HyperLipsBase):
+            network.feed = trained.feed
         scores = self.task.validate(network.eval(), step, self.log)
         if self._is_best(scores[self.task.best]):
             self._keep(network, step, scores)
@@ -288,7 +318,7 @@ class _Run:
 
     def _save(self, step: int) -> None:
         if self.world.main:
-            self.state.save(step, to_yaml(self.config))
+            self.state.save(step, self.record)
 
     def _rates(self, rate: float) -> dict[str, float]:
         """Learning rates, that of the network and, under their names, those of groups that differ from it."""

@@ -74,6 +74,8 @@ class RunConfig:
     """Steps between two validations."""
     keep: int = 2
     """Checkpoints kept, the newest; beside them best.safetensors."""
+    allow_changes: bool = False
+    """Resume also where model, feed, data, augment, loss or perceptual are other than those the run began with."""
 
     def __post_init__(self) -> None:
         check(too_small(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep"))

@@ -38,8 +38,19 @@ class Precision:
         """The network in this memory layout (in place)."""
         return network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
+    @classmethod
+    def of(cls, precision: str, layout: str) -> "Precision":
+        """The one that has these `names`."""
+        return cls(precision == "bf16", layout == "channels_last")
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """As a config has them: (precision, layout)."""
+        return "bf16" if self.bf16 else "float32", "channels_last" if self.channels_last else "contiguous"
+
     def __str__(self) -> str:
-        return f"{'bf16' if self.bf16 else 'float32'}{', channels_last' if self.channels_last else ''}"
+        precision, layout = self.names
+        return f"{precision}, {layout}" if self.channels_last else precision
 
 
 FLOAT32 = Precision(bf16=False, channels_last=False)
@@ -73,10 +84,8 @@ def _fastest(
 ) -> Precision:
     shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
     device = next(network.parameters()).device
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    text = "|".join(
-        [platform.processor(), machine, str(device), torch.__version__, str(torch.get_num_threads()), purpose, shapes]
-    )
+    machine = device_name(device) if device.type == "cuda" else device_name(device) + _cpu_line("flags")
+    text = "|".join([machine, str(device), torch.__version__, str(torch.get_num_threads()), purpose, shapes])
     key = hashlib.sha1(text.encode()).hexdigest()
     cache = _read_cache()
     if key not in cache:
@@ -116,6 +125,13 @@ def training_precision(
     return precision
 
 
+def device_name(device: torch.device) -> str:
+    """The model of the GPU, or of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in units of its own; elsewhere it is slower than float32, up to six times."""
     if device.type == "cuda":
@@ -141,12 +157,11 @@ def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision
     return min(seconds)
 
 
-def _cpu_name() -> str:
+def _cpu_line(name: str) -> str:
+    """What /proc/cpuinfo says of the first core under this name; nothing where there is no such file."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith("model name")), "") + next(
-        (line for line in lines if line.startswith("flags")), ""
-    )
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _read_cache() -> dict[str, list[bool]]:

@@ -1,22 +1,25 @@
-"""A run folder that explains itself: config.yaml, code.txt, metrics.jsonl, TensorBoard events, samples."""
+"""A run folder that explains itself: config.yaml, ran.yaml, metrics.jsonl, TensorBoard events, samples."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import to_yaml
+from engine.resume import Ran
 from errors import InputError
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
@@ -34,18 +37,21 @@ class Film:
 
 
 class RunLog:
-    """Writes to `runs/<name>/`. The resolved config is saved at every start; a run resumed from step `first` goes on
-    there.
+    """Writes to `runs/<name>/`. A run resumed from step `first` goes on there.
+
+    config.yaml is the resolved config; another one that the run had up to step N stays as config_N.yaml. ran.yaml gets
+    an entry at every start: when, from which step, with what code, and what it `ran` with.
     """
 
-    def __init__(self, folder: Path, config: Any, first: int = 0):
+    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Ran | None = None):
         self.folder, self.version = folder, code_version()
         metrics = folder / "metrics.jsonl"
         try:
             (folder / "samples").mkdir(parents=True, exist_ok=True)
-            (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-            with (folder / "code.txt").open("a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} from step {first}: {self.version}\n")
+            _keep_config(folder, to_yaml(config), first)
+            start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
+            with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
+                file.write(yaml.safe_dump([start | (asdict(ran) if ran else {})], sort_keys=False))
             kept = _up_to(metrics, first)
             aside = metrics.with_suffix(".part")
             aside.write_text("".join(kept), encoding="utf-8")
@@ -100,6 +106,16 @@ class RunLog:
 
     def _sample(self, step: int, name: str, suffix: str) -> Path:
         return self.folder / "samples" / f"{name}_{step:08d}.{suffix}"
+
+
+def _keep_config(folder: Path, text: str, first: int) -> None:
+    """Make `text` the run's config.yaml; another one that it had up to step `first` gets a name of its own."""
+    newest, aside = folder / "config.yaml", folder / "config.part"
+    aside.write_text(text, encoding="utf-8")
+    if newest.is_file() and newest.read_text(encoding="utf-8") != text:
+        names = (f"config_{first:08d}{f'_{number}' if number else ''}.yaml" for number in itertools.count())
+        os.rename(newest, next(path for name in names if not (path := folder / name).exists()))
+    os.replace(aside, newest)
 
 
 def code_version() -> str:

@@ -3,12 +3,29 @@
 import contextlib
 import os
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from errors import InputError
+
+_RECORD = "record"
+
+
+class Damaged(InputError):
+    """A checkpoint that was not written whole, or did not stay so."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was read: the steps done, the run's record of itself, and the states of its objects."""
+
+    path: Path
+    step: int
+    record: dict[str, Any]
+    states: dict[str, Any]
 
 
 class RunState:
@@ -21,8 +38,8 @@ class RunState:
     def __init__(self, folder: Path, keep: int, **objects: Any):
         self.folder, self.keep, self.objects = folder, keep, objects
 
-    def save(self, step: int, config: str = "") -> Path:
-        """Write step_<step>.pt, with the run's config as text, and drop all but the newest `keep`.
+    def save(self, step: int, record: dict[str, Any]) -> Path:
+        """Write step_<step>.pt, with what there is to record beside the objects, and drop all but the newest `keep`.
 
         Raises InputError where it cannot be written, a full disk for one; what was saved before stays.
         """
@@ -31,7 +48,7 @@ class RunState:
         aside = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"step": step, "config": config, **state}, aside)
+            torch.save({"step": step, _RECORD: record, **state}, aside)
             os.replace(aside, path)
         except (OSError, RuntimeError) as error:  # RuntimeError: how torch reports a write that stopped short
             with contextlib.suppress(OSError):
@@ -46,10 +63,29 @@ class RunState:
     def newest(self) -> Path | None:
         return next(iter(self.checkpoints()[::-1]), None)
 
-    def load(self, path: Path) -> int:
-        """Load a checkpoint; returns the step to go on from. Raises InputError for one that is damaged or of another
-        run.
+    def newest_whole(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that can be read, None where there is none at all, and a line for each damaged one
+        before it, which is renamed to *.damaged.
+
+        Raises InputError where all are damaged.
         """
+        damaged: dict[Path, Damaged] = {}
+        for path in self.checkpoints()[::-1]:
+            try:
+                self.read(path)
+            except Damaged as error:
+                damaged[path] = error
+                continue
+            for other in damaged:
+                os.replace(other, other.with_suffix(".damaged"))
+            return path, [f"{error}: the run goes on from {path.name}" for error in damaged.values()]
+        if damaged:
+            newest = next(iter(damaged.values()))
+            raise InputError(f"{newest}, and no other is whole; remove {self.folder.parent} to begin anew")
+        return None, []
+
+    def read(self, path: Path) -> Saved:
+        """Raises InputError for a checkpoint that is not there or cannot be read, and Damaged for one that is."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
@@ -62,28 +98,27 @@ class RunState:
                 f"{path} cannot be read ({error.strerror}); see to that, then run the same command again"
             ) from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(
-                f"{path} is damaged ({type(error).__name__}); without it the run goes on from the checkpoint "
-                "before it, "
-                "or begins anew where there is none"
-            ) from error
-        missing = set(self.objects) ^ (set(state) - {"step", "config"})
+            raise Damaged(f"{path} is damaged ({type(error).__name__})") from error
+        return Saved(path, state.pop("step"), state.pop(_RECORD, {"config": state.pop("config", "")}), state)
+
+    def load(self, saved: Saved) -> None:
+        """Give the objects the states of a checkpoint. Raises InputError for one of another run."""
+        missing = set(self.objects) ^ set(saved.states)
         if missing:
             raise InputError(
-                f"{path} does not fit this run: {', '.join(sorted(missing))} on one side only; "
+                f"{saved.path} does not fit this run: {', '.join(sorted(missing))} on one side only; "
                 "use another name or remove the run folder"
             )
         for name, thing in self.objects.items():
             try:
-                thing.load_state_dict(state[name])
+                thing.load_state_dict(saved.states[name])
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, KeyError) as error:
                 raise InputError(
-                    f"{path} does not fit this run: its {name} is of another shape; the run began with other settings: "
-                    "use another name or remove the run folder"
+                    f"{saved.path} does not fit this run: its {name} is of another shape; the run began with other "
+                    "settings: use another name or remove the run folder"
                 ) from error
-        return state["step"]
 
     def checkpoints(self) -> list[Path]:
         """Oldest first."""

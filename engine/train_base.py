@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.base import BaseDataset
+from datasets.splits import training_splits
 from engine.distributed import distributed
 from engine.fit import Task, fit, start_from
 from engine.loop import apply_step, not_finite
@@ -92,9 +93,11 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
         torch.manual_seed(config.run.seed)
         objective, model = BaseObjective(config), config.model
         expert = objective.expert.network.config if objective.expert else None
-        dataset = BaseDataset(config.data, config.augment, "train", model, config.run.seed, expert)
+        splits = training_splits(config.data.path, config.validation.split)
+        world.say(splits.note)
+        dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, expert)
         # As the loop calls it, in the first process only.
-        validator = world.main and LipValidator(config.data.path, config.validation.split, config.validation.clips)
+        validator = world.main and LipValidator(config.data.path, splits.validation, config.validation.clips)
         heard = set(objective.network.audio_parameters())
         groups = [
             {

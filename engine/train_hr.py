@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 
 from datasets.clips import FPS, locate
 from datasets.hr import HRDataset
+from datasets.splits import training_splits
 from engine.distributed import distributed
 from engine.fit import Task, fit, start_from
 from engine.objective import Frozen, Objective
@@ -21,7 +22,7 @@ from losses.adversarial import relativistic_generator_loss
 from losses.perceptual import load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
 from losses.terms import LATE, scheduled, weighted
-from media.audio import SAMPLE_RATE, read_audio
+from media.audio import SAMPLE_RATE
 from models.config import DiscriminatorConfig, SyncConfig
 from models.discriminators import HRDiscriminator
 from models.hr_decoder import HRDecoder
@@ -75,8 +76,12 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
         torch.manual_seed(config.run.seed)
         objective, size = HRObjective(config), 128 * config.model.scale
         expert = objective.expert.network.config if objective.expert else None
-        dataset = HRDataset(config.data, config.augment, "train", size, config.run.seed, config.model.sketch, expert)
-        validator = HRValidator(config, size, expert, world.device) if world.main else None
+        splits = training_splits(config.data.path, config.validation.split)
+        world.say(splits.note)
+        dataset = HRDataset(
+            config.data, config.augment, splits.train, size, config.run.seed, config.model.sketch, expert
+        )
+        validator = HRValidator(config, splits.validation, size, expert, world.device) if world.main else None
 
         def prepare(log: RunLog) -> None:
             if init is not None:
@@ -97,10 +102,8 @@ class HRValidator:
     reference.
     """
 
-    def __init__(self, config: TrainHRConfig, size: int, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(
-            config.data, config.augment, config.validation.split, size, config.run.seed, config.model.sketch, expert
-        )
+    def __init__(self, config: TrainHRConfig, split: str, size: int, expert: SyncConfig | None, device: torch.device):
+        self.dataset = HRDataset(config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert)
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [
@@ -108,7 +111,7 @@ class HRValidator:
         ]
         self.shown = self._batch([(clip, self.dataset.draw.at(clip, number)) for clip, number in places])
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
-        self.sound = read_audio(self.dataset.clips[0].path("audio.flac"))[: len(self.filmed) * SAMPLE_RATE // FPS]
+        self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
         items = [

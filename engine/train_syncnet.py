@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.clips import load_clips
 from datasets.config import SyncDataConfig
 from datasets.frames import FrameStore
+from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
 from engine.distributed import distributed
 from engine.fit import Task, fit, start_from
@@ -80,11 +80,11 @@ def _own_first(sounds: Tensor, count: int) -> Tensor:
 class SyncValidator:
     """Scores an expert on whole clips: what preprocessing and evaluation will ask of it."""
 
-    def __init__(self, data: SyncDataConfig, validation: SyncValidationConfig, audio: str):
+    def __init__(self, data: SyncDataConfig, split: str, validation: SyncValidationConfig, audio: str):
         shortest = SYNC_FRAMES + data.apart
-        clips = [clip for clip in load_clips(data.path, validation.split) if clip.info.frames >= shortest]
+        clips = [clip for clip in load_split(data.path, split) if clip.info.frames >= shortest]
         if not clips:
-            raise InputError(f"{data.path}: no clip of split {validation.split!r} has {shortest} frames or more")
+            raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
         count = min(validation.clips or len(clips), len(clips))
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, count)]
         self.store, self.apart, self.every = FrameStore(chosen, data.cache), data.apart, validation.every
@@ -168,8 +168,12 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         objective = SyncObjective(config)
-        dataset = SyncDataset(config.data, config.augment, "train", config.model, config.run.seed)
-        validator = SyncValidator(config.data, config.validation, config.model.audio) if world.main else None
+        splits = training_splits(config.data.path, config.validation.split)
+        world.say(splits.note)
+        dataset = SyncDataset(config.data, config.augment, splits.train, config.model, config.run.seed)
+        validator = (
+            SyncValidator(config.data, splits.validation, config.validation, config.model.audio) if world.main else None
+        )
         watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
 
         def prepare(log: RunLog) -> None:
@@ -196,5 +200,6 @@ def offsets(estimates: dict[str, SyncEstimate]) -> str:
 def score(config: TrainSyncConfig, weights: Path) -> str:
     """Scores of an expert on the validation clips, and every clip's offset, as lines to print."""
     expert = load_network(weights, pick_device(config.run.device), SyncExpert)
-    scores, estimates = SyncValidator(config.data, config.validation, expert.config.audio)(expert)
+    split = training_splits(config.data.path, config.validation.split).validation
+    scores, estimates = SyncValidator(config.data, split, config.validation, expert.config.audio)(expert)
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + "\n" + offsets(estimates)

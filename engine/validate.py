@@ -3,13 +3,14 @@
 import numpy as np
 from torch import nn
 
-from datasets.clips import FPS, Clip, load_clips
+from datasets.clips import FPS, Clip
 from datasets.frames import FrameStore
+from datasets.splits import load_split
 from engine.runlog import Film
 from engine.stages import paint_clip
 from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
-from media.audio import SAMPLE_RATE, read_audio
+from media.audio import SAMPLE_RATE
 from metrics.image import PSNR_CEILING, mouth_boxes, psnr
 from metrics.landmark import articulation, best_lag, correlation, fast_part
 
@@ -20,7 +21,7 @@ class LipValidator:
     """Paints every frame of up to `count` clips (0: all) of a split, spread over its persons, as inference would."""
 
     def __init__(self, data: str, split: str, count: int):
-        clips = load_clips(data, split)
+        clips = load_split(data, split)
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
         self.store = FrameStore(chosen, "memory")
         self.landmarks = LandmarkNet()
@@ -38,7 +39,7 @@ class LipValidator:
             output = paint_clip(network, clip, real, network.feed.motion_gain)
             rows.append(_scores(self.landmarks.landmarks(output)[0], clip, output, real))
             if number == 0:
-                sound = read_audio(clip.path("audio.flac"))[: FILM_FRAMES * SAMPLE_RATE // FPS]
+                sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
                 film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
             if len(columns) < 6:
                 frame = int(np.nanargmax(clip.lip_gaps))

@@ -10,76 +10,15 @@ are.
 
 import argparse
 import os
-import zlib
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm import tqdm
 
-from datasets.clips import Clip, load_clips, variant_name
+from datasets.clips import clips_of
 from errors import InputError, run_cli
-from media.audio import SOUND_SUFFIXES, read_audio
-from preprocess.sound_variants import coloured_noise, stretch_of, vary_sound
-from speech.features import sound_features
-
-DTYPES = {"mel": np.float32, "whisper": np.float16}
-VOICES = 3, 6
-"""Range of the number of other clips that speak at once in the background."""
-
-_WORK: list[Callable[[Clip], int]] = []
-
-
-@dataclass(frozen=True)
-class Backgrounds:
-    """Where noise comes from: made up, other clips, recordings; each kind there is comes equally often."""
-
-    clips: list[Clip]
-    recordings: list[Path]
-
-    def __call__(self, own: Clip, count: int, rng: np.random.Generator) -> np.ndarray:
-        others = [clip for clip in self.clips if clip.info.id != own.info.id]
-        kind = rng.choice(["made", *["voices"] * bool(others), *["recording"] * bool(self.recordings)])
-        if kind == "made":
-            return coloured_noise(count, rng)
-        if kind == "recording":
-            return stretch_of(read_audio(self.recordings[rng.integers(len(self.recordings))]), count, rng)
-        speakers = rng.integers(len(others), size=rng.integers(VOICES[0], VOICES[1] + 1))
-        return sum(stretch_of(read_audio(others[speaker].path("audio.flac")), count, rng) for speaker in speakers)
-
-
-def write_variants(clip: Clip, backgrounds: Backgrounds, variants: int, seed: int, again: bool) -> int:
-    """Write the features of the clip's variants 1 .. `variants` that are not there yet; returns how many were
-    written.
-    """
-    written = 0
-    for variant in range(1, variants + 1):
-        missing = [kind for kind in DTYPES if again or not (clip.folder / variant_name(kind, variant)).is_file()]
-        if not missing:
-            continue
-        rng = np.random.default_rng((seed, variant, zlib.crc32(clip.info.id.encode())))
-        wave = vary_sound(read_audio(clip.path("audio.flac")), partial(backgrounds, clip), rng)
-        for kind in missing:
-            aside = clip.folder / f"{kind}_{variant}.part"
-            with aside.open("wb") as file:
-                np.save(file, sound_features(wave, kind).astype(DTYPES[kind]))
-            os.replace(aside, clip.folder / variant_name(kind, variant))
-        written += 1
-    return written
-
-
-def _worker_setup(work: Callable[[Clip], int]) -> None:
-    """`work` holds the list of all clips: it travels once a process, not once a clip."""
-    torch.set_num_threads(1)
-    _WORK[:] = [work]
-
-
-def _work(clip: Clip) -> int:
-    return _WORK[0](clip)
+from media.audio import SOUND_SUFFIXES
+from workers import spread
 
 
 def find_recordings(folder: Path | None) -> list[Path]:
@@ -106,16 +45,23 @@ def main() -> None:
     args = parser.parse_args()
     if args.variants < 1:
         raise InputError(f"--variants {args.variants}: expected 1 or more")
-    clips = [clip for split in args.splits for clip in load_clips(args.data, split)]
+    clips = clips_of(args.data, args.splits)
+    recordings = find_recordings(args.noise)
+    # This imports torch, which mistakes in the arguments need not wait for.
+    from preprocess.clip_variants import Backgrounds, set_up_worker, write_variants
+
     work = partial(
         write_variants,
-        backgrounds=Backgrounds(clips, find_recordings(args.noise)),
+        backgrounds=Backgrounds(clips, recordings),
         variants=args.variants,
         seed=args.seed,
         again=args.again,
     )
-    with ProcessPoolExecutor(max(args.workers, 1), initializer=_worker_setup, initargs=(work,)) as pool:
-        written = sum(tqdm(pool.map(_work, clips), total=len(clips), unit="clip", desc="sound"))
+    written = 0
+    for done in tqdm(spread(work, clips, args.workers, set_up_worker), total=len(clips), unit="clip", desc="sound"):
+        if done.death:
+            raise InputError(f"clip {done.item.folder}: its worker died ({done.death}); the same command goes on")
+        written += done.result
     print(f"{written} variants written, {len(clips) * args.variants - written} were there already")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
-from benchmarks.loader import bench_loader
+from benchmarks.speed import bench_loader
 from datasets.archive import write_archive
 from datasets.base import BaseDataset
 from datasets.clips import load_clips, merge_index
@@ -28,7 +28,7 @@ from engine.train_hr import train as train_hr
 from errors import InputError, run_cli
 from models.checkpoint import load_network
 from models.config import BaseConfig
-from preprocess.augment_sound import Backgrounds, write_variants
+from preprocess.clip_variants import Backgrounds, write_variants
 from train_base import main as base_main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -241,7 +241,7 @@ def test_the_loader_says_what_it_gives(data_set):
     ("broken", "message"),
     [
         ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
-        ("split", "error: {data}: none of its 1 clips is in split 'val' with faces of 0 px or more"),
+        ("split", "error: {data}: no clip is in split 'val', and none of its 1 train clips can lend its last tenth"),
         ("mel", "error: clip {clip} has no mel.npy; extract the clip again, with --again"),
         ("features", "error: {clip}/whisper.npy is damaged"),
         ("index", "error: {data}/index.jsonl is damaged"),

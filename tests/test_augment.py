@@ -69,7 +69,7 @@ def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
         DataConfig(str(data_set)),
         AugmentConfig(**{**STILL, "flip": 1.0, "shift": 6, "zoom": 0.05, "silence": 0}),
         "train",
-        BaseConfig(audio="mel"),
+        BaseConfig(audio="mel", audio_window=16),
         0,
     )
     item = dataset[2]
@@ -81,7 +81,7 @@ def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
     )
 
 
-def test_a_shift_moves_no_ear_point_and_a_zoom_scales_them(data_set):
+def test_a_shift_moves_no_speech_point_and_a_zoom_scales_them(data_set):
     still, shifted = base_item(data_set), base_item(data_set, shift=8)
     assert torch.allclose(still["speech_points"], shifted["speech_points"], atol=1e-5)
     assert not torch.equal(still["faces"], shifted["faces"]) and torch.equal(still["audio"], shifted["audio"])
@@ -132,9 +132,8 @@ def test_impossible_values_are_refused(wrong):
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, audio):
-    dataset = BaseDataset(
-        DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(audio=audio), 0
-    )
+    model = BaseConfig(audio=audio, audio_window=16 if audio == "mel" else 18)
+    dataset = BaseDataset(DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", model, 0)
     item = dataset[3]
     closed = load_clips(data_set, "train")[0].faces([int(dataset.lip_gaps[0].argmin())])[0]
     assert all(np.array_equal(face.permute(1, 2, 0), closed) for face in item["faces"])

@@ -35,7 +35,7 @@ def command(data: Path, folder: Path, *overrides: str) -> str:
     """The call of train as a script of its own, to be put after a patch that interrupts it."""
     values = [f"data.path={data}", f"run.folder={folder}", *FIXED, *ADVERSARIAL, *overrides]
     return (
-        "from engine.config import load_config; from errors import run_cli; import train_base as t\n"
+        "from engine.config import load_config; from errors import run_cli; import engine.train_base as t\n"
         f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})))"
     )
 
@@ -66,7 +66,7 @@ def assert_same_state(left: dict, right: dict) -> None:
 def test_two_steps_and_two_more_equal_four(data_set, tmp_path, whole):
     patch = (
         "import os; from engine.state import RunState; original = RunState.save\n"
-        "def save(self, step, config):\n    original(self, step, config)\n    if step == 2: os.kill(os.getpid(), 9)\n"
+        "def save(self, step, record):\n    original(self, step, record)\n    if step == 2: os.kill(os.getpid(), 9)\n"
         "RunState.save = save\n"
     )
     killed = run(patch + command(data_set, tmp_path))
@@ -94,7 +94,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(data_set, tmp_path, 
 def test_a_signal_during_validation_stops_at_once_and_resuming_validates(data_set, tmp_path, monkeypatch):
     config = tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr("train_base.LipValidator.__call__", lambda *inputs: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr("engine.train_base.LipValidator.__call__", lambda *inputs: os.kill(os.getpid(), signal.SIGTERM))
         train(config)
     assert stopped.value.code == 143
     assert not (tmp_path / "tiny" / "best.safetensors").exists()

@@ -3,15 +3,18 @@ rejected.
 """
 
 import csv
-import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from datasets.clips import load_clips, merge_index
 from face.sketch import draw_sketch
@@ -19,8 +22,11 @@ from media.audio import read_audio
 from media.video import VideoReader
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
-from preprocess.extract_clips import Piece, _crops, _Walk
+from preprocess import extraction
+from preprocess.extract_clips import main as extract_clips
+from preprocess.extraction import Piece, _crops, _nearest, _Walk
 from preprocess.generate_base import main as generate_base
+from preprocess.jobs import Job
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,20 +70,22 @@ def test_the_crop_does_not_move_with_the_mouth(data_set):
     assert nose.std(0).max() < 0.7
 
 
-def test_a_second_run_extracts_nothing_again(data_set, tmp_path):
-    copy = shutil.copytree(data_set, tmp_path / "data")
-    before = {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*")}
-    source = json.loads((copy / "index.jsonl").read_text().splitlines()[0])["source"].split("/")[0]
-    videos = tmp_path / source
+def test_a_second_run_extracts_nothing_again(talking_clip, tmp_path):
+    videos, data = tmp_path / "videos", tmp_path / "data"
     videos.mkdir()
+    (videos / "clip.mp4").symlink_to(talking_clip)
+    arguments = "--videos", videos, "--output", data, "--size", "128"
+    assert extract(*arguments).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
+    (videos / "clip.mp4").unlink()
     (videos / "clip.mp4").write_bytes(b"")  # would be rejected if it were read
-    result = extract("--videos", videos, "--output", copy)
+    result = extract(*arguments)
     assert result.returncode == 0, result.stderr
-    assert {path: path.stat().st_mtime_ns for path in copy.glob("clips/*/*")} == before
-    assert len(merge_index(copy)) == 2
-    result = extract("--videos", videos, "--output", copy, "--again")
-    assert result.returncode == 0 and f"{source}/clip.mp4" in result.stdout
-    assert len(merge_index(copy)) == 1
+    assert {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")} == before
+    assert len(merge_index(data)) == 1
+    result = extract(*arguments, "--again")
+    assert result.returncode == 0 and "videos/clip.mp4" in result.stdout
+    assert len(merge_index(data)) == 0
 
 
 def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
@@ -86,6 +94,46 @@ def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
         piece = Piece(np.array(numbers), 0.0, place + np.arange(len(numbers))[:, None, None] * [0, 0, 1])
         crops, alone = list(_crops(walk, piece, 128)), list(_crops(_Walk(VideoReader(talking_clip)), piece, 128))
         assert len(crops) == len(numbers) and np.array_equal(crops, alone)
+
+
+def test_the_nearest_frame_is_the_one_that_comparing_all_would_choose():
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        steps = rng.choice([0.02, 0.04, 0.08], rng.integers(1, 60)) if trial % 2 else rng.exponential(0.04, 40) + 1e-4
+        times = rng.uniform(0, 1e4) * (trial % 3) + np.cumsum(steps)
+        wanted = times[0] + np.arange(rng.integers(1, 80)) / 50  # lies in the middle of two frames, too
+        by_hand = np.abs(times[None] - wanted[:, None]).argmin(1)
+        assert np.array_equal(_nearest(times, wanted), by_hand)
+
+
+def test_a_video_that_kills_its_worker_is_named_and_the_others_are_extracted(
+    talking_clip, tmp_path, monkeypatch, capsys
+):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("a.mp4", "deadly.mp4", "z.mp4"):
+        (raw / name).symlink_to(talking_clip)
+    extract_source = extraction.extract_source
+
+    def deadly(job: Job) -> None:
+        if "deadly" in job.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        extract_source(job)
+
+    monkeypatch.setattr(extraction, "extract_source", deadly)
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    arguments = ["--videos", raw, "--output", tmp_path / "data", "--size", "128", "--split", "train", "--workers", "1"]
+    monkeypatch.setattr("sys.argv", ["extract_clips", *map(str, arguments)])
+    try:
+        extract_clips()
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
+    assert f"{raw / 'deadly.mp4'}: its worker died (SIGKILL)" in capsys.readouterr().out
+    assert sorted(Path(info.source).name for info in merge_index(tmp_path / "data")) == ["a.mp4", "z.mp4"]
+    with (tmp_path / "data" / "rejected.csv").open() as file:
+        assert list(csv.DictReader(file)) == [{"source": "raw/deadly.mp4", "reason": "its worker died (SIGKILL)"}]
+    assert not list((tmp_path / "data" / "aside").iterdir())
 
 
 TREES = {
@@ -183,6 +231,29 @@ def test_faces_of_other_weights_are_painted_again(painted, tmp_path, monkeypatch
         generate_base()
         counts.append(capsys.readouterr().out.split(",")[0])
     assert counts == ["1 clips painted", "0 clips painted", "1 clips painted"]
+
+
+def test_what_there_is_is_painted(painted, tmp_path, monkeypatch, capsys):
+    copy = shutil.copytree(painted, tmp_path / "data")
+    shutil.rmtree(load_clips(copy, "val")[0].folder)
+    merge_index(copy)
+    save_network(tmp_path / "base.safetensors", HyperLipsBase())
+    monkeypatch.setattr(
+        "sys.argv", ["generate_base", "--checkpoint", str(tmp_path / "base.safetensors"), "--data", str(copy)]
+    )
+    generate_base()
+    assert capsys.readouterr().out == "1 clips painted, 0 were there already\n"
+
+
+@pytest.mark.parametrize(
+    "module", ["preprocess.extract_clips", "preprocess.generate_base", "preprocess.augment_sound", "benchmarks.presets"]
+)
+def test_help_waits_for_no_torch(module):
+    script = (
+        f"import runpy, sys\nsys.argv = ['x', '--help']\ntry:\n    runpy.run_module('{module}', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert end.code == 0 and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_bad_arguments_are_one_line(tmp_path):

@@ -247,7 +247,7 @@ def test_estimate_agrees_with_evaluation(audio):
 
 
 def test_validator_scores_a_perfect_and_a_blind_expert(data_set, monkeypatch):
-    validator = SyncValidator(SyncDataConfig(str(data_set)), SyncValidationConfig(clips=0, every=2), "mel")
+    validator = SyncValidator(SyncDataConfig(str(data_set)), "val", SyncValidationConfig(clips=0, every=2), "mel")
     clip = validator.store.clips[0]
     monkeypatch.setattr(validator.store, "get", lambda number, indices: loud_clip("mel", 0, clip.info.frames)[0])
     validator.features = [loud_clip("mel", 0)[1]]
@@ -297,8 +297,8 @@ def test_two_steps_and_two_more_equal_four(data_set, tmp_path, monkeypatch):
     train(tiny(data_set, tmp_path / "whole"))
     save = RunState.save
 
-    def save_and_stop(self, step, config):
-        save(self, step, config)
+    def save_and_stop(self, step, record):
+        save(self, step, record)
         if step == 2:
             raise KeyboardInterrupt
 

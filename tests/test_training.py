@@ -3,7 +3,6 @@ line.
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from datasets.base import BaseDataset
 from datasets.clips import Clip, load_clips
@@ -35,7 +35,7 @@ from models.config import BaseConfig, SyncConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, face_input
 from models.syncnet import SyncExpert
-from preprocess.generate_base import generate_clip
+from preprocess.base_faces import generate_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED = ["precision=float32", "layout=contiguous"]
@@ -77,7 +77,7 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
             DataConfig(str(data_set)),
             AugmentConfig(flip=flip, colour=0, silence=0),
             "train",
-            BaseConfig(audio="mel"),
+            BaseConfig(audio="mel", audio_window=16),
             0,
         )[5]
         for flip in (0.0, 1.0)
@@ -93,7 +93,7 @@ def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
         DataConfig(str(data_set)),
         AugmentConfig(flip=0, colour=0, shift=0, silence=1),
         "train",
-        BaseConfig(audio="mel"),
+        BaseConfig(audio="mel", audio_window=16),
         0,
     )
     item = dataset[0]
@@ -125,12 +125,14 @@ def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
     assert steps == [1, 2, 3, 4]
     assert {"train/mouth", "train/face", "train/landmark", "train/waiting", "train/frames_per_s"} <= set(lines[-2])
     assert {"val/lip_r", "val/fast_r", "val/articulation"} <= set(lines[-1])
-    assert "train/lr_ear" in lines[-2] and lines[-2]["train/lr_ear"] == pytest.approx(0.1 * lines[-2]["train/lr"])
+    assert lines[-2]["train/lr_audio"] == pytest.approx(0.1 * lines[-2]["train/lr"])
     assert list((tmp_path / "tiny" / "samples").glob("val_*.png"))
     film = tmp_path / "tiny" / "samples" / "val_00000004.mp4"
     assert VideoReader(film).size == (256, 128) and len(read_audio(film)) > SAMPLE_RATE
     assert (tmp_path / "tiny" / "config.yaml").is_file()
-    assert "from step 0: " in (tmp_path / "tiny" / "code.txt").read_text()
+    (ran,) = yaml.safe_load((tmp_path / "tiny" / "ran.yaml").read_text())
+    assert (ran["from_step"], ran["precision"], ran["layout"], ran["processes"]) == (0, "float32", "contiguous", 1)
+    assert ran["torch_version"] == torch.__version__ and ran["device"] and ran["threads"] == torch.get_num_threads()
     assert {"code", "score", "fast_r", "training"} <= set(read_metadata(best))
 
 
@@ -248,8 +250,7 @@ def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("train/loss") for line in lines] == [None, 1.0, 2.0, None, 33.0]
     assert log.validated == {2}
-    starts = (tmp_path / "code.txt").read_text().splitlines()
-    assert [re.search(r"from step (\d+)", text)[1] for text in starts] == ["0", "2"]
+    assert [start["from_step"] for start in yaml.safe_load((tmp_path / "ran.yaml").read_text())] == [0, 2]
 
 
 def test_averaged_weights_follow_and_copy_buffers():
@@ -270,18 +271,30 @@ def test_run_state_keeps_the_newest_and_refuses_strangers(tmp_path):
     layer = torch.nn.Linear(1, 1)
     state = RunState(tmp_path, 2, layer=layer)
     for step in (1, 2, 3):
-        state.save(step)
+        state.save(step, {"config": f"step: {step}"})
     assert [path.name for path in state.checkpoints()] == ["step_00000002.pt", "step_00000003.pt"]
-    assert state.load(state.newest()) == 3
+    saved = state.read(state.newest())
+    state.load(saved)
+    assert (saved.step, saved.record) == (3, {"config": "step: 3"})
     with pytest.raises(InputError, match="other"):
-        RunState(tmp_path, 2, other=layer).load(state.newest())
+        RunState(tmp_path, 2, other=layer).load(saved)
     with pytest.raises(InputError, match="all machines share"):
-        state.load(tmp_path / "step_00000009.pt")
+        state.read(tmp_path / "step_00000009.pt")
     with pytest.raises(InputError, match="step_00000003.pt does not fit this run: its layer is of another shape"):
-        RunState(tmp_path, 2, layer=torch.nn.Linear(2, 1)).load(state.newest())
-    state.newest().write_bytes(state.newest().read_bytes()[:300])
-    with pytest.raises(InputError, match="step_00000003.pt is damaged"):
-        state.load(state.newest())
+        RunState(tmp_path, 2, layer=torch.nn.Linear(2, 1)).load(saved)
+
+
+def test_of_damaged_checkpoints_the_one_before_is_taken(tmp_path):
+    state = RunState(tmp_path, 2, layer=torch.nn.Linear(1, 1))
+    assert state.newest_whole() == (None, [])
+    older, newest = state.save(1, {}), state.save(2, {})
+    newest.write_bytes(newest.read_bytes()[:300])
+    path, notes = state.newest_whole()
+    assert path == older and len(notes) == 1 and "step_00000002.pt is damaged" in notes[0]
+    assert "goes on from step_00000001.pt" in notes[0] and state.newest() == older
+    older.write_bytes(b"")
+    with pytest.raises(InputError, match="step_00000001.pt is damaged .*no other is whole"):
+        state.newest_whole()
 
 
 @pytest.mark.parametrize(
@@ -318,9 +331,10 @@ def test_another_audio_window_trains_and_generates(model, data_set, talking_clip
     network = load_network(best)
     (clip,) = load_clips(data_set, "val")
     clip = Clip(shutil.copytree(clip.folder, tmp_path / "clip"), clip.info)
-    generate_clip(clip, network, "", LandmarkNet(), torch.device("cpu"))
+    generate_clip(clip, network, "", LandmarkNet())
     assert clip.base_landmarks.shape == (clip.info.frames, 478, 2)
-    frame, _ = next(LipSync(InferenceConfig(base=str(best), hr=None)).frames(talking_clip, talking_clip))
+    engine = LipSync(InferenceConfig(base=str(best), hr=None))
+    frame, _ = next(iter(engine.drive(engine.prepare(talking_clip), talking_clip)))
     assert frame.rgb().shape == (288, 360, 3)
 
 

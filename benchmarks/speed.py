@@ -1,0 +1,114 @@
+"""How fast a data set gives samples, and how fast networks run and learn."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+
+import cv2
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from datasets.base import BaseDataset
+from datasets.loader import batches
+from engine.options import TrainBaseConfig
+from engine.precision import Precision, choose_precision
+from engine.train_base import BaseObjective
+from models.config import BaseConfig, HRConfig
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
+
+BATCH = {("base", "infer"): 8, ("base", "train"): 32, ("HR 256", "infer"): 8, ("HR 256", "train"): 8}
+"""About those that inference.py and the configs use."""
+_STEPS = 1000000
+
+
+def bench_config(config: TrainBaseConfig) -> str:
+    """bench_loader of the data that a stage-1 config trains on."""
+    expert = BaseObjective(config).expert
+    dataset = BaseDataset(
+        config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config
+    )
+    return bench_loader(dataset, config.run.batch, config.data.workers)
+
+
+def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10.0) -> str:
+    """Samples/s of `workers` processes over `seconds`, and what a sample costs of one core, as a line to print."""
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    dataset[0]  # opens files, once
+    start, until = time.process_time(), time.perf_counter() + seconds / 4
+    for index in itertools.count(1):
+        dataset[index]
+        if time.perf_counter() > until:
+            break
+    cost = (time.process_time() - start) / index
+    cv2.setNumThreads(threads[0])
+    torch.set_num_threads(threads[1])
+    loader = iter(batches(dataset, batch, 0, _STEPS, workers))
+    next(loader)
+    start, loaded = time.perf_counter(), 0
+    while time.perf_counter() < start + seconds:
+        next(loader)
+        loaded += batch
+    rate = loaded / (time.perf_counter() - start)
+    return (
+        f"{rate:.0f} windows/s with {workers} workers; a window takes {1000 * cost:.2f} ms of one core, "
+        f"so {1 / cost:.0f} a core "
+        f"and second on an idle machine of {os.cpu_count()} cores"
+    )
+
+
+def bench_presets(rounds: int) -> list[str]:
+    """Frames/s of the published and the light preset, the best of `rounds` taken in turn, as rows of a table."""
+    rows = []
+    for name, build in (
+        ("base", lambda preset: HyperLipsBase(BaseConfig.of(preset))),
+        ("HR 256", lambda preset: HRDecoder(HRConfig.of(preset, scale=2))),
+    ):
+        for purpose in ("infer", "train"):
+            batch = BATCH[name, purpose]
+            works = {preset: make_work(build(preset), purpose, batch) for preset in ("published", "light")}
+            best = dict.fromkeys(works, 0.0)
+            for _ in range(rounds):
+                for preset, work in works.items():
+                    start = time.perf_counter()
+                    work()
+                    best[preset] = max(best[preset], batch / (time.perf_counter() - start))
+            rows.append(
+                f"| {name}, {purpose} | {best['published']:.1f} | {best['light']:.1f} | "
+                f"{best['light'] / best['published']:.1f} |"
+            )
+    return rows
+
+
+def inputs(network: nn.Module, batch: int) -> list[torch.Tensor]:
+    """Random inputs of the shapes the network takes."""
+    config = network.config
+    if isinstance(network, HRDecoder):
+        extra = [torch.rand(batch, 6, 128 * config.scale, 128 * config.scale)] if config.reference else []
+        return [torch.rand(batch, 3, 128, 128), torch.rand(batch, 3, 128, 128), *extra]
+    audio = torch.randn(batch, 1, 80, 16) if config.audio == "mel" else torch.randn(batch, config.audio_window, 384)
+    return [audio, torch.rand(batch, 6, 128, 128)]
+
+
+def make_work(network: nn.Module, purpose: str, batch: int) -> Callable[[], None]:
+    """One forward pass, or one training step, at the precision and layout that is fastest on this machine."""
+    given = inputs(network, batch)
+    network.train(purpose == "train")
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    cpu = torch.device("cpu")
+
+    def work(precision: Precision) -> None:
+        with torch.inference_mode(purpose == "infer"), precision.autocast(cpu):
+            output = network(*given)
+        if purpose == "train":
+            output.float().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    precision = choose_precision("auto", network, work, f"benchmark {purpose} {batch}")
+    print(f"  {type(network).__name__} {purpose}: {precision}")
+    return lambda: work(precision)

@@ -1,0 +1,44 @@
+"""Who writes to a run folder: one process, for as long as it lives."""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from errors import InputError
+
+_TAKEN = errno.EACCES, errno.EAGAIN
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Within it no other process writes to the run folder, which is made.
+
+    The lock is the system's own (`folder`/lock only names its holder), so a process that is killed leaves none behind.
+    It is not handed on to loader workers. Raises InputError where another process holds it, on any machine that shares
+    the folder, and where the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                file.seek(0)
+                raise InputError(
+                    f"{folder} is being written by {file.read().strip() or 'another process'}; wait for it, stop it, "
+                    "or give this run another run.name"
+                ) from error
+            # A file system without locks: no reason not to train.
+        else:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield

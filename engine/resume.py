@@ -1,0 +1,111 @@
+"""What a run records of itself, and what may be other when it goes on."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from engine.options import TrainConfig
+from engine.precision import Precision, device_name, has_bf16
+from errors import InputError
+
+FIXED = "model", "feed", "data", "augment", "loss", "perceptual"
+"""Sections that say what is learned: with another one the run would be none that any config describes."""
+_FREE = "data.path", "data.workers", "data.cache"
+"""Keys of these sections that change nothing of it, where the data set is the same."""
+DATA = "the index of data.path"
+"""How its digest is called."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run ran with that its config leaves open."""
+
+    precision: str
+    layout: str
+    device: str
+    """Its name: the GPU's or the CPU's."""
+    threads: int
+    """Of each process, for what runs on the CPU."""
+    processes: int
+    torch_version: str
+    cuda_version: str | None
+    """Which this torch was built with."""
+
+    @classmethod
+    def here(cls, precision: Precision, device: torch.device, processes: int) -> "Ran":
+        return cls(
+            *precision.names,
+            device=device_name(device),
+            threads=torch.get_num_threads(),
+            processes=processes,
+            torch_version=str(torch.__version__),
+            cuda_version=torch.version.cuda,
+        )
+
+
+def record(config: str, ran: Ran, index: str) -> dict[str, Any]:
+    """What a checkpoint holds beside weights: the resolved config (YAML), what it ran with, the digest of the index of
+    the data set.
+    """
+    return {"config": config, "ran": dataclasses.asdict(ran), "index": index}
+
+
+def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:
+    """What differs between the `record` that a run has and the one it would go on with, a line each.
+
+    Raises InputError, naming every one of them, where that is what is learned, unless they are `allowed`. Keys that
+    only one of the two knows came or went with the code, and say nothing.
+    """
+    changes = _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in (before, now)))
+    same_data = before.get("index", now["index"]) == now["index"]
+    if not same_data:
+        changes[DATA] = before["index"][:12], now["index"][:12]
+    fixed = [key for key in changes if key == DATA or (key.split(".")[0] in FIXED and key not in _FREE)]
+    if fixed and not allowed:
+        raise InputError(
+            f"{folder} began with other settings: {', '.join(_shown(key, *changes[key]) for key in fixed)}; give them "
+            "back to it, start a run of another run.name, or go on with run.allow_changes=true"
+        )
+    changes |= _changes(before.get("ran", {}), now["ran"])
+    moved = " (the same clips)" if same_data else ""
+    return [_shown(key, *change) + (moved if key == "data.path" else "") for key, change in changes.items()]
+
+
+def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: torch.device) -> Precision | None:
+    """The type and layout that a run goes on with: what the config leaves open is as in the run so far. None where it
+    leaves nothing open, or that is not known.
+
+    Raises InputError where the type so far has no units on this device.
+    """
+    ran = before.get("ran")
+    if ran is None or "auto" not in (config.precision, config.layout):
+        return None
+    if config.precision == "auto" and ran["precision"] == "bf16" and not has_bf16(device):
+        raise InputError(
+            f"the run has been trained in bf16, which {device_name(device)} has no units for; go on elsewhere, or say "
+            "precision=float32 to go on in that, or precision=bf16 to go on slowly"
+        )
+    asked = {"precision": config.precision, "layout": config.layout}
+    return Precision.of(*(ran[key] if value == "auto" else value for key, value in asked.items()))
+
+
+def _flat(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Leaves of a config by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{where}{key}.") if isinstance(value, dict) else {f"{where}{key}": value}
+    return flat
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
+
+
+def _shown(key: str, before: Any, now: Any) -> str:
+    return f"{key} {json.dumps(before)} -> {json.dumps(now)}"

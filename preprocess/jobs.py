@@ -1,0 +1,111 @@
+"""The videos that a data set is made from: what is to be done with each, and the records of what was."""
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from datasets.clips import merge_index
+from preprocess.sources import Source
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all videos of a run."""
+
+    output: Path
+    size: int
+    backend: Literal["mediapipe", "face_alignment"]
+    min_face_px: float
+    sync_expert: str | None = None
+
+    def make_folders(self) -> None:
+        """Raises OSError where they cannot be made."""
+        for name in ("clips", "sources", "aside"):
+            (self.output / name).mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video. `split` is "" where no official list names it; `earlier` are clips of it from an earlier time;
+    `offset`: seconds by which its sound is known to be late.
+    """
+
+    source: Source
+    settings: Settings
+    person: str
+    split: str
+    offset: Fraction
+    earlier: list[Path]
+
+    @property
+    def name(self) -> str:
+        """As records have it: the folder that was given, and the path below it."""
+        return self.source.name
+
+    @property
+    def is_done(self) -> bool:
+        return self._record.is_file()
+
+    @property
+    def _record(self) -> Path:
+        return self.settings.output / "sources" / f"{self.source.id}.json"
+
+    def forget(self) -> None:
+        """Remove what an earlier time left of it."""
+        self._record.unlink(missing_ok=True)
+        for folder in (*self.earlier, *(self.settings.output / "aside").glob(f"{self.source.id}-*")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def finish(self, rejected: list[str]) -> None:
+        """Record that it is done: what of it was rejected, and why."""
+        part = self._record.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps({"source": self.name, "rejected": rejected}), encoding="utf-8")
+        os.replace(part, self._record)
+
+    def reject(self, reason: str) -> None:
+        """Record that it gives no clip at all."""
+        self.forget()
+        self.finish([reason])
+
+
+def clips_by_source(data: Path) -> dict[str, list[Path]]:
+    """Clip folders by the id of their source: pieces have their number behind it."""
+    found = defaultdict(list)
+    for folder in (data / "clips").iterdir():
+        found[re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", folder.name)].append(folder)
+    return found
+
+
+def report(data: Path) -> None:
+    """Merge the index and rejected.csv, and print the table of splits and of reasons."""
+    infos = merge_index(data)
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
+    with (data / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["source", "reason"])
+        table.writerows([record["source"], reason] for record in records for reason in record["rejected"])
+    for split in sorted({info.split for info in infos}):
+        chosen = [info for info in infos if info.split == split]
+        print(
+            f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
+            f"{sum(info.seconds for info in chosen) / 60:8.1f} min"
+        )
+    late = [info.offset_ms for info in infos if info.offset_ms]
+    if late:
+        print(
+            f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
+            f"{max(map(abs, late)):.0f} at most"
+        )
+    rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
+    print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
+    for source, reason in rejected[:20]:
+        print(f"  {source}: {reason}")

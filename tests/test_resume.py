@@ -1,0 +1,145 @@
+"""A run records what it ran with, and goes on as what it was: other settings, types, data and writers are told."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_interruption import ADVERSARIAL, command
+from test_training import ROOT, tiny, weights
+
+from engine import precision, resume
+from engine.config import load_config, to_yaml
+from engine.options import TrainBaseConfig
+from engine.precision import FLOAT32, Precision
+from engine.resume import Ran, check_changes, record, resumed_precision
+from engine.train_base import train
+from errors import InputError
+
+QUICK = ["audio_pretrain.steps=0", "run.validate_every=4"]
+HERE = Ran("float32", "contiguous", "a machine", 2, 1, "2.9", None)
+
+
+@pytest.fixture(scope="module")
+def half(data_set, tmp_path_factory) -> Path:
+    """The folder of a run of two steps."""
+    folder = tmp_path_factory.mktemp("half")
+    train(tiny(data_set, folder, *QUICK, "run.steps=2"))
+    return folder
+
+
+@pytest.fixture
+def begun(half, tmp_path) -> Path:
+    return shutil.copytree(half, tmp_path / "runs")
+
+
+def test_other_settings_are_refused_in_one_message_and_allowed_on_demand(data_set, begun):
+    other = [*QUICK, f"run.folder={begun}", "data.window=5", "loss.face=0.5", "augment.flip=0", "optim.lr=1e-5"]
+    with pytest.raises(InputError) as refused:
+        train(tiny(data_set, begun, *other))
+    message = str(refused.value)
+    for change in ("data.window 1 -> 5", "loss.face 0.2 -> 0.5", "augment.flip 0.5 -> 0.0", "run.allow_changes=true"):
+        assert change in message
+    assert "optim.lr" not in message and weights(begun, 2)["step"] == 2
+    kept = (begun / "tiny" / "config.yaml").read_text()
+    train(tiny(data_set, begun, *other, "run.allow_changes=true"))
+    assert (begun / "tiny" / "config_00000002.yaml").read_text() == kept
+    newest = load_config(TrainBaseConfig, begun / "tiny" / "config.yaml")
+    assert newest.data.window == 5 and weights(begun, 4)["record"]["config"] == to_yaml(newest)
+
+
+def test_what_may_change_is_printed_a_line_each(data_set, begun, capsys):
+    copy = shutil.copytree(data_set, begun / "moved")
+    train(tiny(copy, begun, *QUICK, "run.steps=3", "optim.lr=1e-5", "run.batch=3"))
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.removeprefix("  other than before: ") for line in lines if line.startswith("  other than before: ")]
+    assert f'data.path "{data_set}" -> "{copy}" (the same clips)' in told
+    assert "optim.lr 0.0005 -> 1e-05" in told and "run.batch 2 -> 3" in told and "run.steps 2 -> 3" in told
+
+
+def test_a_data_set_of_other_clips_is_another_one(data_set, begun):
+    copy = shutil.copytree(data_set, begun / "other")
+    index = copy / "index.jsonl"
+    index.write_text(index.read_text().replace("astronaut", "somebody"))
+    with pytest.raises(InputError, match="began with other settings: the index of data.path"):
+        train(tiny(copy, begun, *QUICK))
+
+
+def test_the_type_and_layout_are_the_run_s_own(data_set, tmp_path, monkeypatch, capsys):
+    open_ended = [*QUICK, "precision=auto", "layout=auto"]
+    monkeypatch.setattr("engine.fit.training_precision", lambda *_: Precision(bf16=False, channels_last=True))
+    train(tiny(data_set, tmp_path, *open_ended, "run.steps=1"))
+    assert weights(tmp_path, 1)["record"]["ran"]["layout"] == "channels_last"
+    monkeypatch.setattr("engine.fit.training_precision", lambda *_: pytest.fail("measured again"))
+    capsys.readouterr()
+    train(tiny(data_set, tmp_path, *open_ended, "run.steps=2"))
+    assert "float32, channels_last as before on cpu, from step 1" in capsys.readouterr().out
+    starts = yaml.safe_load((tmp_path / "tiny" / "ran.yaml").read_text())
+    assert [(start["from_step"], start["layout"]) for start in starts] == [(0, "channels_last"), (1, "channels_last")]
+
+
+def test_a_type_that_a_machine_lacks_is_refused_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(resume, "has_bf16", lambda device: False)
+    before, cpu = {"ran": {"precision": "bf16", "layout": "channels_last"}}, torch.device("cpu")
+    with pytest.raises(InputError, match=r"trained in bf16, which .* has no units for; .*precision=float32"):
+        resumed_precision(TrainBaseConfig(), before, cpu)
+    assert resumed_precision(TrainBaseConfig(precision="float32"), before, cpu) == Precision(False, True)
+    assert resumed_precision(TrainBaseConfig(precision="bf16"), before, cpu) == Precision(True, True)
+    assert resumed_precision(TrainBaseConfig(precision="bf16", layout="contiguous"), before, cpu) is None
+    assert resumed_precision(TrainBaseConfig(), {}, cpu) is None
+    assert Precision.of(*FLOAT32.names) == FLOAT32 and precision.device_name(cpu)
+
+
+def test_keys_that_came_or_went_with_the_code_say_nothing():
+    now = record("model: {width: 4, new: 1}\n", HERE, "abc")
+    assert check_changes(Path("run"), {"config": "model: {width: 4, old: 2}\near: {steps: 3}\n"}, now, False) == []
+    assert check_changes(Path("run"), {"config": ""}, now, False) == []
+    told = check_changes(Path("run"), record("{}", HERE, "x" * 64), now, True)
+    assert told == ['the index of data.path "xxxxxxxxxxxx" -> "abc"']
+    threads = record("{}", Ran(**{**vars(HERE), "threads": 8}), "abc")
+    assert check_changes(Path("run"), threads, now, False) == ["threads 8 -> 2"]
+
+
+def test_every_config_is_kept(data_set, begun):
+    for lr in ("1e-5", "2e-5", "3e-5"):  # all from the same step
+        train(tiny(data_set, begun, *QUICK, "run.steps=2", f"optim.lr={lr}"))
+    names = sorted(path.name for path in (begun / "tiny").glob("config*.yaml"))
+    assert names == ["config.yaml", "config_00000002.yaml", "config_00000002_1.yaml", "config_00000002_2.yaml"]
+    rates = [load_config(TrainBaseConfig, begun / "tiny" / name).optim.lr for name in names]
+    assert rates == [3e-5, 5e-4, 1e-5, 2e-5]
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(data_set, begun, capsys):
+    newest = begun / "tiny" / "checkpoints" / "step_00000002.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    train(tiny(data_set, begun, *QUICK, "run.steps=2"))
+    out = capsys.readouterr().out
+    assert "step_00000002.pt is damaged (RuntimeError): the run goes on from step_00000000.pt" in out
+    assert "from step 0; " in out and weights(begun, 2)["step"] == 2
+    assert newest.with_suffix(".damaged").is_file()
+
+
+def test_one_writes_to_a_run_folder_and_a_killed_one_leaves_no_lock(data_set, tmp_path):
+    script = (
+        "import time; from engine.progress import Progress; original = Progress.log\n"
+        "def log(self, done, *rest):\n    original(self, done, *rest); print('stepped', flush=True); time.sleep(60)\n"
+        "Progress.log = log\n"
+    )
+    values = [*QUICK, "data.workers=1"]
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script + command(data_set, tmp_path, *values)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert any("stepped" in line for line in writer.stdout)
+    config = tiny(data_set, tmp_path, *ADVERSARIAL, *values, "run.steps=1")
+    with pytest.raises(InputError, match=f"tiny is being written by process {writer.pid} on .*another run.name"):
+        train(config)
+    writer.kill()
+    writer.wait(30)
+    train(config)
+    assert weights(tmp_path, 1)["step"] == 1

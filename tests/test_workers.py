@@ -1,0 +1,111 @@
+"""Processes that work for others: none outlives its parent, and one that dies takes one item with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from errors import InputError
+from workers import Done, spread
+
+ROOT = Path(__file__).resolve().parent.parent
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent is gone")
+SPREAD = """
+import time
+from workers import spread
+list(spread(lambda item: time.sleep(60), [1, 2, 3], 2))
+"""
+LOADER = """
+import time
+from datasets.loader import batches
+class Slow:
+    def __getitem__(self, index):
+        time.sleep(60)
+next(batches(Slow(), 1, 0, 9, 2))
+"""
+ABLATIONS = """
+import sys
+from benchmarks.ablations import run_to_its_end
+sys.exit(run_to_its_end([sys.executable, "-c", "import time; time.sleep(60)"]))
+"""
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(true: callable, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+ENDINGS = {
+    "spread": (SPREAD, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    "loader": (LOADER, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    "ablations": (ABLATIONS, 1, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+}
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("script", "count", "number"),
+    [
+        pytest.param(script, count, number, id=f"{name}-{number.name}")
+        for name, (script, count, numbers) in ENDINGS.items()
+        for number in numbers
+    ],
+)
+def test_no_process_outlives_its_parent(script, count, number):
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
+    wait_until(lambda: len(children(parent.pid)) >= count)
+    time.sleep(0.5)  # until they have settled
+    started = children(parent.pid)
+    parent.send_signal(number)
+    assert parent.wait(60) != 0
+    wait_until(lambda: not any(map(alive, started)), 10)
+
+
+def test_a_worker_that_dies_takes_one_item_with_it():
+    def work(item: int) -> int:
+        if item == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item == 4:
+            os._exit(3)
+        return item * item
+
+    done = sorted(spread(work, range(6), 2), key=lambda one: one.item)
+    assert done == [
+        Done(0, 0),
+        Done(1, 1),
+        Done(2, death="SIGKILL"),
+        Done(3, 9),
+        Done(4, death="exit code 3"),
+        Done(5, 25),
+    ]
+
+
+def test_what_work_raises_is_raised_and_every_worker_is_set_up():
+    ready = []
+
+    def work(item: int) -> int:
+        if item == 3:
+            raise InputError(f"{item} is wrong")
+        return len(ready)
+
+    assert [done.result for done in spread(work, [1, 2], 1, lambda: ready.append(1))] == [1, 1]
+    assert ready == [] and list(spread(work, [], 2)) == []
+    with pytest.raises(InputError, match="3 is wrong"):
+        list(spread(work, [3, 4], 2))
