@@ -86,7 +86,7 @@ def run_to_its_end(command: list[str | Path]) -> int:
     """
     told_with_us = partial(end_with, os.getpid(), signal.SIGTERM)
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=told_with_us)
-    told = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
+    told: dict[int, int] = {signal.SIGINT: signal.SIGINT, signal.SIGTERM: signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         told[signal.SIGHUP] = signal.SIGTERM
     before = {number: signal.signal(number, lambda number, _: process.send_signal(told[number])) for number in told}

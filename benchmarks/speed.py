@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import cv2
 import torch
-from torch import nn
 from torch.utils.data import Dataset
 
 from datasets.base import BaseDataset
@@ -26,10 +25,8 @@ _STEPS = 1000000
 
 def bench_config(config: TrainBaseConfig) -> str:
     """bench_loader of the data that a stage-1 config trains on."""
-    expert = BaseObjective(config).expert
-    dataset = BaseDataset(
-        config.data, config.augment, "train", config.model, config.run.seed, expert and expert.network.config
-    )
+    heard = BaseObjective(config).heard
+    dataset = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, heard)
     return bench_loader(dataset, config.run.batch, config.data.workers)
 
 
@@ -84,17 +81,17 @@ def bench_presets(rounds: int) -> list[str]:
     return rows
 
 
-def inputs(network: nn.Module, batch: int) -> list[torch.Tensor]:
+def inputs(network: HyperLipsBase | HRDecoder, batch: int) -> list[torch.Tensor]:
     """Random inputs of the shapes the network takes."""
-    config = network.config
     if isinstance(network, HRDecoder):
+        config = network.config
         extra = [torch.rand(batch, 6, 128 * config.scale, 128 * config.scale)] if config.reference else []
         return [torch.rand(batch, 3, 128, 128), torch.rand(batch, 3, 128, 128), *extra]
-    audio = torch.randn(batch, 1, 80, 16) if config.audio == "mel" else torch.randn(batch, config.audio_window, 384)
-    return [audio, torch.rand(batch, 6, 128, 128)]
+    shape = (1, 80, 16) if network.config.audio == "mel" else (network.config.audio_window, 384)
+    return [torch.randn(batch, *shape), torch.rand(batch, 6, 128, 128)]
 
 
-def make_work(network: nn.Module, purpose: str, batch: int) -> Callable[[], None]:
+def make_work(network: HyperLipsBase | HRDecoder, purpose: str, batch: int) -> Callable[[], None]:
     """One forward pass, or one training step, at the precision and layout that is fastest on this machine."""
     given = inputs(network, batch)
     network.train(purpose == "train")

@@ -93,5 +93,5 @@ def degrade_references(
     if rng.random() < config.reference_jpeg:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*_JPEG_QUALITY))]
         data = [cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR), quality)[1] for face in faces]
-        faces = np.stack([cv2.imdecode(face, cv2.IMREAD_COLOR_RGB) for face in data])
+        faces = np.array([cv2.imdecode(face, cv2.IMREAD_COLOR_RGB) for face in data])
     return faces

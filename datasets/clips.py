@@ -27,7 +27,7 @@ from datasets.references import spanning_references
 from errors import InputError
 from face.crop import area_reduce
 from face.lips import lip_gap
-from face.smooth import smoothed, stretches
+from face.smooth import smooth_stretches
 from face.topology import RIGID
 from face.track import yaw_of
 from media.audio import read_audio
@@ -104,7 +104,7 @@ class Clip:
         smooths them: not across frames in which no face is seen.
         """
         with np.load(self.path("base_track.npz")) as track:
-            return np.stack(list(smoothed(zip(track["landmarks"], stretches(track["visible"]), strict=True))))
+            return smooth_stretches(track["landmarks"], track["visible"])
 
     @property
     def painted_by(self) -> str | None:

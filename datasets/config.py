@@ -13,13 +13,24 @@ _RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5)
 
 
 @dataclass
-class DrawConfig:
-    """What the `data` sections of both stages share."""
+class DataSection:
+    """What all `data` sections share."""
 
     path: str = "data"
     """Folder of the data set."""
     min_face_px: float = 0.0
     """Clips whose faces are narrower in the source are left out."""
+    workers: int = 1
+    """Loader processes."""
+
+    def __post_init__(self) -> None:
+        check(too_small(self, "workers", least=0))
+
+
+@dataclass
+class DrawConfig(DataSection):
+    """What the `data` sections of both stages share."""
+
     window: int = 1
     """Consecutive frames a sample; losses that look at motion (sync) need 5."""
     reference: ReferencePolicy = "closed"
@@ -27,8 +38,6 @@ class DrawConfig:
     rather closed mouth to a wide one."""
     balance: float = 0.0
     """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
-    workers: int = 1
-    """Loader processes."""
 
     def __post_init__(self) -> None:
         check(
@@ -56,13 +65,9 @@ class HRDataConfig(DrawConfig):
 
 
 @dataclass
-class SyncDataConfig:
+class SyncDataConfig(DataSection):
     """`data` section of the sync expert."""
 
-    path: str = "data"
-    """Folder of the data set."""
-    min_face_px: float = 0.0
-    """Clips whose faces are narrower in the source are left out."""
     windows: int = 6
     """Windows of one clip in a sample, each out of sync with the others' sounds."""
     sounds: int = 12
@@ -71,8 +76,6 @@ class SyncDataConfig:
     """Frames from which on two windows of a clip count as out of sync."""
     cache: Cache = "auto"
     """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
-    workers: int = 1
-    """Loader processes."""
 
     def __post_init__(self) -> None:
         check(

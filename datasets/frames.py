@@ -33,7 +33,7 @@ class FrameStore:
         return self._read(clip, indices)
 
     def _read(self, clip: int, indices: np.ndarray) -> np.ndarray:
-        return self.clips[clip].faces(indices, size=BASE_SIZE)
+        return self.clips[clip].faces(indices.tolist(), size=BASE_SIZE)
 
     def _load(self) -> np.ndarray:
         memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)

@@ -72,7 +72,7 @@ class HRDataset(Dataset):
     ) -> dict[str, torch.Tensor]:
         """The item of some consecutive frames; without `rng` nothing is changed (validation)."""
         faces = self.clips[clip].faces([*frames, reference], size=self.size)
-        base = self.clips[clip].faces(frames, "base.zip")
+        base = self.clips[clip].faces(frames.tolist(), "base.zip")
         boxes, landmarks = self.boxes[clip][frames], self.landmarks[clip][frames]
         if rng is not None:
             change = draw_change(self.augment, rng)

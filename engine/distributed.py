@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,7 @@ class World:
 
     def __init__(self, rank: int, size: int, device: torch.device):
         self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
-        self._patient = dist.new_group(backend="gloo", timeout=_PATIENCE) if size > 1 else None
+        self._patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE) if size > 1 else None
 
     def say(self, text: str) -> None:
         """Print a line once, at once; an empty one not at all."""
@@ -81,9 +81,10 @@ class World:
         if self.size == 1:
             return make()
         with alone():
-            box = [make() if self.main else None]
+            box: list[Any] = [make() if self.main else None]
         # Looked at now and then rather than waited for: a process inside wait() hears no signal.
         work = dist.barrier(group=self._patient, async_op=True)
+        assert work is not None  # it is asynchronous
         while not work.is_completed():
             time.sleep(0.01)
         work.wait()

@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Dataset
 
 from datasets.clips import INDEX
 from datasets.loader import batches
@@ -39,10 +39,11 @@ class Task:
     """What a script trains, and how it is scored."""
 
     objective: Objective
-    dataset: Dataset
+    dataset: Any
+    """A torch Dataset with a length; sample k depends on (seed, k) alone."""
     frames: int
     """Frames in a sample, for frames/s."""
-    validate: Callable[[nn.Module, int, RunLog], dict[str, float]]
+    validate: Callable[[Any, int, RunLog], dict[str, float]]
     """(network with the averaged weights in eval mode, step, log) -> scores; runs in process 0 only."""
     best: str
     """The score that decides which weights are kept as best.safetensors."""
@@ -192,8 +193,8 @@ class _Run:
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
-        if self.task.prepare is not None:
-            self.world.from_main(lambda: self.task.prepare(self.log))
+        if (prepare := self.task.prepare) is not None:
+            self.world.from_main(lambda: prepare(self._written))
         self.world.spread(*self.modules)
         self.ema.restart(self.objective.network)
         self._save(0)
@@ -247,7 +248,7 @@ class _Run:
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
             apply_step(loss, self.optimizer, rate, self.config.optim.clip, step)
-            if self.objective.seen:
+            if self.discriminator is not None and self.objective.seen:
                 with precision.autocast(device):
                     discriminator_loss, discriminator_terms = self.discriminator()
                 stopping = self._check(discriminator_loss, discriminator_terms, step, stop)
@@ -286,18 +287,25 @@ class _Run:
             self.world.from_main(lambda: self._score(step))
         self._train_mode()
 
+    @property
+    def _written(self) -> RunLog:
+        """The log of process 0, which alone writes."""
+        assert self.log is not None
+        return self.log
+
     def _score(self, step: int) -> None:
-        if step in self.log.validated:
+        log = self._written
+        if step in log.validated:
             return
         trained = self.objective.network
-        network = type(trained)(config=trained.config).to(self.world.device)
+        network = type(trained)(trained.config).to(self.world.device)
         network.load_state_dict(self.ema.average)
-        if isinstance(trained, HyperLipsBase):
+        if isinstance(network, HyperLipsBase):
             network.feed = trained.feed
-        scores = self.task.validate(network.eval(), step, self.log)
+        scores = self.task.validate(network.eval(), step, log)
         if self._is_best(scores[self.task.best]):
             self._keep(network, step, scores)
-        self.log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
+        log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
         print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
 
     def _is_best(self, score: float) -> bool:
@@ -308,7 +316,7 @@ class _Run:
 
     def _keep(self, network: nn.Module, step: int, scores: dict[str, float]) -> None:
         details = {name: f"{value:.5f}" for name, value in scores.items()}
-        details |= {"step": str(step), "training": to_yaml(self.config), "code": self.log.version}
+        details |= {"step": str(step), "training": to_yaml(self.config), "code": self._written.version}
         try:
             save_network(self.best, network, details)
         except (OSError, SafetensorError) as error:

@@ -40,7 +40,7 @@ def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: Opti
     1).
     """
     return torch.optim.AdamW(
-        parameters, config.lr, betas=tuple(config.betas), weight_decay=config.weight_decay, fused=True
+        parameters, config.lr, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay, fused=True
     )
 
 

@@ -1,23 +1,25 @@
 """What the training loop trains: a network with the loss of a batch, and maybe a discriminator."""
 
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from engine.options import SYNC_EXPERT
 from losses.adversarial import discriminator_loss, relativistic_discriminator_loss
-from losses.config import NetworkTerms
+from losses.config import NetworkTerms, PerceptualConfig
+from losses.perceptual import load_perceptual
 from losses.sync import sync_loss
-from models.checkpoint import load_network
+from models.checkpoint import Network, load_network
+from models.config import SyncConfig
 from models.syncnet import SyncExpert
 from speech.windows import face_windows
 
 
-class Frozen:
+class Frozen(Generic[Network]):
     """A network that is only asked: never trained, always in eval mode, and no part of whatever holds it."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: Network):
         self.network = network.requires_grad_(False).eval()
 
     def __call__(self, *inputs: Any) -> Any:
@@ -34,19 +36,23 @@ class Objective(nn.Module):
     of the run's state.
     """
 
-    network: nn.Module
+    network: Any
+    expert: Frozen[SyncExpert] | None
 
     def __init__(
-        self, discriminator: nn.Module | None = None, terms: NetworkTerms | None = None, relativistic: bool = False
+        self,
+        discriminator: nn.Module | None = None,
+        terms: NetworkTerms | None = None,
+        perceptual: PerceptualConfig | None = None,
+        relativistic: bool = False,
     ):
         super().__init__()
-        self.expert = (
-            Frozen(load_network(terms.sync_expert or SYNC_EXPERT, kind=SyncExpert)) if terms and terms.sync else None
-        )
-        self._discriminator, self._relativistic = (
-            (discriminator,),
-            relativistic,
-        )  # a tuple hides it from the module tree
+        expert = load_network(terms.sync_expert or SYNC_EXPERT, kind=SyncExpert) if terms and terms.sync else None
+        self.expert = None if expert is None else Frozen(expert)
+        self._distance = None if perceptual is None else Frozen(load_perceptual(perceptual.kind, perceptual.weights))
+        # A tuple hides it from the module tree.
+        self._discriminators: tuple[nn.Module, ...] = () if discriminator is None else (discriminator,)
+        self._relativistic = relativistic
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, *inputs: Any) -> Any:
@@ -55,34 +61,48 @@ class Objective(nn.Module):
 
     @property
     def discriminator(self) -> nn.Module | None:
-        return self._discriminator[0]
+        return next(iter(self._discriminators), None)
+
+    @property
+    def heard(self) -> SyncConfig | None:
+        """Shape of the sync expert, whose sounds a data set adds to its samples; None without one."""
+        return None if self.expert is None else self.expert.network.config
 
     @property
     def seen(self) -> bool:
         """Whether the last forward called `logits`; only then is there something to discriminate."""
         return self._seen is not None
 
+    def perceptual(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean distance of images (N, 3, H, W) in 0..1 by the frozen perceptual network."""
+        assert self._distance is not None, "the terms that need it are 0"
+        return self._distance(output, target).mean()
+
     def sync(self, sounds: Tensor, windows: Tensor, counted: Tensor) -> Tensor:
         """sync_loss of generated windows (B, 5, 3, 128, 128) and their sounds by the frozen expert, in float32."""
+        assert self.expert is not None, "loss.sync is 0"
         with torch.autocast(windows.device.type, enabled=False):
-            return sync_loss(*self.expert(sounds.float(), face_windows(windows, self.expert.network)), counted)
+            heard, seen = self.expert(sounds.float(), face_windows(windows, self.expert.network))
+            return sync_loss(heard, seen, counted)
 
     def logits(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's logits (N, 1) of real and generated pictures; gradients reach the pictures alone."""
         self._seen = output.detach(), target
-        self.discriminator.requires_grad_(False)
+        (discriminator,) = self._discriminators
+        discriminator.requires_grad_(False)
         with torch.no_grad():
-            real = self.discriminator(target) if self._relativistic else output.new_zeros(())
-        fake = self.discriminator(output)
-        self.discriminator.requires_grad_(True)
+            real = discriminator(target) if self._relativistic else output.new_zeros(())
+        fake = discriminator(output)
+        discriminator.requires_grad_(True)
         return real, fake
 
     def discriminate(self) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss, terms) of the discriminator on the pictures last seen: `fooled` is the share it takes for the other
         kind.
         """
-        output, target = self._seen
-        fake, real = self.discriminator(output), self.discriminator(target)
+        assert self._seen is not None, "there is nothing to tell apart before forward called logits"
+        (discriminator,) = self._discriminators
+        fake, real = map(discriminator, self._seen)
         loss = relativistic_discriminator_loss(real, fake) if self._relativistic else discriminator_loss(real, fake)
         middle = (real.mean() + fake.mean()) / 2 if self._relativistic else 0
         fooled = torch.cat([fake > middle, real < middle]).float().mean()

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from datasets.config import AugmentConfig, DataConfig, HRAugmentConfig, HRDataConfig, SyncAugmentConfig, SyncDataConfig
+from datasets.config import (
+    AugmentConfig,
+    DataConfig,
+    DataSection,
+    HRAugmentConfig,
+    HRDataConfig,
+    SyncAugmentConfig,
+    SyncDataConfig,
+)
 from errors import check, too_small
 from losses.config import BaseLossConfig, HRLossConfig, PerceptualConfig, SyncLossConfig
 from models.config import BaseConfig, Feed, HRConfig, SyncConfig
@@ -91,11 +99,12 @@ class DdpConfig:
 
 @dataclass
 class TrainConfig:
-    """What every run is made of; each script adds its own sections, `data` with `path` and `workers` among them."""
+    """What every run is made of; each script adds its own sections."""
 
     run: RunConfig = field(default_factory=RunConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ddp: DdpConfig = field(default_factory=DdpConfig)
+    data: DataSection = field(default_factory=DataSection)
     precision: PrecisionName = "auto"
     """Type of the products; auto takes the faster one of this machine."""
     layout: LayoutName = "auto"

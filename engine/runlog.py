@@ -97,7 +97,9 @@ class RunLog:
         first.save(data, "GIF", save_all=True, append_images=others, duration=1000 // film.fps, loop=0)
         # add_video would do the same with moviepy.
         image = Summary.Image(width=small[0], height=small[1], colorspace=3, encoded_image_string=data.getvalue())
-        self._board.file_writer.add_summary(Summary(value=[Summary.Value(tag=f"{name}_film", image=image)]), step)
+        board = self._board.file_writer
+        assert board is not None
+        board.add_summary(Summary(value=[Summary.Value(tag=f"{name}_film", image=image)]), step)
         self._board.add_audio(name, film.sound[:, None].T, step, SAMPLE_RATE)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 _SIGNALS = signal.SIGTERM, signal.SIGINT
 _ECHO = 2.0
@@ -23,7 +24,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.number, self._noted = 0, 0.0
         self._at_once = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():

@@ -2,23 +2,23 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.base import BaseDataset
 from datasets.splits import training_splits
 from engine.distributed import distributed
 from engine.fit import Task, fit, start_from
 from engine.loop import apply_step, not_finite
-from engine.objective import Frozen, Objective
+from engine.objective import Objective
 from engine.options import TrainBaseConfig
 from engine.runlog import RunLog
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
 from losses.landmark import landmark_loss
-from losses.perceptual import load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
 from losses.terms import scheduled, weighted
 from models.config import DiscriminatorConfig
@@ -32,14 +32,12 @@ class BaseObjective(Objective):
 
     def __init__(self, config: TrainBaseConfig):
         loss = config.loss
-        super().__init__(
-            BaseDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None, loss
-        )
+        discriminator = BaseDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None
+        super().__init__(discriminator, loss, config.perceptual if loss.perceptual else None)
         self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
         self.network.feed = config.feed
         self.head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
-        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if loss.perceptual else None
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of BaseDataset items, (B, T, ...) each -> (weighted sum, terms by name)."""
@@ -54,7 +52,7 @@ class BaseObjective(Objective):
                 "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
                 "face": lambda: l1(output, target),
                 "landmark": lambda: landmark_loss(self.head(vectors), batch["speech_points"].flatten(0, 1)),
-                "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)).mean(),
+                "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)),
                 "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
                 "adversarial": lambda: generator_loss(self.logits(output, target)[1]),
             },
@@ -92,14 +90,13 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         objective, model = BaseObjective(config), config.model
-        expert = objective.expert.network.config if objective.expert else None
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
-        dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, expert)
+        dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, objective.heard)
         # As the loop calls it, in the first process only.
-        validator = world.main and LipValidator(config.data.path, splits.validation, config.validation.clips)
+        validator = LipValidator(config.data.path, splits.validation, config.validation.clips) if world.main else None
         heard = set(objective.network.audio_parameters())
-        groups = [
+        groups: list[dict[str, Any]] = [
             {
                 "params": [value for value in objective.parameters() if value in heard],
                 "name": "audio",
@@ -114,8 +111,9 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
             else:
                 pretrain_audio(objective, dataset, config, world.device, log)
 
-        def validate(network: nn.Module, step: int, log: RunLog) -> dict[str, float]:
+        def validate(network: HyperLipsBase, step: int, log: RunLog) -> dict[str, float]:
             """The score: lips that follow the sound, and as far as real ones."""
+            assert validator is not None
             scores, strip, film = validator(network)
             log.images(step, "val", strip)
             log.film(step, "val", film)

@@ -14,12 +14,11 @@ from datasets.hr import HRDataset
 from datasets.splits import training_splits
 from engine.distributed import distributed
 from engine.fit import Task, fit, start_from
-from engine.objective import Frozen, Objective
+from engine.objective import Objective
 from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
 from engine.stages import run_hr
 from losses.adversarial import relativistic_generator_loss
-from losses.perceptual import load_perceptual
 from losses.reconstruction import l1, lip_crops, mouth_l1
 from losses.terms import LATE, scheduled, weighted
 from media.audio import SAMPLE_RATE
@@ -34,11 +33,10 @@ class HRObjective(Objective):
     def __init__(self, config: TrainHRConfig):
         loss = config.loss
         discriminator = HRDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None
-        super().__init__(discriminator, loss, relativistic=True)
+        perceptual = config.perceptual if loss.perceptual or loss.lip_perceptual else None
+        super().__init__(discriminator, loss, perceptual, relativistic=True)
         self.weights = asdict(loss)
         self.network = HRDecoder(config.model)
-        perceptual = loss.perceptual or loss.lip_perceptual
-        self.perceptual = Frozen(load_perceptual(**asdict(config.perceptual))) if perceptual else None
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of HRDataset items -> (weighted sum, terms by name)."""
@@ -51,9 +49,9 @@ class HRObjective(Objective):
             {
                 "l1": lambda: l1(output, target),
                 "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
-                "perceptual": lambda: self.perceptual(output, target).mean(),
+                "perceptual": lambda: self.perceptual(output, target),
                 "lip_l1": lambda: l1(*lips),
-                "lip_perceptual": lambda: self.perceptual(*lips).mean(),
+                "lip_perceptual": lambda: self.perceptual(*lips),
                 "sync": lambda: self.sync(
                     batch["sync_audio"],
                     F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
@@ -67,7 +65,8 @@ class HRObjective(Objective):
 
 def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
     """HRDataset items (B, T, ...) uint8 -> (B * T, 3, S, S)."""
-    return run_hr(network, *(batch[name].flatten(0, 1) for name in ("base", "sketch", "face")), batch["reference"])
+    base, sketches, faces = (batch[name].flatten(0, 1) for name in ("base", "sketch", "face"))
+    return run_hr(network, base, sketches, faces, batch["reference"])
 
 
 def train(config: TrainHRConfig, init: Path | None = None) -> Path:
@@ -75,19 +74,19 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         objective, size = HRObjective(config), 128 * config.model.scale
-        expert = objective.expert.network.config if objective.expert else None
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
         dataset = HRDataset(
-            config.data, config.augment, splits.train, size, config.run.seed, config.model.sketch, expert
+            config.data, config.augment, splits.train, size, config.run.seed, config.model.sketch, objective.heard
         )
-        validator = HRValidator(config, splits.validation, size, expert, world.device) if world.main else None
+        validator = HRValidator(config, splits.validation, size, objective.heard, world.device) if world.main else None
 
         def prepare(log: RunLog) -> None:
             if init is not None:
                 start_from(objective.network, init)
 
         def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
+            assert validator is not None
             log.images(step, "val", validator.strip(network))
             log.film(step, "val", validator.film(network))
             return validator.scores(network, objective)

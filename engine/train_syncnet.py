@@ -181,6 +181,7 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
                 start_from(objective.network, init)
 
         def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
+            assert validator is not None
             scores, estimates = validator(network)
             log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
             print(offsets(estimates), flush=True)

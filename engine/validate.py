@@ -1,7 +1,6 @@
 """Validation of a stage-1 network by the lips it paints: what the loss alone does not tell."""
 
 import numpy as np
-from torch import nn
 
 from datasets.clips import FPS, Clip
 from datasets.frames import FrameStore
@@ -13,6 +12,7 @@ from face.lips import lip_gap
 from media.audio import SAMPLE_RATE
 from metrics.image import PSNR_CEILING, mouth_boxes, psnr
 from metrics.landmark import articulation, best_lag, correlation, fast_part
+from models.hyperlips import HyperLipsBase
 
 FILM_FRAMES = 75
 
@@ -26,14 +26,15 @@ class LipValidator:
         self.store = FrameStore(chosen, "memory")
         self.landmarks = LandmarkNet()
 
-    def __call__(self, network: nn.Module) -> tuple[dict[str, float], np.ndarray, Film]:
+    def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:
         """Means over the clips of lip_r, fast_r, fast_r_best (best lag), articulation and mouth_psnr (dB, at 128 px,
         nothing pasted); a strip and a film. The lips move as far as the network's feed says.
 
         The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips, the film
         output and real of the first clip side by side.
         """
-        rows, columns = [], []
+        rows: list[dict[str, float]] = []
+        columns: list[np.ndarray] = []
         for number, clip in enumerate(self.store.clips):
             real = self.store.get(number, np.arange(clip.info.frames))
             output = paint_clip(network, clip, real, network.feed.motion_gain)

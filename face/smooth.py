@@ -35,6 +35,11 @@ def _smooth(
     return (2 * points + (points if before is None else before) + (points if after is None else after)) / 4
 
 
+def smooth_stretches(landmarks: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Landmarks (frames, P, 2) of one shot, smoothed; frames that are not `seen` (frames,) bool stay as they are."""
+    return np.stack([points for points in smoothed(zip(landmarks, stretches(seen), strict=True)) if points is not None])
+
+
 def stretches(seen: np.ndarray) -> list[int | None]:
     """Stretch of every frame of one shot: frames in a row that are `seen` (frames,) bool share a number."""
     numbers = np.cumsum(~seen)

@@ -39,7 +39,7 @@ class Backgrounds:
         if kind == "recording":
             return stretch_of(read_audio(self.recordings[rng.integers(len(self.recordings))]), count, rng)
         speakers = rng.integers(len(others), size=rng.integers(VOICES[0], VOICES[1] + 1))
-        return sum(stretch_of(others[speaker].sound(), count, rng) for speaker in speakers)
+        return np.sum([stretch_of(others[speaker].sound(), count, rng) for speaker in speakers], axis=0)
 
 
 def write_variants(clip: Clip, backgrounds: Backgrounds, variants: int, seed: int, again: bool) -> int:

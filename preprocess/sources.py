@@ -71,7 +71,7 @@ def find_sources(roots: list[Path]) -> list[Source]:
     A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
     folder, or one without videos.
     """
-    sources = {}
+    sources: dict[Path, Source] = {}
     for root in roots:
         if not root.is_dir():
             raise InputError(f"no such folder: {root}")
@@ -178,7 +178,7 @@ class Splits:
 
     @staticmethod
     def _read(files: list[str]) -> dict[str, str]:
-        entries = {}
+        entries: dict[str, str] = {}
         for name in files:
             path = Path(name)
             if not path.is_file():

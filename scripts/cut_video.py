@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=Fraction, nargs=2, required=True, metavar=("FROM", "TO"))
     parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"))
     args = parser.parse_args()
-    print(f"{args.output}: {cut(args.video, args.output, *args.seconds, args.rect)} frames")
+    start, end = args.seconds
+    print(f"{args.output}: {cut(args.video, args.output, start, end, args.rect)} frames")
 
 
 if __name__ == "__main__":

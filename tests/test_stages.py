@@ -24,7 +24,7 @@ from models.checkpoint import save_network
 from models.config import BaseConfig, Feed, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
-from preprocess.generate_base import generate_clip
+from preprocess.base_faces import generate_clip
 from speech.windows import audio_windows
 
 GAP, CUT, END = 12, 36, 52
@@ -151,6 +151,6 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
 def test_validation_paints_what_inference_paints(data_set):
     """The stage-1 validator and generate_base call the same function with the gain that the weights carry."""
     from engine import validate
-    from preprocess import generate_base
+    from preprocess import base_faces
 
-    assert validate.paint_clip is generate_base.paint_clip is paint_clip
+    assert validate.paint_clip is base_faces.paint_clip is paint_clip

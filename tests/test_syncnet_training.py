@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+import metrics.sync
 from datasets.clips import load_clips
 from datasets.config import SyncAugmentConfig, SyncDataConfig
 from datasets.syncnet import SyncDataset
@@ -19,7 +20,7 @@ from engine.train_syncnet import ChanceWatch, SyncObjective, SyncValidator, trai
 from errors import InputError
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from metrics.scorers import Batch, ClipContext
-from metrics.sync import ExpertScorer
+from metrics.sync import ExpertScore
 from models.checkpoint import load_network, read_metadata, save_network
 from models.config import HRConfig, SyncConfig
 from models.hr_decoder import HRDecoder
@@ -229,7 +230,7 @@ def test_estimate_of_known_vectors_and_its_sign():
 
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
-def test_estimate_agrees_with_evaluation(audio):
+def test_estimate_agrees_with_evaluation(audio, monkeypatch):
     """Same windows, same crop, same offset and confidence as metrics.sync, with a real network."""
     torch.manual_seed(0)
     expert = SyncExpert(SyncConfig.of("light", audio=audio, width=4, embedding=16)).eval()
@@ -238,8 +239,8 @@ def test_estimate_agrees_with_evaluation(audio):
     features = rng.normal(size=(200, 80 if audio == "mel" else 384)).astype(np.float32)
     ours = estimate_offset(*clip_vectors(expert, faces, features))
     silence = np.zeros(16000, np.float32)
-    context = ClipContext("generated", np.arange(20) / 25, lambda: silence, lambda wave, kind: features)
-    score = ExpertScorer(expert).start(context)
+    monkeypatch.setattr(metrics.sync, "sound_features", lambda wave, kind: features)
+    score = ExpertScore(expert, ClipContext(np.arange(20) / 25, lambda: silence))
     score.add(Batch(np.arange(20), faces, faces, np.zeros((20, 478, 2)), np.zeros((20, 478, 2))))
     theirs = score.result()
     assert theirs["sync_offset"] == ours.offset
