@@ -19,6 +19,7 @@ from engine.state import RunState
 from engine.train_syncnet import ChanceWatch, SyncObjective, SyncValidator, train
 from errors import InputError
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
+from media.audio import write_flac
 from metrics.scorers import Batch, ClipContext
 from metrics.sync import ExpertScore
 from models.checkpoint import load_network, read_metadata, save_network
@@ -230,7 +231,7 @@ def test_estimate_of_known_vectors_and_its_sign():
 
 
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
-def test_estimate_agrees_with_evaluation(audio, monkeypatch):
+def test_estimate_agrees_with_evaluation(audio, monkeypatch, tmp_path):
     """Same windows, same crop, same offset and confidence as metrics.sync, with a real network."""
     torch.manual_seed(0)
     expert = SyncExpert(SyncConfig.of("light", audio=audio, width=4, embedding=16)).eval()
@@ -238,9 +239,9 @@ def test_estimate_agrees_with_evaluation(audio, monkeypatch):
     faces = rng.integers(0, 256, (20, 128, 128, 3), dtype=np.uint8)
     features = rng.normal(size=(200, 80 if audio == "mel" else 384)).astype(np.float32)
     ours = estimate_offset(*clip_vectors(expert, faces, features))
-    silence = np.zeros(16000, np.float32)
+    write_flac(tmp_path / "silence.flac", np.zeros(16000, np.float32))
     monkeypatch.setattr(metrics.sync, "sound_features", lambda wave, kind: features)
-    score = ExpertScore(expert, ClipContext(np.arange(20) / 25, lambda: silence))
+    score = ExpertScore(expert, ClipContext(np.arange(20) / 25, tmp_path / "silence.flac"))
     score.add(Batch(np.arange(20), faces, faces, np.zeros((20, 478, 2)), np.zeros((20, 478, 2))))
     theirs = score.result()
     assert theirs["sync_offset"] == ours.offset
