@@ -60,7 +60,7 @@ BASE = [
     "references_2",
     "references_4",
 ]
-HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
+HR = ["hr_no_reference", "hr_no_sketch", "hr_scale_1", "hr_scale_4", "hr_sketch_68"]
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +132,10 @@ def test_stage_two_ablations_train(name, large, tmp_path):
     )
     assert load_network(train_hr(config)).config == config.model
     expected = {
-        "hr_reference": config.model.reference,
         "hr_no_reference": not config.model.reference,
         "hr_no_sketch": config.model.sketch == 0,
         "hr_sketch_68": config.model.sketch == 68,
-        **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 2, 4)},
+        **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 4)},
     }
     assert expected[name]
 
