@@ -4,6 +4,7 @@
     python inference.py --face VIDEO --audio SOUND --output OUT.mp4
     python inference.py --face VIDEO --prepare ME.face                   track once ...
     python inference.py --face ME.face --audio SOUND --output OUT.mp4    ... speak any number of sounds
+    python inference.py --face DIR --audio DIR --output DIR              all pairs of the same name; one may be a file
 
 The work is engine.pipeline.lip_sync; this is its command line.
 """
@@ -18,20 +19,20 @@ from pathlib import Path
 from types import FrameType
 
 from engine.config import add_config_arguments, load_config
-from engine.options import InferenceConfig
+from engine.options import PREPARED, InferenceConfig
 from errors import InputError, run_cli
 
 ROOT = Path(__file__).resolve().parent
 DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"
 DEMO_AUDIO = ROOT / "assets" / "grid_s1_demo.m4a"
-PREPARED = ".face"
-"""Suffix of a prepared face."""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--face", metavar="VIDEO_OR_IMAGE", help=f"who speaks; or a prepared face (*{PREPARED})")
-    parser.add_argument("--audio", metavar="AUDIO_OR_VIDEO", help="what is said")
+    parser.add_argument(
+        "--face", metavar="VIDEO_OR_IMAGE", help=f"who speaks; a prepared face (*{PREPARED}); or a folder"
+    )
+    parser.add_argument("--audio", metavar="AUDIO_OR_VIDEO", help="what is said; or a folder")
     parser.add_argument("--output", metavar="OUT.mp4", help="default results/demo.mp4 for the demo")
     parser.add_argument("--prepare", metavar=f"ME{PREPARED}", help="track the face, keep that, and paint nothing")
     parser.add_argument("--base", metavar="CKPT", help="stage-1 weights (default: the shipped ones)")
@@ -118,6 +119,18 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
         ) from error
 
 
+def speak_folders(args: argparse.Namespace, config: InferenceConfig) -> int:
+    """All pairs of files; prints a line each and a count, and returns the exit code: 1 where some failed."""
+    from engine.folders import plan, speak
+
+    states = []
+    for outcome in speak(plan(Path(args.face), Path(args.audio), Path(args.output)), config, bar):
+        states.append(outcome.state)
+        print(f"{outcome.state:8} {outcome.pair.output}: {outcome.words}", flush=True)
+    print(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))
+    return 1 if "failed" in states else 0
+
+
 def main() -> None:
     args = parse_arguments()
     check_arguments(args)
@@ -130,6 +143,8 @@ def main() -> None:
         LipSync(config).prepare(args.face, bar).save(args.prepare)
         print(f"{args.prepare}: ready for --face")
         return
+    if args.face is not None and (Path(args.face).is_dir() or Path(args.audio).is_dir()):
+        sys.exit(speak_folders(args, config))
     face, audio = args.face or DEMO_FACE, args.audio or DEMO_AUDIO
     output = Path(args.output or ROOT / "results" / "demo.mp4")
     with contextlib.ExitStack() as stack:

@@ -22,6 +22,8 @@ from models.config import BaseConfig, Feed, HRConfig, SyncConfig
 PrecisionName = Literal["auto", "float32", "bf16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+PREPARED = ".face"
+"""Suffix of a prepared face."""
 SYNC_EXPERT = CHECKPOINTS / "sync_light.safetensors"
 
 

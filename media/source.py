@@ -12,6 +12,8 @@ from PIL import Image
 
 from errors import InputError
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".webm", ".m4v")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 PROBE_FRAMES = 16
 """Decoded pictures looked at to find when the first one is shown."""
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from errors import InputError, printable
 from media.audio import SOUND_SUFFIXES
+from media.source import VIDEO_SUFFIXES
 from media.text import read_text
-
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".avi", ".mpg", ".mpeg", ".webm", ".m4v"}
 
 _SOUND_TREES = (("video", "audio"), ("mp4", "aac"))
 """Folder names whose twin holds the sound: MEAD keeps video/<view>/ and audio/, VoxCeleb2 mp4/ and aac/."""
