@@ -1,5 +1,6 @@
 """A face that is tracked once and then speaks any number of sounds."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -80,7 +81,8 @@ class PreparedFace:
                 f"{path} cannot be written ({error}); choose another place for the prepared face"
             ) from error
         finally:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing could be written, nothing can be removed
+                aside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "PreparedFace":
@@ -111,7 +113,7 @@ class PreparedFace:
 def _find_video(face: Path, kept: str) -> Path:
     """Where it was, seen from the prepared face, or beside that."""
     for place in (face.resolve().parent / kept, face.resolve().parent / Path(kept).name):
-        if place.is_file():
+        if os.path.isfile(place):  # no folder, pipe or device, and where it may not be looked at, none
             return place
     raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")
 

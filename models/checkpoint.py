@@ -123,7 +123,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked at ({error.strerror}); see to its rights, or copy it") from error
+    if not found:
         beside = sorted(file.name for file in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
         hint = f"in that folder: {', '.join(beside[:5])}" if beside else "no checkpoint lies in that folder"
         raise InputError(f"found no checkpoint {path}; {hint}")
