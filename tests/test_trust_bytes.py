@@ -67,7 +67,7 @@ def mutated(data: bytes, number: int) -> bytes:
 
 
 def work(kind: str, folder: Path, count: int, first: int) -> None:
-    """Read `count` changed copies of the file original.* in `folder`, printing the number of each and what came of it."""
+    """Read `count` changed copies of the file original.* in `folder`, printing each number and what came of it."""
     from errors import InputError
 
     original = folder / f"original{SUFFIXES[kind]}"
