@@ -33,8 +33,8 @@ def open_input(path: str | Path) -> InputContainer:
     try:
         kind = path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
-        raise InputError(f"found no file {path}{reason}, expected a video, image or sound, check the path") from error
+        why = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
+        raise InputError(f"found no file {path}{why}, expected a video, image or sound, check the path") from error
     if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
         raise InputError(f"found a pipe or a device at {path}, expected a video, image or sound file, name one file")
     if stat.S_ISDIR(kind):

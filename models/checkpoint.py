@@ -212,8 +212,11 @@ def _check_digest(path: Path) -> None:
     sums = path.parent / "SHA256SUMS"
     if not sums.is_file():
         return
-    lines = sums.read_text(encoding="utf-8").splitlines()
-    listed = {name: digest for digest, name in (line.split() for line in lines if line.strip())}
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+        listed = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{sums} cannot be read ({error}); expected lines of a digest and a name") from error
     if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
         raise InputError(
             f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "

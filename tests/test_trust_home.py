@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from datasets.clips import load_clips
+from engine import precision
+from engine.precision import Precision
 from engine.prepared import FaceSettings, PreparedFace
 from errors import InputError
 from media.audio import read_audio
@@ -154,6 +157,24 @@ def test_what_may_not_be_looked_at_is_an_input_error(tmp_path, monkeypatch, read
         monkeypatch.setattr(Path, name, denied)
     with pytest.raises(InputError, match="Permission denied"):
         read(tmp_path / "file.safetensors")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", '{"a": 1}', '{"a": [1]}', "[" * 100_000])
+def test_a_cache_of_something_else_is_none(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
+    precision.CACHE.write_text(content)
+    assert isinstance(precision.choose_precision("auto", nn.Conv2d(1, 1, 1), lambda _: None, "test"), Precision)
+
+
+def test_without_any_place_for_a_cache_nothing_is_kept(monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    monkeypatch.setattr(precision, "CACHE", Path(precision._caches()) / "hyperlips" / "precision.json")
+    assert isinstance(precision.choose_precision("auto", nn.Conv2d(1, 1, 1), lambda _: None, "test"), Precision)
 
 
 def test_a_prepared_face_that_cannot_be_kept_is_an_input_error(tmp_path, monkeypatch):

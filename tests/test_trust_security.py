@@ -137,7 +137,7 @@ def test_plain_names_are_ids(tmp_path, name):
     assert read_index_of(tmp_path, {**ROW, "id": name})[0].id == name
 
 
-def write_face(path: Path, video: str, digest: str) -> Path:
+def write_face(path: Path, video: str, digest: str, notes: str = "[]", **changes: np.ndarray) -> Path:
     settings = FaceSettings("box", "closed", 0, 128, 1, "none")
     tensors = {
         "times": np.array([(0, 1)], np.int64),
@@ -145,8 +145,8 @@ def write_face(path: Path, video: str, digest: str) -> Path:
         "shot": np.zeros(1, np.int64),
         "references": np.zeros((1, 128, 128, 3), np.uint8),
     }
-    details = {"prepared_face": "1", "video": video, "sha256": digest, "notes": "[]"}
-    safetensors.numpy.save_file(tensors, path, {**details, "settings": json.dumps(vars(settings))})
+    details = {"prepared_face": "1", "video": video, "sha256": digest, "notes": notes}
+    safetensors.numpy.save_file({**tensors, **changes}, path, {**details, "settings": json.dumps(vars(settings))})
     return path
 
 
@@ -174,6 +174,35 @@ def test_a_prepared_face_opens_only_the_video_it_was_made_of(tmp_path, talking_c
     shutil.copy(talking_clip, tmp_path / "me.mp4")
     loaded = PreparedFace.load(write_face(face, "../me.mp4", file_digest(talking_clip)))
     assert VideoReader(loaded.video).frame_count == 50
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"times": np.array([(np.inf, 1.0)])},
+        {"times": np.array([(0, 0)], np.int64)},
+        {"times": np.array([(1, 1), (0, 1)], np.int64), "transforms": np.zeros((2, 2, 3)), "shot": np.zeros(2, int)},
+        {"transforms": np.zeros((1, 2, 3), np.int64)},
+        {"shot": np.zeros(1)},
+        {"notes": "[" * 100_000},
+        {"notes": '{"a": 1}'},
+        {"notes": "[1]"},
+    ],
+)
+def test_a_prepared_face_of_odd_values_is_refused(tmp_path, changes):
+    (tmp_path / "a.mp4").touch()
+    digest = file_digest(tmp_path / "a.mp4")
+    PreparedFace.load(write_face(tmp_path / "fine.face", "a.mp4", digest))
+    with pytest.raises(InputError, match="me.face is (no prepared face|damaged)"):
+        PreparedFace.load(write_face(tmp_path / "me.face", "a.mp4", digest, **changes))
+
+
+@pytest.mark.parametrize("content", [b"one\n", b"\xff\xfe\n"])
+def test_a_list_of_digests_that_is_none_is_one_line(tmp_path, content):
+    (tmp_path / "SHA256SUMS").write_bytes(content)
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(InputError, match="SHA256SUMS cannot be read"):
+        load_network(tmp_path / "a.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
