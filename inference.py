@@ -72,8 +72,14 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.face is not None and args.demo is not None:
         raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
     sources = [Path(source) for source in (args.face, args.audio) if source is not None]
-    if missing := [source for source in sources if not source.exists()]:
-        raise InputError(f"found no file {missing[0]}, expected a video, image or sound, check the path")
+    for source in sources:
+        try:
+            source.stat()
+        except (OSError, ValueError) as error:
+            reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
+            raise InputError(
+                f"found no file {source}{reason}, expected a video, image or sound, check the path"
+            ) from error
     if args.output is not None and Path(args.output).resolve() in [source.resolve() for source in sources]:
         raise InputError(f"--output {args.output} is a source itself; choose another name")
 

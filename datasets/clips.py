@@ -13,6 +13,7 @@ DATA/clips/<id>/clip.json   that line
 import dataclasses
 import itertools
 import json
+import math
 import os
 import shutil
 from collections import Counter
@@ -53,6 +54,16 @@ class ClipInfo:
     sha256: str
     face_px: float
     offset_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for values of another kind, and for an id that could lead out of the data set."""
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), field.type
+            number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+            if not (isinstance(value, str) if kind is str else number and math.isfinite(value)):
+                raise ValueError(f"{field.name} is {value!r}")
+        if self.id in ("", ".", "..") or any(sign in self.id for sign in "/\\\0"):
+            raise ValueError(f"the id {self.id!r} is no plain name")
 
 
 class Clip:
@@ -179,12 +190,14 @@ def read_index(data: str | Path) -> list[ClipInfo]:
     """Every line of a data set's index. Raises InputError where the data set or its index is missing or damaged."""
     data = Path(data)
     index = data / INDEX
-    if not index.is_file():
-        what = "no folder" if not data.is_dir() else f"no {INDEX} in"
-        raise InputError(f"{what} {data}: expected a data set written by python -m preprocess.extract_clips")
     try:
+        if not index.is_file():
+            what = "no folder" if not data.is_dir() else f"no {INDEX} in"
+            raise InputError(f"{what} {data}: expected a data set written by python -m preprocess.extract_clips")
         return [ClipInfo(**json.loads(line)) for line in index.read_text(encoding="utf-8").splitlines()]
-    except (ValueError, TypeError) as error:
+    except OSError as error:
+        raise InputError(f"{index} cannot be read ({error.strerror}); see to its rights") from error
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise InputError(f"{index} is damaged ({error}); run python -m preprocess.extract_clips again") from error
 
 

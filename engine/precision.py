@@ -18,9 +18,19 @@ from torch import nn
 from engine.options import LayoutName, PrecisionName
 from losses.terms import LATE
 
-_HOME = os.path.expanduser("~/.cache")  # stays as it is where nobody knows a home
-_CACHES = os.environ.get("XDG_CACHE_HOME") or (tempfile.gettempdir() if _HOME.startswith("~") else _HOME)
-CACHE = Path(_CACHES) / "hyperlips" / "precision.json"
+
+def _caches() -> str:
+    """Where caches lie: in the home, or where nobody knows one with temporary files, or nowhere."""
+    home = os.path.expanduser("~/.cache")
+    if told := os.environ.get("XDG_CACHE_HOME"):
+        return told
+    try:
+        return tempfile.gettempdir() if home.startswith("~") else home
+    except OSError:
+        return os.devnull  # below which nothing can be written
+
+
+CACHE = Path(_caches()) / "hyperlips" / "precision.json"
 _WARMUP, _REPEATS = 1, 3
 
 
@@ -166,8 +176,9 @@ def _cpu_line(name: str) -> str:
 
 def _read_cache() -> dict[str, list[bool]]:
     try:
-        return json.loads(CACHE.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = json.loads(CACHE.read_text(encoding="utf-8"))
+        return {key: [bool(bf16), bool(last)] for key, (bf16, last) in kept.items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

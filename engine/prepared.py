@@ -1,10 +1,12 @@
 """A face that is tracked once and then speaks any number of sounds."""
 
+import contextlib
 import hashlib
 import json
 import os
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from safetensors.numpy import save_file
 from errors import InputError
 
 _FORMAT = "1"
+_DAMAGE = ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError, RecursionError
+"""What values that no prepared face has may raise."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class PreparedFace:
                 f"{path} cannot be written ({error}); choose another place for the prepared face"
             ) from error
         finally:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where nothing could be written, nothing can be removed
+                aside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "PreparedFace":
@@ -96,11 +101,15 @@ class PreparedFace:
             times = [Fraction(int(above), int(below)) for above, below in tensors["times"]]
             transforms, shot, references = tensors["transforms"], tensors["shot"], tensors["references"]
             notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        except (OSError, SafetensorError, *_DAMAGE) as error:
             raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
         size = settings.size
-        shapes = transforms.shape, shot.shape, references.shape, references.dtype
-        if shapes != ((len(times), 2, 3), (len(times),), (settings.references, size, size, 3), np.uint8) or not times:
+        shapes = transforms.shape, shot.shape, references.shape
+        kinds = transforms.dtype, shot.dtype, references.dtype
+        fit = shapes == ((len(times), 2, 3), (len(times),), (settings.references, size, size, 3))
+        fit &= kinds == (np.float64, np.int64, np.uint8) and all(before < after for before, after in pairwise(times))
+        fit &= isinstance(notes, list) and all(isinstance(note, str) for note in notes)
+        if not fit or not times:
             raise InputError(f"{path} is damaged: its parts do not fit each other; prepare the face again")
         video = _find_video(path, kept)
         if file_digest(video) != digest:
@@ -111,7 +120,7 @@ class PreparedFace:
 def _find_video(face: Path, kept: str) -> Path:
     """Where it was, seen from the prepared face, or beside that."""
     for place in (face.resolve().parent / kept, face.resolve().parent / Path(kept).name):
-        if place.is_file():
+        if os.path.isfile(place):  # no folder, pipe or device, and where it may not be looked at, none
             return place
     raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")
 

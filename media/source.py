@@ -1,5 +1,6 @@
 """Opening files with FFmpeg's libraries, and decoding that survives broken packets."""
 
+import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +32,14 @@ _TEXT_FORMATS = ("tty", "bintext", "xbin", "adf", "idf")
 def open_input(path: str | Path) -> InputContainer:
     """Open a sound, video or image file; whatever stops that becomes an InputError naming the file."""
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"found no file {path}, expected a video, image or sound, check the path")
-    if not path.is_file():
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
+        raise InputError(f"found no file {path}{why}, expected a video, image or sound, check the path") from error
+    if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+        raise InputError(f"found a pipe or a device at {path}, expected a video, image or sound file, name one file")
+    if stat.S_ISDIR(kind):
         raise InputError(f"found a folder at {path}, expected a video, image or sound file, name one file")
     try:
         # A resolved path is never taken for a protocol ("a:b.mp4"), nor a name with % for a row of images.

@@ -96,7 +96,7 @@ class VideoWriter:
             raise InputError(
                 f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it"
             )
-        if self.path.is_dir():
+        if os.path.isdir(self.path):  # Path.is_dir raises where a folder may not be looked into
             raise InputError(f"found a folder at {self.path}, expected a file name for the output, choose another name")
 
     def __enter__(self) -> "VideoWriter":

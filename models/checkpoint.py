@@ -123,7 +123,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be looked at ({error.strerror}); see to its rights, or copy it") from error
+    if not found:
         beside = sorted(file.name for file in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
         hint = f"in that folder: {', '.join(beside[:5])}" if beside else "no checkpoint lies in that folder"
         raise InputError(f"found no checkpoint {path}; {hint}")
@@ -208,8 +212,11 @@ def _check_digest(path: Path) -> None:
     sums = path.parent / "SHA256SUMS"
     if not sums.is_file():
         return
-    lines = sums.read_text(encoding="utf-8").splitlines()
-    listed = {name: digest for digest, name in (line.split() for line in lines if line.strip())}
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines()
+        listed = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{sums} cannot be read ({error}); expected lines of a digest and a name") from error
     if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
         raise InputError(
             f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
