@@ -21,6 +21,8 @@ from models.config import Presets
 Config = TypeVar("Config")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _PRESET = "preset"
+_NO_YAML = yaml.YAMLError, ValueError, RecursionError
+"""What the parser raises; a ValueError for a date or a number that cannot be."""
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, schema: type, default: str | None = None) -> None:
@@ -131,11 +133,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise InputError(f"{path}: 'inherit' comes back to the file itself; break the circle")
-    if not path.is_file():
-        raise InputError(f"no config file {path}; see configs/ for the ones that ship")
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"no config file {path} ({error.strerror}); see configs/ for the ones that ship") from error
+    except _NO_YAML as error:
         raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: found a {type(tree).__name__}, expected 'key: value' lines")
@@ -162,8 +164,8 @@ def _override(tree: dict[str, Any], text: str) -> None:
             raise InputError(f"--set {text}: {section} is a value, not a section")
     try:
         tree[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {text}: the value is not YAML") from error
+    except _NO_YAML as error:
+        raise InputError(f"--set {text[:80]}: the value is not YAML") from error
 
 
 def _build(schema: Any, tree: Any, where: str, problems: list[str]) -> Any:
@@ -216,7 +218,7 @@ def _is_number(value: Any) -> bool:
     """YAML reads 1e-4 as text; everybody who writes it means a number. Infinite ones and nan are none."""
     try:
         return not isinstance(value, (bool, list, dict)) and value is not None and math.isfinite(float(value))
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return False
 
 

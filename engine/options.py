@@ -288,7 +288,7 @@ class InferenceConfig:
     """Type of the products; auto takes the faster one of this machine."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "batch"))
+        check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")
 
 
 @dataclass

@@ -366,11 +366,7 @@ def lip_sync(
     """
     engine = engine or LipSync(config)
     started = time.perf_counter()
-    prepared = face if isinstance(face, PreparedFace) else engine.prepare(face, watch)
-    tracked = time.perf_counter() - started
-    drive = engine.drive(prepared, audio, watch)
-    drive.report.seconds["track"] = tracked
-    reader = engine.read(prepared.video)
+    reader = engine.read(face.video if isinstance(face, PreparedFace) else face)
     sound = {"audio": (audio, SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
     config = engine.config
     with VideoWriter(
@@ -383,7 +379,11 @@ def lip_sync(
         qp=0 if config.lossless else None,
         comment=engine.provenance,
         **sound,
-    ) as writer:
+    ) as writer:  # before tracking: an output that cannot be written is told at once
+        prepared = face if isinstance(face, PreparedFace) else engine.prepare(face, watch)
+        tracked = time.perf_counter() - started
+        drive = engine.drive(prepared, audio, watch)
+        drive.report.seconds["track"] = tracked
         for frame, shown in drive:
             with drive.report.time("encode"):
                 if config.watermark:

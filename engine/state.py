@@ -99,6 +99,8 @@ class RunState:
             ) from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise Damaged(f"{path} is damaged ({type(error).__name__})") from error
+        if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+            raise Damaged(f"{path} is damaged (no checkpoint of a run)")
         return Saved(path, state.pop("step"), state.pop(_RECORD, {"config": state.pop("config", "")}), state)
 
     def load(self, saved: Saved) -> None:
