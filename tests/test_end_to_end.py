@@ -119,7 +119,7 @@ def test_the_motion_gain_scales_the_motion(talking_clip):
 
 
 def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip):
-    save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
+    save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel", audio_window=16)))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
     references = engine.prepare(talking_clip).references
     gaps = lip_gap(engine.landmarks.landmarks(references)[0])
@@ -176,7 +176,7 @@ def test_a_file_says_that_it_is_synthetic_and_may_show_it(tmp_path, talking_clip
     (source, made) = (next(iter(VideoReader(path))).rgb().astype(int) for path in (talking_clip, tmp_path / "out.mkv"))
     changed = np.argwhere(np.abs(made - source).max(2) > 40)
     corner = changed[(changed[:, 0] > 265) & (changed[:, 1] > 280)]
-    assert len(corner) > 60 and np.abs(made - source)[200:, :80].max() == 0
+    assert len(corner) > 60 and np.abs(made - source)[:60].max() == 0
 
 
 def test_a_still_speaks(tmp_path, talking_clip):

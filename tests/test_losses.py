@@ -144,7 +144,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
     assert [
         name for name, value in objective.named_parameters() if value.grad is None or not value.grad.abs().sum()
     ] == []
-    frozen = [objective.perceptual.network, objective.expert.network]
+    frozen = [objective._distance.network, objective.expert.network]
     assert all(value.grad is None for network in [*frozen, objective.discriminator] for value in network.parameters())
     assert not any(name.startswith(("perceptual", "expert", "discriminator")) for name in objective.state_dict())
     trained = [value.grad.clone() for value in objective.parameters()]
