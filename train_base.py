@@ -31,6 +31,7 @@ from losses.terms import JudgedTerms, scheduled, weighted
 from models.discriminators import BaseDiscriminator, DiscriminatorConfig
 from models.ear import EarHead, ear_loss
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
+from models.reference_encoder import mix_references
 
 
 @dataclass
@@ -104,8 +105,12 @@ class BaseTrainer(Trainer):
         count, frames = batch["faces"].shape[:2]
         target = batch["faces"].flatten(0, 1)
         vectors = self.network.encode_audio(batch["audio"].flatten(0, 1))
-        face = face_input(target, batch["references"].repeat_interleave(frames, 0))
-        output = self.network.paint(vectors, face, frames).float()
+        if self.network.config.apart:
+            maps = self.network.encode_references(batch["references"].float() / 255)
+            face, references = face_input(target), mix_references(maps, batch["shares"])
+        else:
+            face, references = face_input(target, batch["references"].repeat_interleave(frames, 0)), None
+        output = self.network.paint(vectors, face, frames, references).float()
         target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
         return weighted(
             {

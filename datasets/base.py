@@ -12,7 +12,7 @@ from datasets.augment import AugmentConfig, degrade_references, draw_change
 from datasets.clips import FPS, Clip
 from datasets.draw import DrawConfig, WindowDraw, clips_with
 from datasets.frames import FrameStore
-from datasets.references import choose_references
+from datasets.references import choose_references, drawn_bank
 from face.topology import EAR_POINTS, EAR_POINTS_MIRRORED, LIPS
 from media.audio import audio_windows
 from metrics.sync import sound_windows
@@ -21,6 +21,9 @@ from models.syncnet import SyncConfig
 
 LIP_BOX_MARGIN = (10, 8)
 """Pixels of the 128 crop by which the box of the real lips is widened, across and down."""
+
+KEY_POSES_DRAWN = 2
+"""Key poses that a sample sees: the two nearest hold nearly all of its shares."""
 
 
 @dataclass
@@ -34,7 +37,8 @@ class BaseDataset(Dataset):
     """Sample k depends on (seed, k) alone, so a resumed run sees the same data in the same order.
 
     An item holds faces (T, 3, 128, 128), references (R, 3, 128, 128) uint8, audio (T, ...) float32, lip_box (T, 4) px
-    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a sync
+    (x0, y0, x1, y1) and ear_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. References
+    that are encoded apart are (K, S, 3, 128, 128), K = KEY_POSES_DRAWN, with shares (T, K, S) float32. With a sync
     expert's config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0 where
     the sample is muted and shows one resting mouth, which is nothing to judge.
     """
@@ -69,8 +73,8 @@ class BaseDataset(Dataset):
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, np.nanargmin(self.gaps[clip]))
-        references = choose_references(self.config.reference, self.gaps[clip], frames, self.model.references, rng)
-        faces = self.store.get(clip, np.concatenate([frames, references]))
+        references, shares = self._references(clip, frames, rng)
+        faces = self.store.get(clip, np.concatenate([frames, references.ravel()]))
         change = draw_change(self.augment, rng)
         faces = change.faces(faces)
         faces, shown = faces[: len(frames)], degrade_references(faces[len(frames) :], self.augment, rng)
@@ -82,15 +86,26 @@ class BaseDataset(Dataset):
         audio = self._windows(clip, heard, rng)
         item = {
             "faces": channels_first(faces),
-            "references": channels_first(shown),
+            "references": channels_first(shown).unflatten(0, references.shape),
             "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
             "lip_box": torch.from_numpy(boxes),
             "ear_points": torch.from_numpy(np.ascontiguousarray(points)),
         }
+        if shares is not None:
+            item["shares"] = torch.from_numpy(shares)
         if self.expert:
             item["voiced"] = torch.tensor(float(not silent))
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sync_features[clip], heard[:1], self.expert)[0])
         return item
+
+    def _references(
+        self, clip: int, frames: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Numbers of the reference frames of a window and, where they are encoded apart, their shares in its frames."""
+        count = self.model.references
+        if self.model.apart:
+            return drawn_bank(self.store.clips[clip].pose, self.gaps[clip], frames, count, KEY_POSES_DRAWN, rng)
+        return choose_references(self.config.reference, self.gaps[clip], frames, count, rng), None
 
     def _heard(self, clip: Clip) -> list[np.ndarray]:
         """Features of the clip's sound, then of its noisy variants if any are wanted."""

@@ -24,6 +24,8 @@ import numpy as np
 from datasets.archive import EXTRACT_AGAIN, Archive
 from errors import InputError
 from face.crop import area_reduce
+from face.pose import head_pose, smooth_pose
+from face.topology import RIGID
 from metrics.landmark import lip_gap
 
 FPS = 25
@@ -81,6 +83,12 @@ class Clip:
     def openness(self) -> np.ndarray:
         """lip_gap (frames,) of the landmarks, NaN where no face is seen."""
         return np.where(self.visible, lip_gap(self.landmarks), np.nan)
+
+    @cached_property
+    def pose(self) -> np.ndarray:
+        """Smoothed yaw and pitch (frames, 2) in degrees; NaN where no frame shows a face."""
+        pose = head_pose(self.landmarks[:, list(RIGID)])[:, :2]
+        return smooth_pose(np.where(self.visible[:, None], pose, np.nan))
 
     @cached_property
     def base_landmarks(self) -> np.ndarray:

@@ -10,13 +10,14 @@ from torch import nn
 from datasets.base import lip_boxes
 from datasets.clips import FPS, Clip, load_clips
 from datasets.frames import FrameStore
-from datasets.references import spanning_references
+from datasets.references import bank_shares, reference_bank, spanning_references
 from engine.pictures import from_network, to_network
 from engine.runlog import Film
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE, audio_windows, read_audio
 from metrics.landmark import articulation, best_lag, correlation, fast_part, lip_gap
 from models.hyperlips import BaseConfig, face_input
+from models.reference_encoder import mix_references
 
 BATCH = 16
 FILM_FRAMES = 75
@@ -30,7 +31,7 @@ class LipValidator:
     def __init__(self, data: str, split: str, model: BaseConfig, count: int):
         clips = load_clips(data, split)
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
-        self.store, self.references = FrameStore(chosen, "memory"), model.references
+        self.store, self.model = FrameStore(chosen, "memory"), model
         self.audio = [
             audio_windows(clip.features(model.audio), clip.info.frames, Fraction(FPS), model.audio, model.audio_window)
             for clip in chosen
@@ -47,8 +48,8 @@ class LipValidator:
         rows, columns = [], []
         for number, clip in enumerate(self.store.clips):
             real = self.store.get(number, np.arange(clip.info.frames))
-            reference = spanning_references(clip.openness, self.references)
-            output = generate(network, self.audio[number], real, real[reference], device)
+            reference, shares = clip_references(clip, self.model)
+            output = generate(network, self.audio[number], real, real[reference], device, shares)
             points = self.landmarks.landmarks(output)[0]
             rows.append(_scores(points, clip, output, real))
             if number == 0:
@@ -58,25 +59,45 @@ class LipValidator:
                 frame = int(np.nanargmax(clip.openness))
                 masked = real[frame].copy()
                 masked[len(masked) // 2 :] = 0
-                columns.append(np.concatenate([masked, real[reference[0]], output[frame], real[frame]]))
+                columns.append(np.concatenate([masked, real[reference.flat[0]], output[frame], real[frame]]))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1), film
+
+
+def clip_references(clip: Clip, model: BaseConfig) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers of a clip's reference frames: (R,), or key frames (K, S) and their shares (n, K, S) in each frame."""
+    if not model.apart:
+        return spanning_references(clip.openness, model.references), None
+    bank = reference_bank(clip.pose, clip.openness, model.references)
+    return bank.frames, bank_shares(bank, clip.pose)
 
 
 @torch.inference_mode()
 def generate(
-    network: nn.Module, audio: np.ndarray, faces: np.ndarray, references: np.ndarray, device: torch.device
+    network: nn.Module,
+    audio: np.ndarray,
+    faces: np.ndarray,
+    references: np.ndarray,
+    device: torch.device,
+    shares: np.ndarray | None = None,
 ) -> np.ndarray:
     """Stage-1 faces (n, 128, 128, 3) uint8 for audio windows (n, ...), source faces and references (R, 128, 128, 3)
-    uint8.
+    uint8; or, with shares (n, K, S), key frames (K, S, 128, 128, 3).
     """
     network.eval()
-    pictures = to_network(references, network)
+    pictures = to_network(references.reshape(-1, *references.shape[-3:]), network)
+    if shares is not None:
+        maps = network.encode_references(pictures.unflatten(0, references.shape[:2])[None].float() / 255)
     outputs = []
     for start in range(0, len(faces), BATCH):
         batch = to_network(faces[start : start + BATCH], network)
         sound = torch.from_numpy(np.asarray(audio[start : start + BATCH], np.float32)).to(device)
-        shown = pictures[None].expand(len(batch), *pictures.shape)
-        outputs.append(from_network(network.follow(sound, face_input(batch, shown)), network))
+        if shares is None:
+            shown = face_input(batch, pictures[None].expand(len(batch), *pictures.shape))
+            output = network.follow(sound, shown)
+        else:
+            mixed = mix_references(maps, torch.from_numpy(shares[None, start : start + BATCH]).to(device))
+            output = network.follow(sound, face_input(batch), mixed)
+        outputs.append(from_network(output, network))
     return np.concatenate(outputs)
 
 
