@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from datasets.references import spanning_references
+from datasets.references import bank_shares, reference_bank, spanning_references
 from engine.chunks import chunks
 from engine.loop import pick_device
 from engine.pictures import from_network, to_network
@@ -31,6 +31,7 @@ from face.detect import make_detector
 from face.landmark_net import LandmarkNet
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
+from face.pose import head_pose, smooth_pose
 from face.sketch import draw_sketch
 from face.track import Track, track_faces
 from media.audio import SAMPLE_RATE, audio_window_at, read_audio
@@ -38,6 +39,7 @@ from media.video import Frame, VideoReader, VideoWriter
 from models.checkpoint import load_network
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, face_input
+from models.reference_encoder import mix_references
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
@@ -165,17 +167,18 @@ class LipSync:
         times, track, transforms = self._track(reader)
         with self.report.time("sound"):
             features = sound_features(wave, self.base.config.audio)
-        references = self._references(reader, track, transforms)
+        references, shares = self._references(reader, track, transforms)
         small = np.stack([area_reduce(reference, 128) for reference in references])
         half = median_step(times, reader.fps) / 2
-        self._choose_precision(features, references, small)
+        self._choose_precision(features, references, small, shares)
+        shown_to_base = self._encoded(small, shares)
         duration = Fraction(len(wave), SAMPLE_RATE)
         shown = self.report.timed("decode", shown_frames(reader, times, duration))
         items = (self._crop(frame, when, transforms, track) for frame, when in shown)
         based = (
             item
             for chunk in chunks(items, self.config.batch)
-            for item in self._paint_base(chunk, features, half, small)
+            for item in self._paint_base(chunk, features, half, shown_to_base, shares)
         )
         for chunk in chunks(_smoothed(based), self.config.batch):
             for item in self._finish(chunk, references[0]):
@@ -208,24 +211,46 @@ class LipSync:
         )
         return times, track, fit
 
-    def _references(self, reader: VideoReader, track: Track, transforms: np.ndarray) -> np.ndarray:
-        """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
+    def _references(
+        self, reader: VideoReader, track: Track, transforms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """(R, size, size, 3) uint8, a most closed mouth first: fixed faces of one shot, so that nothing flickers.
+
+        Where stage 1 encodes them apart also the shares (T, K, S) of R = K x S key frames in every frame.
+        """
         usable = np.flatnonzero(track.present & ~track.interpolated)
         count, turned = self.base.config.references, 0.3 * np.abs(track.yaw)
+        shares = None
         if self.config.face.reference == "first":
             chosen = usable[:1].repeat(count)
+            shares = np.ones((len(track.present), 1, count), np.float32) if self.base.config.apart else None
         else:
             closed = usable[(track.lip_gap + turned)[usable].argmin()]
             usable = usable[track.shot[usable] == track.shot[closed]]
-            chosen = usable[spanning_references((track.lip_gap - turned)[usable], count)]
-            chosen[0] = closed
+            if self.base.config.apart:
+                pose = smooth_pose(head_pose(track.rigid)[:, :2], track.shot)
+                openness = np.full(len(pose), np.nan)
+                openness[usable] = track.lip_gap[usable]
+                bank = reference_bank(pose, openness, count)
+                chosen, shares = bank.frames.ravel(), bank_shares(bank, np.nan_to_num(pose))
+            else:
+                chosen = usable[spanning_references((track.lip_gap - turned)[usable], count)]
+                chosen[0] = closed
         with self.report.time("decode"):
             frames = {
                 frame.index: crop(frame.rgb(), transforms[frame.index], self.size)
                 for frame in islice(reader, int(chosen.max()) + 1)
                 if frame.index in chosen
             }
-        return np.stack([frames[index] for index in chosen])
+        return np.stack([frames[index] for index in chosen]), shares
+
+    def _encoded(self, references: np.ndarray, shares: np.ndarray | None) -> list[torch.Tensor]:
+        """What stage 1 takes of its references (R, 128, 128, 3): the pictures themselves, or the maps of key frames."""
+        pictures = to_network(references, self.base)[None]
+        if shares is None:
+            return [pictures]
+        with torch.inference_mode(), self.base_precision.autocast(self.device):
+            return self.base.encode_references(pictures.unflatten(1, shares.shape[1:]).float() / 255)
 
     def _crop(self, frame: Frame, shown: Fraction, transforms: np.ndarray, track: Track) -> _Item:
         if not track.present[frame.index]:
@@ -235,7 +260,12 @@ class LipSync:
             return _Item(frame, shown, transform, int(track.shot[frame.index]), crop(frame.rgb(), transform, self.size))
 
     def _paint_base(
-        self, chunk: list[_Item], features: np.ndarray, half: Fraction, references: np.ndarray
+        self,
+        chunk: list[_Item],
+        features: np.ndarray,
+        half: Fraction,
+        references: list[torch.Tensor],
+        shares: np.ndarray | None,
     ) -> list[_Item]:
         """Stage 1 and its landmarks for the items that show a face."""
         items = [item for item in chunk if item.transform is not None]
@@ -244,7 +274,8 @@ class LipSync:
         with self.report.time("base"), torch.inference_mode():
             windows = np.stack([self._window(features, item.shown + half, self.config.audio.window) for item in items])
             faces = np.stack([area_reduce(item.face, 128) for item in items])
-            base = self._base(torch.from_numpy(windows), faces, references)
+            held = None if shares is None else shares[[item.frame.index for item in items]]
+            base = self._base(torch.from_numpy(windows), faces, references, held)
         with self.report.time("landmarks"):
             points = self.landmarks.landmarks(base)[0]
         for item, image, found in zip(items, base, points, strict=True):
@@ -256,12 +287,22 @@ class LipSync:
         config = self.base.config
         return audio_window_at(features, seconds, config.audio, config.audio_window, convention)
 
-    def _base(self, windows: torch.Tensor, faces: np.ndarray, references: np.ndarray) -> np.ndarray:
-        shown = to_network(references, self.base)[None].expand(len(faces), -1, -1, -1, -1)
+    def _base(
+        self, windows: torch.Tensor, faces: np.ndarray, references: list[torch.Tensor], shares: np.ndarray | None
+    ) -> np.ndarray:
+        """Faces of stage 1 for references as `_encoded` gives them, and their shares in each of the frames, if any."""
+        seen, mixed = to_network(faces, self.base), None
         with self.base_precision.autocast(self.device):
             encoded = self.base.encode_audio(torch.cat([windows, self.silence]).to(self.device))
             vectors = [torch.lerp(level[-1:], level[:-1], self.config.audio.articulation) for level in encoded]
-            output = self.base.paint(vectors, face_input(to_network(faces, self.base), shown), len(faces))
+            if shares is None:
+                seen = face_input(seen, references[0].expand(len(faces), -1, -1, -1, -1))
+            else:
+                seen, mixed = (
+                    face_input(seen),
+                    mix_references(references, torch.from_numpy(shares[None]).to(seen.device)),
+                )
+            output = self.base.paint(vectors, seen, len(faces), mixed)
         return from_network(output, self.base)
 
     def _finish(self, chunk: list[_Item], reference: np.ndarray) -> list[_Item]:
@@ -291,14 +332,17 @@ class LipSync:
         with self.hr_precision.autocast(self.device):
             return from_network(self.hr(*inputs), self.hr)
 
-    def _choose_precision(self, features: np.ndarray, references: np.ndarray, small_references: np.ndarray) -> None:
+    def _choose_precision(
+        self, features: np.ndarray, references: np.ndarray, small_references: np.ndarray, shares: np.ndarray | None
+    ) -> None:
         windows = torch.from_numpy(np.repeat(self._window(features, Fraction(0))[None], self.config.batch, 0))
         faces, small = (np.repeat(shown[:1], self.config.batch, 0) for shown in (references, small_references))
 
         def try_base(precision):
             self.base_precision = precision
+            held = None if shares is None else shares[:1].repeat(len(small), 0)
             with torch.inference_mode():
-                self._base(windows, small, small_references)
+                self._base(windows, small, self._encoded(small_references, shares), held)
 
         def try_hr(precision):
             self.hr_precision = precision

@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from datasets.archive import write_archive
 from datasets.clips import FPS, Clip, load_clips
-from datasets.references import spanning_references
 from engine.loop import pick_device
-from engine.validate import generate
+from engine.validate import clip_references, generate
 from errors import run_cli
 from face.landmark_net import LandmarkNet
 from media.audio import audio_windows
@@ -40,9 +39,9 @@ def generate_clip(
     """
     config, count = network.config, clip.info.frames
     faces = clip.faces(range(count), size=128)
-    references = faces[spanning_references(clip.openness, config.references)]
+    references, shares = clip_references(clip, config)
     windows = audio_windows(clip.features(config.audio), count, Fraction(FPS), config.audio, config.audio_window)
-    base = generate(network, windows, faces, references, device)
+    base = generate(network, windows, faces, faces[references], device, shares)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
     aside = clip.folder / "base_track.part.npz"
