@@ -60,6 +60,8 @@ BASE = [
     "reference_span",
     "references_2",
     "references_4",
+    "references_concatenated",
+    "references_selected",
 ]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_reference", "hr_scale_1", "hr_scale_2", "hr_scale_4", "hr_sketch_68"]
 
@@ -122,6 +124,7 @@ def test_stage_one_ablations_train(name, short, tmp_path):
         "no_augmentation": not any(asdict(config.augment).values()),
         **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
         **{f"references_{count}": config.model.references == count for count in (2, 4)},
+        **{f"references_{kind}": config.model.reference_encoder == kind for kind in ("concatenated", "selected")},
     }
     assert expected[name]
 

@@ -1,12 +1,18 @@
 """References that are encoded apart from the masked face."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.references import KEY_POSES
+from engine.config import load_config
 from errors import InputError
 from models.checkpoint import load_network, save_network
 from models.hyperlips import BaseConfig, HyperLipsBase, face_input
 from models.reference_encoder import SelectReferences, mix_references
+from train_base import TrainBaseConfig
 
 KINDS = "selected", "concatenated"
 
@@ -78,6 +84,16 @@ def test_selection_stays_between_the_slots_and_follows_face_and_sound():
     same = slots[:, :1].expand_as(slots)
     torch.testing.assert_close(select(x, same, heard), same[:, 0])
     assert not torch.allclose(select(x, slots, -heard), chosen) and not torch.allclose(select(-x, slots, heard), chosen)
+
+
+def test_a_frame_stays_cheap_whatever_the_number_of_key_frames():
+    config = load_config(TrainBaseConfig, Path(__file__).resolve().parent.parent / "configs" / "demo_base_pose.yaml")
+    network = HyperLipsBase(config.model).eval()
+    maps = network.encode_references(torch.rand(1, KEY_POSES, 2, 3, 128, 128))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        mixed = mix_references(maps, torch.rand(1, 4, KEY_POSES, 2).softmax(2))
+        network.follow(torch.randn(4, 18, 384), torch.rand(4, 3, 128, 128), mixed)
+    assert counter.get_total_flops() / 4e9 <= 0.6
 
 
 @pytest.mark.parametrize("kind", KINDS)
