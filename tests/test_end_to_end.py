@@ -120,7 +120,7 @@ def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip)
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel")))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
     seen = []
-    engine._choose_precision = lambda features, references, small: (
+    engine._choose_precision = lambda features, references, small, shares: (
         seen.append(references) or setattr(engine, "base_precision", Precision(False, False))
     )
     next(engine.frames(talking_clip, talking_clip))
