@@ -46,7 +46,7 @@ class BaseDataset(Dataset):
         self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
         self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
         self.lip_gaps = [clip.lip_gaps for clip in clips]
-        self.yaw = [clip.yaw for clip in clips]
+        self.references = [clip.references(model.references) for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class BaseDataset(Dataset):
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
             frames = np.full(self.config.window, np.nanargmin(self.lip_gaps[clip]))
         references = choose_references(
-            self.config.reference, self.lip_gaps[clip], self.yaw[clip], frames, self.model.references, rng
+            self.config.reference, self.lip_gaps[clip], self.references[clip], frames, self.model.references, rng
         )
         faces = self.store.get(clip, np.concatenate([frames, references]))
         change = draw_change(self.augment, rng)

@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.archive import EXTRACT_AGAIN, Archive
-from datasets.references import spanning_references
+from datasets.references import References, pose_references
 from errors import InputError
 from face.crop import area_reduce
 from face.lips import lip_gap
+from face.pose import head_pose, smooth_pose
 from face.smooth import smooth_stretches
 from face.topology import RIGID
 from face.track import yaw_of
@@ -94,9 +95,10 @@ class Clip:
         """How far the face is turned, (frames,), as a Track has it: 0 frontal, 0.5 near profile."""
         return yaw_of(self.landmarks[:, RIGID])
 
-    def references(self, count: int) -> np.ndarray:
-        """Numbers of the `count` frames that inference would take as references."""
-        return spanning_references(self.lip_gaps, self.yaw, count)
+    def references(self, count: int) -> References:
+        """The key frames that inference would take as references, `count` of each key pose."""
+        pose = smooth_pose(head_pose(self.landmarks[:, RIGID])[:, :2])
+        return pose_references(self.lip_gaps, self.yaw, pose, count)
 
     @cached_property
     def base_landmarks(self) -> np.ndarray:

@@ -54,6 +54,7 @@ class HRDataset(Dataset):
         self.landmarks = [clip.base_landmarks for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
         self.lip_gaps = [clip.lip_gaps for clip in self.clips]
+        self.references = [clip.references(1) for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -63,9 +64,14 @@ class HRDataset(Dataset):
         rng = np.random.default_rng((self.seed, index))
         clip, frames = self.draw.frames(rng)
         (reference,) = choose_references(
-            self.config.reference, self.lip_gaps[clip], self.clips[clip].yaw, frames, 1, rng
+            self.config.reference, self.lip_gaps[clip], self.references[clip], frames, 1, rng
         )
         return self.sample(clip, frames, int(reference), rng)
+
+    def usual_reference(self, clip: int, frames: np.ndarray) -> int:
+        """The frame that inference would show as reference in the middle of some frames."""
+        usual = self.references[clip]
+        return int(usual.frames[usual.shares[frames[len(frames) // 2]].argmax(), 0])
 
     def sample(
         self, clip: int, frames: np.ndarray, reference: int, rng: np.random.Generator | None = None

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.references import spanning_references
+from datasets.references import References, pose_references, spanning_references
 from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
@@ -37,6 +37,7 @@ from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
+from face.pose import head_pose, smooth_pose
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter, parse_size
@@ -144,8 +145,9 @@ class LipSync:
         """
         reader = self.read(face)
         found = self._follow(reader, watch)
+        references, shares = self._references(reader, found)
         return PreparedFace(
-            Path(face), self.settings, found.times, found.transforms, found.track.shot, self._references(reader, found)
+            Path(face), self.settings, found.times, found.transforms, found.track.shot, references, shares
         )
 
     def drive(self, face: PreparedFace, sound: SoundSource, watch: Watch = unwatched) -> "Drive":
@@ -174,22 +176,26 @@ class LipSync:
             raise InputError(f"{reader.path}: --face-index {index} but only {len(tracks)} faces found; count from 0")
         return tracks[index]
 
-    def _references(self, reader: VideoReader, found: Followed) -> np.ndarray:
-        """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
+    def _references(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray]:
+        """References (K, R, size, size, 3) uint8 of each key pose, and each frame's shares (T, K) of these: fixed faces
+        of one shot, so that nothing flickers."""
         track, count = found.track, self.settings.references
         usable = found.present & ~track.interpolated
         if self.settings.reference == "first":
-            chosen = np.flatnonzero(usable)[:1].repeat(count)
+            first = np.flatnonzero(usable)[:1].repeat(count)
+            chosen = References(first[None], np.ones((len(usable), 1), np.float32))
         else:
             closed = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, 1)
             usable &= track.shot == track.shot[closed]
-            chosen = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, count)
+            pose = smooth_pose(head_pose(track.rigid)[:, :2], track.shot)
+            chosen = pose_references(np.where(usable, track.lip_gap, np.nan), track.yaw, pose, count)
         cut = {
             frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
-            for frame in islice(reader, int(chosen.max()) + 1)
-            if frame.index in chosen
+            for frame in islice(reader, int(chosen.frames.max()) + 1)
+            if frame.index in chosen.frames
         }
-        return np.stack([cut[int(index)] for index in chosen])
+        pictures = np.stack([cut[int(index)] for index in chosen.frames.ravel()])
+        return pictures.reshape(*chosen.frames.shape, *pictures.shape[1:]), chosen.shares
 
     def read(self, face: str | Path) -> VideoReader:
         """The video or picture, no larger than the config allows."""
@@ -222,18 +228,19 @@ class LipSync:
         count, kind = self.config.batch, self.config.precision
         windows = np.repeat(silent_window(self.base)[None], count, 0)
         small, large = (np.zeros((count, size, size, 3), np.uint8) for size in (BASE_SIZE, self.size))
-        references = np.zeros((self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        references = np.zeros((1, self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        shares = np.ones((count, 1), np.float32)
         landmarks = np.zeros((count, 478, 2))
 
         def try_base(precision: Precision) -> None:
-            paint_base(self.base, windows, small, references, self.gain, precision)
+            paint_base(self.base, windows, small, references, shares, self.gain, precision)
 
         base = choose_precision(kind, self.base, try_base, f"infer {count}")
         if (hr := self.hr) is None:
             return base, base
 
         def try_hr(precision: Precision) -> None:
-            paint_hr(hr, small, landmarks, large, large[0], precision)
+            paint_hr(hr, small, landmarks, large, large[:1], shares, precision)
 
         return base, choose_precision(kind, hr, try_hr, f"infer {count}")
 
@@ -251,7 +258,9 @@ class Drive:
             self._sound = engine.sound(sound, self.report.notes)
         self._engine, self._face, self._watch = engine, face, watch
         self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
-        self._small_references = np.stack([area_reduce(reference, BASE_SIZE) for reference in face.references])
+        size, shape = face.settings.size, face.references.shape[:2]
+        small = [area_reduce(reference, BASE_SIZE) for reference in face.references.reshape(-1, size, size, 3)]
+        self._small_references = np.stack(small).reshape(*shape, BASE_SIZE, BASE_SIZE, 3)
         self._memory: Memory = {}
         self._remembered = self._stretch = 0
 
@@ -299,8 +308,16 @@ class Drive:
             with self.report.time("base"):
                 windows = np.stack([self._sound.window(item.shown + half) for item in items])
                 small = np.stack([area_reduce(face.picture, BASE_SIZE) for face in faces])
+                shares = self._face.shares[[item.frame.index for item in items]]
                 base = paint_base(
-                    engine.base, windows, small, self._small_references, engine.gain, self._precision[0], self._memory
+                    engine.base,
+                    windows,
+                    small,
+                    self._small_references,
+                    shares,
+                    engine.gain,
+                    self._precision[0],
+                    self._memory,
                 )
             with self.report.time("landmarks"):
                 points, presence = engine.landmarks.landmarks(base)
@@ -318,8 +335,9 @@ class Drive:
                     landmarks, pictures = (
                         np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
                     )
-                    reference = self._face.references[0]
-                    painted = paint_hr(hr, painted, landmarks, pictures, reference, self._precision[1])
+                    shares = self._face.shares[[item.frame.index for item in items]]
+                    references = self._face.references[:, 0]
+                    painted = paint_hr(hr, painted, landmarks, pictures, references, shares, self._precision[1])
             with self.report.time("paste"):
                 for frame, face, image in zip((item.frame for item in items), faces, painted, strict=True):
                     rect = paste_rect(face.crop, frame.size)

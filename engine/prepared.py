@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from errors import InputError
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class PreparedFace:
     """Everything about a face's video that does not depend on what it says.
 
     times: s after the first frame. transforms (T, 2, 3): frame px to px of the 128 crop, NaN where the face is not
-    shown. shot (T,) int. references (R, size, size, 3) uint8 RGB, the most closed mouth first.
+    shown. shot (T,) int. references (K, R, size, size, 3) uint8 RGB: R of each key pose, the most closed mouth first;
+    shares (T, K) float32: how much of each key pose a frame shows, sum 1.
     """
 
     video: Path
@@ -43,6 +44,7 @@ class PreparedFace:
     transforms: np.ndarray
     shot: np.ndarray
     references: np.ndarray
+    shares: np.ndarray
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -61,6 +63,7 @@ class PreparedFace:
             "transforms": self.transforms.astype(np.float64),
             "shot": self.shot.astype(np.int64),
             "references": self.references,
+            "shares": self.shares.astype(np.float32),
         }
         metadata = {
             "prepared_face": _FORMAT,
@@ -94,18 +97,27 @@ class PreparedFace:
                 raise ValueError("it says nothing of being one of this version")
             settings = FaceSettings(**json.loads(metadata["settings"]))
             times = [Fraction(int(above), int(below)) for above, below in tensors["times"]]
-            transforms, shot, references = tensors["transforms"], tensors["shot"], tensors["references"]
+            transforms, shot, references, shares = (
+                tensors[name] for name in ("transforms", "shot", "references", "shares")
+            )
             notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
         size = settings.size
-        shapes = transforms.shape, shot.shape, references.shape, references.dtype
-        if shapes != ((len(times), 2, 3), (len(times),), (settings.references, size, size, 3), np.uint8) or not times:
+        found = transforms.shape, shot.shape, references.shape[1:], references.dtype, shares.shape
+        wanted = (
+            (len(times), 2, 3),
+            (len(times),),
+            (settings.references, size, size, 3),
+            np.uint8,
+            (len(times), len(references)),
+        )
+        if found != wanted or not times:
             raise InputError(f"{path} is damaged: its parts do not fit each other; prepare the face again")
         video = _find_video(path, kept)
         if file_digest(video) != digest:
             raise InputError(f"{video} is not the video that {path} was prepared from; prepare it again")
-        return cls(video, settings, times, transforms, shot, references, notes)
+        return cls(video, settings, times, transforms, shot, references, shares, notes)
 
 
 def _find_video(face: Path, kept: str) -> Path:

@@ -27,25 +27,31 @@ def paint_base(
     windows: np.ndarray,
     faces: np.ndarray,
     references: np.ndarray,
+    shares: np.ndarray,
     gain: float,
     precision: Precision = FLOAT32,
     memory: Memory | None = None,
 ) -> np.ndarray:
     """Stage-1 faces (n, 128, 128, 3) uint8 RGB of successive frames of one clip.
 
-    windows (n, ...) float32: each frame's sound. faces (n, 128, 128, 3), references (R, 128, 128, 3) uint8 RGB.
-    gain: what the sound says beyond silence is taken this many times; 1 leaves the lips as the network moves them.
-    memory: of a recurrent decoder, from one call to the next of the same stretch; without it every call starts anew.
+    windows (n, ...) float32: each frame's sound. faces (n, 128, 128, 3), references (K, R, 128, 128, 3) uint8 RGB: R of
+    each key pose, and how much of it each frame shows, shares (n, K). gain: what the sound says beyond silence is taken
+    this many times; 1 leaves the lips as the network moves them. memory: of a recurrent decoder, from one call to the
+    next of the same stretch; without it every call starts anew.
     """
     device = next(network.parameters()).device
     sounds = np.concatenate([windows, silent_window(network)[None]]) if gain != 1 else windows
-    shown = to_network(references, network)[None].expand(len(faces), -1, -1, -1, -1)
+    if network.config.gru == "recurrent":  # which remembers one picture a frame
+        shares = np.eye(shares.shape[1])[shares.argmax(1)]
+    rows, keys = np.nonzero(shares)
+    pictures = to_network(references.reshape(-1, *references.shape[2:]), network).unflatten(0, references.shape[:2])
+    shown = face_input(to_network(faces[rows], network), pictures[keys])
     with precision.autocast(device):
         vectors = network.encode_audio(torch.from_numpy(sounds).to(device))
         if gain != 1:
             vectors = [torch.lerp(level[-1:], level[:-1], gain) for level in vectors]
-        output = network.paint(vectors, face_input(to_network(faces, network), shown), len(faces), memory)
-    return from_network(output, network)
+        output = network.paint([level[rows] for level in vectors], shown, len(rows), memory)
+    return from_network(_blended(output, rows, shares[rows, keys]), network)
 
 
 def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: float) -> np.ndarray:
@@ -56,12 +62,15 @@ def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: floa
     config = network.config
     features = clip.features(config.audio)
     windows = audio_windows(features, len(faces), Fraction(FPS), config.audio, config.audio_window, network.feed.window)
-    references = faces[clip.references(config.references)]
+    chosen = clip.references(config.references)
+    references = faces[chosen.frames]
     memory: Memory = {}
     batches = (slice(start, start + BATCH) for start in range(0, len(faces), BATCH))
-    return np.concatenate(
-        [paint_base(network, windows[part], faces[part], references, gain, memory=memory) for part in batches]
-    )
+    painted = [
+        paint_base(network, windows[part], faces[part], references, chosen.shares[part], gain, memory=memory)
+        for part in batches
+    ]
+    return np.concatenate(painted)
 
 
 @torch.inference_mode()
@@ -70,18 +79,32 @@ def paint_hr(
     base: np.ndarray,
     landmarks: np.ndarray,
     faces: np.ndarray,
-    reference: np.ndarray,
+    references: np.ndarray,
+    shares: np.ndarray,
     precision: Precision = FLOAT32,
 ) -> np.ndarray:
     """Stage-2 faces (n, S, S, 3) uint8 RGB.
 
     base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
-    (n, S, S, 3), reference (S, S, 3) uint8 RGB.
+    (n, S, S, 3), references (K, S, S, 3) uint8 RGB: one of each key pose, shares (n, K): see paint_base.
     """
+    if not network.config.reference:
+        shares = np.ones((len(base), 1))
+    rows, keys = np.nonzero(shares)
     sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(next(network.parameters()).device)
-    pictures = (to_network(part, network) for part in (base, faces, reference[None]))
+    painted, shown, lent = (to_network(part, network) for part in (base, faces, references))
     with precision.autocast(sketches.device):
-        return from_network(run_hr(network, next(pictures), sketches, *pictures), network)
+        output = run_hr(network, painted[rows], sketches[rows], shown[rows], lent[keys])
+    return from_network(_blended(output, rows, shares[rows, keys]), network)
+
+
+def _blended(output: Tensor, rows: np.ndarray, shares: np.ndarray) -> Tensor:
+    """Pictures (m, ...), each a share of frame `rows` (m,), as frames (n, ...), which are in order."""
+    if (shares == 1).all():
+        return output
+    parts = output.float() * torch.from_numpy(shares).to(output.device, torch.float32)[:, None, None, None]
+    frames = parts.new_zeros(int(rows[-1]) + 1, *output.shape[1:])
+    return frames.index_add_(0, torch.from_numpy(rows).to(output.device), parts)
 
 
 def run_hr(network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class HRValidator:
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
         items = [
-            self.dataset.sample(clip, frames, int(self.dataset.clips[clip].references(1)[0])) for clip, frames in places
+            self.dataset.sample(clip, frames, self.dataset.usual_reference(clip, frames)) for clip, frames in places
         ]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 

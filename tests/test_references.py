@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from datasets.draw import window_starts
-from datasets.references import FAR_FRAMES, choose_references, spanning_references
+from datasets.references import FAR_FRAMES, choose_references, pose_references, spanning_references
 
 LIP_GAPS = np.random.default_rng(0).permutation(101) / 100
 """Every hundredth from 0 to 1 once."""
 FRONTAL = np.zeros(101)
+USUAL = pose_references(LIP_GAPS, FRONTAL, np.zeros((101, 2)), 2)
 
 
 def test_references_span_from_closed_to_wide():
@@ -24,7 +25,8 @@ def test_references_span_from_closed_to_wide():
 @pytest.mark.parametrize("policy", ["random", "far", "closed", "span"])
 def test_frames_without_a_face_are_no_references(policy):
     lip_gaps, rng = np.where(np.arange(101) % 3, np.nan, LIP_GAPS), np.random.default_rng(3)
-    chosen = np.array([choose_references(policy, lip_gaps, FRONTAL, np.arange(5), 2, rng) for _ in range(200)])
+    usual = pose_references(lip_gaps, FRONTAL, np.zeros((101, 2)), 2)
+    chosen = np.array([choose_references(policy, lip_gaps, usual, np.arange(5), 2, rng) for _ in range(200)])
     assert not (chosen % 3).any()
 
 
@@ -41,17 +43,17 @@ def test_windows_begin_where_every_frame_shows_the_face():
 @pytest.mark.parametrize("policy", ["far", "span"])
 def test_far_references_keep_their_distance(policy):
     rng, window = np.random.default_rng(1), np.arange(40, 45)
-    chosen = np.array([choose_references(policy, LIP_GAPS, FRONTAL, window, 2, rng) for _ in range(300)])
+    chosen = np.array([choose_references(policy, LIP_GAPS, USUAL, window, 2, rng) for _ in range(300)])
     assert np.abs(chosen[..., None] - window).min() >= FAR_FRAMES
-    short = choose_references(policy, LIP_GAPS[:2], FRONTAL[:2], np.arange(2), 2, rng)
+    short = choose_references(policy, LIP_GAPS[:2], USUAL, np.arange(2), 2, rng)
     assert set(short) <= {0, 1}
 
 
 def test_training_spans_roughly_and_sometimes_shows_one_frame_twice():
     rng = np.random.default_rng(2)
-    chosen = np.array([choose_references("span", LIP_GAPS, FRONTAL, np.arange(5), 2, rng) for _ in range(500)])
+    chosen = np.array([choose_references("span", LIP_GAPS, USUAL, np.arange(5), 2, rng) for _ in range(500)])
     same = chosen[:, 0] == chosen[:, 1]
     assert 0.05 < same.mean() < 0.16
     closed, wide = LIP_GAPS[chosen[~same]].T
     assert closed.max() < 0.3 and wide.min() > 0.65 and len(set(closed)) > 10
-    assert LIP_GAPS[choose_references("closed", LIP_GAPS, FRONTAL, np.arange(5), 2, rng)] == pytest.approx([0, 0.95])
+    assert LIP_GAPS[choose_references("closed", LIP_GAPS, USUAL, np.arange(5), 2, rng)] == pytest.approx([0, 0.95])
