@@ -25,18 +25,13 @@ def is_composed(container: InputContainer) -> bool:
 
 def compose(path: Path) -> av.VideoFrame:
     """The one picture of such a photo, upright. Raises InputError if damaged, or without pillow-heif."""
-    try:
-        import pillow_heif
-    except ImportError:
-        pillow_heif = None
-    else:
-        pillow_heif.register_heif_opener()
+    readable = _read_heif()
     try:
         with photo_header(path) as image:
             check_size(path, image.size)
             pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except PHOTO_ERRORS as error:
-        if pillow_heif is None:
+        if not readable:
             raise InputError(
                 f"found a HEIC photo made of several pictures in {path}, which needs the package pillow-heif to read, "
                 "install it (pip install pillow-heif) or save the photo as JPEG"
@@ -45,6 +40,16 @@ def compose(path: Path) -> av.VideoFrame:
             f"found a damaged photo {path} ({error}), expected one that can be read, save it anew"
         ) from error
     return av.VideoFrame.from_ndarray(pixels, format="rgba" if pixels.shape[2] == 4 else "rgb24")
+
+
+def _read_heif() -> bool:
+    """Teach Pillow to open HEIC, where the optional package for that is there; returns whether it is."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def flattened(picture: av.VideoFrame, colour: Colour) -> av.VideoFrame | None:
