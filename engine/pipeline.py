@@ -65,7 +65,7 @@ class Report:
 
     frames: int = 0
     elapsed: float = 0.0
-    """s from the first look at the face to the last frame."""
+    """s until the last frame: from the first look at the face in lip_sync, from the sound on in a Drive alone."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """s by stage; stages run side by side, so they add up to more than has elapsed."""
     passed: list[tuple[float, float]] = field(default_factory=list)
@@ -246,6 +246,7 @@ class Drive:
     """
 
     def __init__(self, engine: LipSync, face: PreparedFace, sound: SoundSource, watch: Watch):
+        self._started = time.perf_counter()
         self.report = Report(notes=list(face.notes))
         with self.report.time("sound"):
             self._sound = engine.sound(sound, self.report.notes)
@@ -275,6 +276,7 @@ class Drive:
             for item in self._watch(chain.from_iterable(finished), "paint", count):
                 report.frames += 1
                 yield item.frame, item.shown
+        report.elapsed = time.perf_counter() - self._started
         report.notes += reader.notes
 
     def _cropped(self, frames: Iterable[tuple[Frame, Fraction]]) -> Iterator[_Item]:
