@@ -10,15 +10,13 @@ from media.audio import SAMPLE_RATE
 from models.whisper import FEATURE_HOP
 from speech.features import sound_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
-from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL, cut_windows, first_feature
+from speech.windows import WHISPER_LEAD, WHISPER_TAIL, cut_windows, first_feature
 
 BLOCK, BEFORE, AFTER = 4, 150, 7
 """Whisper features made at a time of a sound that comes in pieces (80 ms), and what the encoder sees before (3 s) and
 after them (140 ms)."""
 _MEL_SPARE = N_FFT // 2 // HOP + 1
 """Mel frames at either end of a stretch that see beyond it."""
-_KEPT = 4 * WHISPER_RATE
-"""Features kept behind the newest: windows only move on."""
 
 
 class Sound(Protocol):
@@ -73,7 +71,7 @@ class LiveSound:
         first = first_feature(seconds, self._kind, self._length, self._convention)
         while not self._ended and self._make.made < first + self._length + self._make.lead:
             self._pull()
-        features, base = self._make.kept()
+        features, base = self._make.kept(first + self._make.lead)
         return cut_windows(features, [first - base], self._kind, self._length)[0]
 
     def _pull(self) -> None:
@@ -95,15 +93,18 @@ class _Features:
     def __init__(self, width: int, hop: int, before: int):
         self._hop, self._before = hop, before
         self._wave, self._wave_start = np.zeros(0, np.float32), 0
-        self._made, self._first = np.zeros((0, width), np.float32), 0
+        self.made = 0
+        self._blocks, self._first = [np.zeros((0, width), np.float32)], 0
 
-    @property
-    def made(self) -> int:
-        return self._first + len(self._made)
+    def kept(self, first: int) -> tuple[np.ndarray, int]:
+        """Features from number `first` on, or all where the sound ended before, and the number of the first of them.
 
-    def kept(self) -> tuple[np.ndarray, int]:
-        """The newest features, and the number of the first of them."""
-        return self._made, self._first
+        Windows only move on: what comes before is forgotten, however long the piece was that it came with.
+        """
+        stale = min(max(first, 0), self.made - 1) - self._first
+        kept = np.concatenate(self._blocks)[max(stale, 0) :]
+        self._blocks, self._first = [kept], self._first + max(stale, 0)
+        return kept, self._first
 
     def _samples(self, start: int, stop: int) -> np.ndarray:
         """Samples start..stop - 1; silence where there are none."""
@@ -116,9 +117,8 @@ class _Features:
         self._wave, self._wave_start = np.concatenate([self._wave[stale:], wave]), self._wave_start + stale
 
     def _keep(self, features: np.ndarray) -> None:
-        self._made = np.concatenate([self._made, features])
-        stale = max(len(self._made) - _KEPT, 0)
-        self._made, self._first = self._made[stale:], self._first + stale
+        self._blocks.append(features)
+        self.made += len(features)
 
     @property
     def _received(self) -> int:
