@@ -10,8 +10,8 @@ from engine.stages import paint_clip
 from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
 from media.audio import SAMPLE_RATE
-from metrics.image import PSNR_CEILING, mouth_boxes, psnr
-from metrics.landmark import articulation, best_lag, correlation, fast_part
+from metrics.image import mouth_boxes, psnr
+from metrics.landmark import articulation, lip_rows
 from models.hyperlips import HyperLipsBase
 
 FILM_FRAMES = 75
@@ -53,14 +53,12 @@ class LipValidator:
 
 def _scores(points: np.ndarray, clip: Clip, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
     gap, real_gap = lip_gap(points), clip.lip_gaps
-    fast, real_fast = fast_part(gap), fast_part(real_gap)
+    rows = lip_rows(gap, real_gap, FPS)
     seen = np.flatnonzero(clip.visible)
     boxes = zip(seen, mouth_boxes(clip.landmarks[seen], real.shape[1]), strict=True)
     mouths = [psnr(output[k, y0:y1, x0:x1], real[k, y0:y1, x0:x1]) for k, (x0, y0, x1, y1) in boxes]
     return {
-        "lip_r": correlation(gap, real_gap),
-        "fast_r": correlation(fast, real_fast),
-        "fast_r_best": best_lag(fast, real_fast)[0],
+        **{name: rows[name] for name in ("lip_r", "fast_r", "fast_r_best")},
         "articulation": articulation(gap, real_gap),
-        "mouth_psnr": float(np.minimum(mouths, PSNR_CEILING).mean()),
+        "mouth_psnr": float(np.mean(mouths)),
     }
