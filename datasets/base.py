@@ -11,7 +11,7 @@ from datasets.clips import FPS, Clip
 from datasets.config import AugmentConfig, DataConfig
 from datasets.draw import WindowDraw, clips_with
 from datasets.frames import FrameStore
-from datasets.references import choose_references
+from datasets.references import drawn_references
 from face.lips import lip_boxes
 from face.topology import SPEECH_POINTS, SPEECH_POINTS_MIRRORED
 from models.config import BaseConfig, SyncConfig
@@ -21,10 +21,11 @@ from speech.windows import audio_windows, sound_windows
 class BaseDataset(Dataset):
     """Sample k depends on (seed, k) alone, so a resumed run sees the same data in the same order.
 
-    An item holds faces (T, 3, 128, 128), references (R, 3, 128, 128) uint8, audio (T, ...) float32, lip_box (T, 4) px
-    (x0, y0, x1, y1) and speech_points (T, 20, 2): lip and chin points in px of the crop, less the clip's mean. With a
-    sync expert's config also sync_audio (...) float32: the window's sound as that expert hears it; and voiced (), 0
-    where the sample is muted and shows one resting mouth, which says nothing of sync.
+    An item holds faces (T, 3, 128, 128) and references (K, R, 3, 128, 128) uint8, their shares (T, K, R) as References
+    has them, audio (T, ...) float32, lip_box (T, 4) px (x0, y0, x1, y1) and speech_points (T, 20, 2): lip and chin
+    points in px of the crop, less the clip's mean. With a sync expert's config also sync_audio (...) float32: the
+    window's sound as that expert hears it; and voiced (), 0 where the sample is muted and shows one resting mouth,
+    which says nothing of sync.
     """
 
     def __init__(
@@ -45,8 +46,7 @@ class BaseDataset(Dataset):
         points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]
         self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
         self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
-        self.lip_gaps = [clip.lip_gaps for clip in clips]
-        self.yaw = [clip.yaw for clip in clips]
+        self.moves = [clip.moves for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -57,11 +57,10 @@ class BaseDataset(Dataset):
         clip, frames = self.draw.frames(rng)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
-            frames = np.full(self.config.window, np.nanargmin(self.lip_gaps[clip]))
-        references = choose_references(
-            self.config.reference, self.lip_gaps[clip], self.yaw[clip], frames, self.model.references, rng
-        )
-        faces = self.store.get(clip, np.concatenate([frames, references]))
+            frames = np.full(self.config.window, np.nanargmin(self.moves[clip].lip_gaps))
+        count = self.model.references
+        references = drawn_references(self.config.reference, self.moves[clip], frames, count, rng)
+        faces = self.store.get(clip, np.concatenate([frames, references.frames.ravel()]))
         change = draw_change(self.augment, rng)
         faces = change.faces(faces)
         faces, shown = faces[: len(frames)], degrade_references(faces[len(frames) :], self.augment, rng)
@@ -73,7 +72,8 @@ class BaseDataset(Dataset):
         audio = self._windows(clip, heard, rng)
         item = {
             "faces": channels_first(faces),
-            "references": channels_first(shown),
+            "references": channels_first(shown).unflatten(0, references.frames.shape),
+            "shares": torch.from_numpy(references.shares),
             "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
             "lip_box": torch.from_numpy(boxes),
             "speech_points": torch.from_numpy(np.ascontiguousarray(points)),

@@ -24,14 +24,16 @@ from pathlib import Path
 import numpy as np
 
 from datasets.archive import EXTRACT_AGAIN, Archive
-from datasets.references import spanning_references
+from datasets.references import ClipMoves, References, spanning_references, usual_references
 from errors import InputError
 from face.crop import area_reduce
 from face.lips import lip_gap
+from face.pose import head_pose, smooth_pose
 from face.smooth import smooth_stretches
 from face.topology import RIGID
 from face.track import yaw_of
 from media.audio import read_audio
+from models.config import ReferenceRule
 
 INDEX = "index.jsonl"
 FPS = 25
@@ -101,13 +103,19 @@ class Clip:
         return np.where(self.visible, lip_gap(self.landmarks), np.nan)
 
     @cached_property
-    def yaw(self) -> np.ndarray:
-        """How far the face is turned, (frames,), as a Track has it: 0 frontal, 0.5 near profile."""
-        return yaw_of(self.landmarks[:, RIGID])
+    def moves(self) -> ClipMoves:
+        """What references are chosen by."""
+        rigid = np.where(self.visible[:, None, None], self.landmarks[:, RIGID], np.nan)
+        return ClipMoves(self.lip_gaps, yaw_of(rigid), smooth_pose(head_pose(rigid)[:, :2]))
 
-    def references(self, count: int) -> np.ndarray:
-        """Numbers of the `count` frames that inference would take as references."""
-        return spanning_references(self.lip_gaps, self.yaw, count)
+    def references(self, rule: ReferenceRule, count: int) -> References:
+        """The references, `count` mouths, that inference would show."""
+        return usual_references(rule, self.moves, count)
+
+    @property
+    def portrait(self) -> int:
+        """Number of the one frame that inference would show to stage 2."""
+        return int(spanning_references(self.moves.lip_gaps, self.moves.yaw, 1)[0])
 
     @cached_property
     def base_landmarks(self) -> np.ndarray:

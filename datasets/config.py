@@ -6,6 +6,7 @@ from typing import Literal
 from errors import check, too_small
 
 ReferencePolicy = Literal["random", "far", "closed", "span"]
+BaseReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
 Cache = Literal["auto", "memory", "disk"]
 _PROBABILITIES = "flip", "reference_blur", "reference_jpeg", "base_blur", "silence", "sound"
 _RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5)
@@ -33,9 +34,6 @@ class DrawConfig(DataSection):
 
     window: int = 1
     """Consecutive frames a sample; losses that look at motion (sync) need 5."""
-    reference: ReferencePolicy = "closed"
-    """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
-    rather closed mouth to a wide one."""
     balance: float = 0.0
     """How far persons are drawn alike: 0 draws every window alike, 1 every person, however much there is of them."""
 
@@ -51,6 +49,9 @@ class DrawConfig(DataSection):
 class DataConfig(DrawConfig):
     """`data` section of stage 1."""
 
+    reference: BaseReferencePolicy = "closed"
+    """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
+    rather closed mouth to a wide one; pose: such ones in the poses nearest to the window's, mixed."""
     cache: Cache = "auto"
     """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
 
@@ -59,6 +60,9 @@ class DataConfig(DrawConfig):
 class HRDataConfig(DrawConfig):
     """`data` section of stage 2."""
 
+    reference: ReferencePolicy = "closed"
+    """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
+    rather closed mouth to a wide one."""
     min_face_px: float = 150.0
     """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
     from them."""

@@ -8,7 +8,7 @@ from datasets.augment import blurred, degrade_references, draw_change
 from datasets.base import channels_first
 from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.draw import WindowDraw, clips_with
-from datasets.references import choose_references
+from datasets.references import drawn_references
 from errors import InputError
 from face.lips import lip_boxes
 from face.sketch import SketchPoints, draw_sketches
@@ -53,7 +53,7 @@ class HRDataset(Dataset):
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [clip.base_landmarks for clip in self.clips]
         self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
-        self.lip_gaps = [clip.lip_gaps for clip in self.clips]
+        self.moves = [clip.moves for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
     def __len__(self) -> int:
@@ -62,9 +62,7 @@ class HRDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, frames = self.draw.frames(rng)
-        (reference,) = choose_references(
-            self.config.reference, self.lip_gaps[clip], self.clips[clip].yaw, frames, 1, rng
-        )
+        reference = drawn_references(self.config.reference, self.moves[clip], frames, 1, rng).frames[0, 0]
         return self.sample(clip, frames, int(reference), rng)
 
     def sample(

@@ -1,13 +1,29 @@
 """Which frames of a clip the networks see as references of the person."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from datasets.config import ReferencePolicy
+from datasets.config import BaseReferencePolicy
+from models.config import ReferenceRule
 
 FAR_FRAMES = 10
 """A far reference lies at least this many frames from the window."""
 WIDEST = 0.95
 """Rank, 0..1, of the mouth that counts as a clip's widest: the very widest is often a misplaced landmark."""
+CELL = 7.0
+"""Degrees of yaw and pitch: a key pose is added as long as some frame is further than this from all of them."""
+KEY_POSES = 6
+"""Most key poses of a clip."""
+KEY_POSES_DRAWN = 2
+"""Key poses that a training sample sees: the two nearest hold nearly all of its shares."""
+BLEND = 3.5
+"""Degrees: sigma with which a key frame's share falls as a pose departs from its own."""
+_NEAR, _LEAST_NEAR = 0.25, 25
+"""Share of a clip's frames, those nearest in pose, and their least number, among which a key pose finds its mouths:
+more than it holds itself, for what is near in pose may all be near in time, and show one mouth."""
+_OUTLIERS = 0.02
+"""Share of poses at either end that no key pose is added for."""
 _TURNED = 0.3
 """Lip gap that a yaw of 1 weighs as much as: references should be frontal, too."""
 _RANK_SPREAD = 0.2
@@ -15,10 +31,42 @@ _SAME = 0.1
 """Probability in training that all spanning references are one frame: a portrait has no other."""
 
 
+@dataclass(frozen=True)
+class ClipMoves:
+    """What the choice of references looks at, of each of a clip's n frames.
+
+    lip_gaps (n,): how far the lips open, NaN where a frame is of no use. yaw (n,): as a Track has it, 0 frontal. pose
+    (n, 2): smoothed yaw and pitch in degrees, NaN where no frame shows a face.
+    """
+
+    lip_gaps: np.ndarray
+    yaw: np.ndarray
+    pose: np.ndarray
+
+    def only(self, usable: np.ndarray) -> "ClipMoves":
+        """With references among the `usable` (n,) bool frames alone."""
+        return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.yaw, self.pose)
+
+
+@dataclass(frozen=True)
+class References:
+    """Key frames of a clip: `frames` (K, R) are their numbers, R mouths, the most closed first, of each of K key poses.
+    `shares` (n, K, R) float32: how much of each a frame's references hold, summing to 1 over K.
+    """
+
+    frames: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def fixed(cls, frames: np.ndarray, count: int) -> "References":
+        """The same R `frames` for `count` frames, whatever their pose."""
+        return cls(frames[None], np.ones((count, 1, len(frames)), np.float32))
+
+
 def spanning_references(lip_gaps: np.ndarray, yaw: np.ndarray, count: int) -> np.ndarray:
     """`count` frames of a clip: the most closed mouth, and further ones evenly on to its widest; rather frontal ones.
 
-    lip_gaps (n,): how far its lips open, NaN where a frame is of no use. yaw (n,): as a Track has it, 0 frontal.
+    lip_gaps (n,), yaw (n,): see ClipMoves.
     """
     turned = _TURNED * np.abs(yaw)
     chosen = _at_ranks(lip_gaps - turned, np.linspace(0, WIDEST, count))
@@ -26,32 +74,94 @@ def spanning_references(lip_gaps: np.ndarray, yaw: np.ndarray, count: int) -> np
     return chosen
 
 
-def choose_references(
-    policy: ReferencePolicy,
-    lip_gaps: np.ndarray,
-    yaw: np.ndarray,
-    frames: np.ndarray,
-    count: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """`count` frames of a clip for the window `frames` of it, in training.
+def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> References:
+    """The references, `count` mouths, that inference shows of a whole clip; see Feed for the rules."""
+    frames = len(clip.lip_gaps)
+    if rule == "first":
+        return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
+    if rule == "closed":
+        return References.fixed(spanning_references(clip.lip_gaps, clip.yaw, count), frames)
+    chosen = _key_frames(clip, np.linspace(0, WIDEST, count))
+    return References(chosen, _shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
-    closed: always those that inference chooses, see spanning_references; random: any; far: any at least FAR_FRAMES away
-    (a third of a short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which
-    inference has them.
+
+def drawn_references(
+    policy: BaseReferencePolicy, clip: ClipMoves, frames: np.ndarray, count: int, rng: np.random.Generator
+) -> References:
+    """`count` mouths for the window `frames` (T,) of a clip, in training.
+
+    closed: always those that inference chooses by that rule; random: any; far: any at least FAR_FRAMES away (a third of
+    a short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which inference has
+    them; pose: as span, in the KEY_POSES_DRAWN key poses of the largest shares, for what is near in pose and in time
+    would show the very mouth that is to be painted.
     """
     if policy == "closed":
-        return spanning_references(lip_gaps, yaw, count)
-    choices = np.flatnonzero(np.isfinite(lip_gaps))
-    if policy in ("far", "span"):
-        distance = np.minimum(np.abs(choices - frames[0]), np.abs(choices - frames[-1]))
-        far = choices[distance >= min(FAR_FRAMES, len(lip_gaps) // 3)]
-        choices = far if len(far) else choices
-    if policy != "span":
-        return rng.choice(choices, count)
-    ranks = np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)
-    chosen = choices[_at_ranks(lip_gaps[choices], ranks.clip(0, 1))]
-    return np.repeat(chosen[:1], count) if rng.random() < _SAME else chosen
+        return References.fixed(spanning_references(clip.lip_gaps, clip.yaw, count), len(frames))
+    known = np.isfinite(clip.lip_gaps)
+    if policy != "random":
+        times = np.arange(len(known))
+        distance = np.minimum(np.abs(times - frames[0]), np.abs(times - frames[-1]))
+        far = known & (distance >= min(FAR_FRAMES, len(known) // 3))
+        known = far if far.any() else known
+    choices = np.flatnonzero(known)
+    if policy in ("random", "far"):
+        return References.fixed(rng.choice(choices, count), len(frames))
+    ranks = (np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
+    if policy == "pose":
+        chosen = _key_frames(clip.only(known), ranks)
+    else:
+        chosen = choices[_at_ranks(clip.lip_gaps[choices], ranks)][None]
+    if rng.random() < _SAME:
+        chosen = chosen[:1, :1].repeat(count, 1)
+    if policy == "span":
+        return References.fixed(chosen[0], len(frames))
+    return _largest(chosen, _shares(clip.pose[chosen], clip.pose[frames]))
+
+
+def _largest(chosen: np.ndarray, shares: np.ndarray) -> References:
+    """Of key frames (K, R) with shares (T, K, R) KEY_POSES_DRAWN of the largest; fewer are repeated, with no share."""
+    order = np.argsort(-shares.mean(0), axis=0, kind="stable")[:KEY_POSES_DRAWN]
+    shares = np.take_along_axis(shares, order[None], 1)
+    missing = [(0, KEY_POSES_DRAWN - len(order)), (0, 0)]
+    return References(
+        np.pad(np.take_along_axis(chosen, order, 0), missing, mode="edge"),
+        np.pad(shares / shares.sum(1, keepdims=True), [(0, 0), *missing]),
+    )
+
+
+def _key_frames(clip: ClipMoves, ranks: np.ndarray) -> np.ndarray:
+    """(K, R): the mouths of these ranks in every pose that the clip visits; one that does not turn has one key pose."""
+    known = np.flatnonzero(np.isfinite(clip.lip_gaps) & np.isfinite(clip.pose).all(1))
+    poses = clip.pose[known]
+    keys = _key_poses(poses)
+    near = max(round(_NEAR * len(known)), _LEAST_NEAR) if len(keys) > 1 else len(known)
+    chosen = []
+    for key in keys:
+        nearest = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
+        chosen.append(nearest[_at_ranks(clip.lip_gaps[nearest], ranks)])
+    return np.stack(chosen)
+
+
+def _key_poses(poses: np.ndarray) -> np.ndarray:
+    """(K, 2): the median of poses (n, 2), then time and again the one furthest from all so far, down to CELL."""
+    low, high = np.quantile(poses, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
+    usual = poses[((poses >= low) & (poses <= high)).all(1)]
+    keys = [np.median(poses, axis=0)]
+    while len(usual) and len(keys) < KEY_POSES:
+        distance = np.min([np.linalg.norm(usual - key, axis=1) for key in keys], axis=0)
+        if distance.max() <= CELL:
+            break
+        keys.append(usual[distance.argmax()])
+    return np.stack(keys)
+
+
+def _shares(keys: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """(n, K, R) float32 of key frames' poses (K, R, 2) in poses (n, 2): smooth in pose, so nothing switches; a pose far
+    from all takes the nearest.
+    """
+    distance = np.square(pose[:, None, None] - keys).sum(-1)
+    closeness = np.exp((distance.min(1, keepdims=True) - distance) / (2 * BLEND**2))
+    return (closeness / closeness.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _at_ranks(lip_gaps: np.ndarray, ranks: np.ndarray) -> np.ndarray:

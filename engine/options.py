@@ -17,7 +17,7 @@ from datasets.config import (
 )
 from errors import check, too_small
 from losses.config import BaseLossConfig, HRLossConfig, PerceptualConfig, SyncLossConfig
-from models.config import BaseConfig, Feed, HRConfig, SyncConfig
+from models.config import BaseConfig, Feed, HRConfig, ReferenceRule, SyncConfig, check_references
 
 PrecisionName = Literal["auto", "float32", "bf16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
@@ -161,6 +161,8 @@ class TrainBaseConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         self.loss.check_window(self.data.window)
+        for rule in (self.data.reference, self.feed.reference):
+            check_references(self.model, rule)
 
 
 @dataclass
@@ -235,9 +237,9 @@ class FaceConfig:
     """template: registered by eyes and nose; box: upright boxes; null: as the weights were trained."""
     index: int = 0
     """Which face: 0 the largest track, 1 the next."""
-    reference: Literal["closed", "first"] | None = None
-    """closed: the most closed mouth, further references on to a wide one; first: the first frame; null: as the weights
-    were trained."""
+    reference: ReferenceRule | None = None
+    """closed: the most closed mouth, further references on to a wide one; first: the first frame; pose: these mouths in
+    every pose of the clip; null: as the weights were trained."""
 
 
 @dataclass

@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from datasets.references import spanning_references
+from datasets.references import ClipMoves, spanning_references, usual_references
 from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
 from engine.prepared import FaceSettings, PreparedFace, file_digest
-from engine.stages import paint_base, paint_hr, silent_window
+from engine.stages import encode_references, paint_base, paint_hr, silent_window
 from engine.timeline import gaps, median_step, shown_frames
 from errors import InputError
 from face.crop import CropTransform, area_reduce
@@ -37,12 +37,13 @@ from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
+from face.pose import head_pose, smooth_pose
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter, parse_size
 from media.watermark import mark
 from models.checkpoint import load_network
-from models.config import BASE_SIZE
+from models.config import BASE_SIZE, check_references
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, Memory
 from speech.stream import LiveSound, Sound, WholeSound
@@ -137,6 +138,7 @@ class LipSync:
             references=self.base.config.references,
             max_size=self.config.max_size,
         )
+        check_references(self.base.config, self.settings.reference)
 
     def prepare(self, face: str | Path, watch: Watch = unwatched) -> PreparedFace:
         """Track a face and choose its references. Raises InputError for an unreadable file, or one without that
@@ -144,9 +146,8 @@ class LipSync:
         """
         reader = self.read(face)
         found = self._follow(reader, watch)
-        return PreparedFace(
-            Path(face), self.settings, found.times, found.transforms, found.track.shot, self._references(reader, found)
-        )
+        pictures = self._pictures(reader, found)
+        return PreparedFace(Path(face), self.settings, found.times, found.transforms, found.track.shot, *pictures)
 
     def drive(self, face: PreparedFace, sound: SoundSource, watch: Watch = unwatched) -> "Drive":
         """Frames of the face speaking a sound, in order, each with the time (s) it is shown at; see Drive.
@@ -174,22 +175,24 @@ class LipSync:
             raise InputError(f"{reader.path}: --face-index {index} but only {len(tracks)} faces found; count from 0")
         return tracks[index]
 
-    def _references(self, reader: VideoReader, found: Followed) -> np.ndarray:
-        """(R, size, size, 3) uint8, the most closed mouth first: fixed faces of one shot, so that nothing flickers."""
-        track, count = found.track, self.settings.references
-        usable = found.present & ~track.interpolated
-        if self.settings.reference == "first":
-            chosen = np.flatnonzero(usable)[:1].repeat(count)
-        else:
-            closed = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, 1)
-            usable &= track.shot == track.shot[closed]
-            chosen = spanning_references(np.where(usable, track.lip_gap, np.nan), track.yaw, count)
+    def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """references, shares and portrait of a PreparedFace: fixed faces of one shot, so that nothing flickers."""
+        track, rule = found.track, self.settings.reference
+        clip = ClipMoves(track.lip_gap, track.yaw, smooth_pose(head_pose(track.rigid)[:, :2], track.shot))
+        clip = clip.only(found.present & ~track.interpolated)
+        if rule != "first":
+            (closed,) = spanning_references(clip.lip_gaps, clip.yaw, 1)
+            clip = clip.only(track.shot == track.shot[closed])
+        chosen = usual_references(rule, clip, self.settings.references)
+        portrait = int(chosen.frames[0, 0]) if rule == "first" else int(closed)
+        wanted = {portrait, *chosen.frames.ravel().tolist()}
         cut = {
             frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
-            for frame in islice(reader, int(chosen.max()) + 1)
-            if frame.index in chosen
+            for frame in islice(reader, max(wanted) + 1)
+            if frame.index in wanted
         }
-        return np.stack([cut[int(index)] for index in chosen])
+        small = np.stack([area_reduce(cut[index], BASE_SIZE) for index in chosen.frames.ravel().tolist()])
+        return small.reshape(*chosen.frames.shape, *small.shape[1:]), chosen.shares, cut[portrait]
 
     def read(self, face: str | Path) -> VideoReader:
         """The video or picture, no larger than the config allows."""
@@ -222,11 +225,13 @@ class LipSync:
         count, kind = self.config.batch, self.config.precision
         windows = np.repeat(silent_window(self.base)[None], count, 0)
         small, large = (np.zeros((count, size, size, 3), np.uint8) for size in (BASE_SIZE, self.size))
-        references = np.zeros((self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        references = np.zeros((1, self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        shares = np.ones((count, *references.shape[:2]), np.float32)
         landmarks = np.zeros((count, 478, 2))
 
         def try_base(precision: Precision) -> None:
-            paint_base(self.base, windows, small, references, self.gain, precision)
+            encoded = encode_references(self.base, references, precision)
+            paint_base(self.base, windows, small, encoded, shares, self.gain, precision)
 
         base = choose_precision(kind, self.base, try_base, f"infer {count}")
         if (hr := self.hr) is None:
@@ -252,7 +257,6 @@ class Drive:
             self._sound = engine.sound(sound, self.report.notes)
         self._engine, self._face, self._watch = engine, face, watch
         self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
-        self._small_references = np.stack([area_reduce(reference, BASE_SIZE) for reference in face.references])
         self._memory: Memory = {}
         self._remembered = self._stretch = 0
 
@@ -263,6 +267,7 @@ class Drive:
         report.passed = gaps(~face.present, face.times, step)
         with report.time("set-up"):
             self._precision = self._engine.precision
+            self._references = encode_references(self._engine.base, face.references, self._precision[0])
         # A whole sound's stages run side by side; one that comes in pieces is painted as soon as it can be.
         count = 0
         beside: Callable[[Iterable], Any] = iter
@@ -301,8 +306,16 @@ class Drive:
             with self.report.time("base"):
                 windows = np.stack([self._sound.window(item.shown + half) for item in items])
                 small = np.stack([area_reduce(face.picture, BASE_SIZE) for face in faces])
+                shares = self._face.shares[[item.frame.index for item in items]]
                 base = paint_base(
-                    engine.base, windows, small, self._small_references, engine.gain, self._precision[0], self._memory
+                    engine.base,
+                    windows,
+                    small,
+                    self._references,
+                    shares,
+                    engine.gain,
+                    self._precision[0],
+                    self._memory,
                 )
             with self.report.time("landmarks"):
                 points, presence = engine.landmarks.landmarks(base)
@@ -320,8 +333,7 @@ class Drive:
                     landmarks, pictures = (
                         np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
                     )
-                    reference = self._face.references[0]
-                    painted = paint_hr(hr, painted, landmarks, pictures, reference, self._precision[1])
+                    painted = paint_hr(hr, painted, landmarks, pictures, self._face.portrait, self._precision[1])
             with self.report.time("paste"):
                 for frame, face, image in zip((item.frame for item in items), faces, painted, strict=True):
                     rect = paste_rect(face.crop, frame.size)

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from errors import InputError
+from models.config import BASE_SIZE, ReferenceRule
 
-_FORMAT = "1"
+_FORMAT = "2"
 _DAMAGE = ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError, RecursionError
 """What values that no prepared face has may raise."""
 
@@ -26,7 +27,7 @@ class FaceSettings:
     references, the largest size of its pictures."""
 
     crop: str
-    reference: str
+    reference: ReferenceRule
     index: int
     size: int
     references: int
@@ -38,7 +39,9 @@ class PreparedFace:
     """Everything about a face's video that does not depend on what it says.
 
     times: s after the first frame. transforms (T, 2, 3): frame px to px of the 128 crop, NaN where the face is not
-    shown. shot (T,) int. references (R, size, size, 3) uint8 RGB, the most closed mouth first.
+    shown. shot (T,) int. references (K, R, 128, 128, 3) uint8 RGB: key frames as stage 1 sees them, R mouths, the most
+    closed first, of each of K key poses; shares (T, K, R) float32: how much of each a frame shows. portrait
+    (size, size, 3) uint8 RGB: the reference of stage 2.
     """
 
     video: Path
@@ -47,6 +50,8 @@ class PreparedFace:
     transforms: np.ndarray
     shot: np.ndarray
     references: np.ndarray
+    shares: np.ndarray
+    portrait: np.ndarray
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -65,6 +70,8 @@ class PreparedFace:
             "transforms": self.transforms.astype(np.float64),
             "shot": self.shot.astype(np.int64),
             "references": self.references,
+            "shares": self.shares,
+            "portrait": self.portrait,
         }
         metadata = {
             "prepared_face": _FORMAT,
@@ -99,22 +106,29 @@ class PreparedFace:
                 raise ValueError("it says nothing of being one of this version")
             settings = FaceSettings(**json.loads(metadata["settings"]))
             times = [Fraction(int(above), int(below)) for above, below in tensors["times"]]
-            transforms, shot, references = tensors["transforms"], tensors["shot"], tensors["references"]
+            transforms, shot, references, shares, portrait = (
+                tensors[name] for name in ("transforms", "shot", "references", "shares", "portrait")
+            )
             notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
         except (OSError, SafetensorError, *_DAMAGE) as error:
             raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
-        size = settings.size
-        shapes = transforms.shape, shot.shape, references.shape
-        kinds = transforms.dtype, shot.dtype, references.dtype
-        fit = shapes == ((len(times), 2, 3), (len(times),), (settings.references, size, size, 3))
-        fit &= kinds == (np.float64, np.int64, np.uint8) and all(before < after for before, after in pairwise(times))
+        frames, size, poses = len(times), settings.size, len(references)
+        parts = {
+            (frames, 2, 3): (transforms, np.float64),
+            (frames,): (shot, np.int64),
+            (poses, settings.references, BASE_SIZE, BASE_SIZE, 3): (references, np.uint8),
+            (frames, poses, settings.references): (shares, np.float32),
+            (size, size, 3): (portrait, np.uint8),
+        }
+        fit = all(part.shape == shape and part.dtype == kind for shape, (part, kind) in parts.items())
+        fit &= all(before < after for before, after in pairwise(times))
         fit &= isinstance(notes, list) and all(isinstance(note, str) for note in notes)
         if not fit or not times:
             raise InputError(f"{path} is damaged: its parts do not fit each other; prepare the face again")
         video = _find_video(path, kept)
         if file_digest(video) != digest:
             raise InputError(f"{video} is not the video that {path} was prepared from; prepare it again")
-        return cls(video, settings, times, transforms, shot, references, notes)
+        return cls(video, settings, times, transforms, shot, references, shares, portrait, notes)
 
 
 def _find_video(face: Path, kept: str) -> Path:

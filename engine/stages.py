@@ -14,6 +14,7 @@ from media.audio import SAMPLE_RATE
 from models.channels import in_order
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, Memory, face_input
+from models.reference_encoder import mix_references
 from speech.features import sound_features
 from speech.windows import audio_window_at, audio_windows
 
@@ -22,29 +23,39 @@ BATCH = 16
 
 
 @torch.inference_mode()
+def encode_references(network: HyperLipsBase, references: np.ndarray, precision: Precision = FLOAT32) -> list[Tensor]:
+    """What `paint_base` takes of a clip's key frames (K, R, 128, 128, 3) uint8 RGB; made once."""
+    pictures = to_network(references.reshape(-1, *references.shape[2:]), network).unflatten(0, references.shape[:2])
+    with precision.autocast(pictures.device):
+        return network.encode_references(pictures[None].float() / 255)
+
+
+@torch.inference_mode()
 def paint_base(
     network: HyperLipsBase,
     windows: np.ndarray,
     faces: np.ndarray,
-    references: np.ndarray,
+    references: list[Tensor],
+    shares: np.ndarray,
     gain: float,
     precision: Precision = FLOAT32,
     memory: Memory | None = None,
 ) -> np.ndarray:
     """Stage-1 faces (n, 128, 128, 3) uint8 RGB of successive frames of one clip.
 
-    windows (n, ...) float32: each frame's sound. faces (n, 128, 128, 3), references (R, 128, 128, 3) uint8 RGB.
-    gain: what the sound says beyond silence is taken this many times; 1 leaves the lips as the network moves them.
-    memory: of a recurrent decoder, from one call to the next of the same stretch; without it every call starts anew.
+    windows (n, ...) float32: each frame's sound. faces (n, 128, 128, 3) uint8 RGB. references: see encode_references;
+    shares (n, K, R) float32: how much of each of them a frame shows, see datasets.references.References. gain: what the
+    sound says beyond silence is taken this many times; 1 leaves the lips as the network moves them. memory: of a
+    recurrent decoder, from one call to the next of the same stretch; without it every call starts anew.
     """
     device = next(network.parameters()).device
     sounds = np.concatenate([windows, silent_window(network)[None]]) if gain != 1 else windows
-    shown = to_network(references, network)[None].expand(len(faces), -1, -1, -1, -1)
     with precision.autocast(device):
         vectors = network.encode_audio(torch.from_numpy(sounds).to(device))
         if gain != 1:
             vectors = [torch.lerp(level[-1:], level[:-1], gain) for level in vectors]
-        output = network.paint(vectors, face_input(to_network(faces, network), shown), len(faces), memory)
+        shown = mix_references(references, torch.from_numpy(shares[None]).to(device))
+        output = network.paint(vectors, face_input(to_network(faces, network)), shown, len(faces), memory)
     return from_network(output, network)
 
 
@@ -56,12 +67,15 @@ def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: floa
     config = network.config
     features = clip.features(config.audio)
     windows = audio_windows(features, len(faces), Fraction(FPS), config.audio, config.audio_window, network.feed.window)
-    references = faces[clip.references(config.references)]
+    chosen = clip.references(network.feed.reference, config.references)
+    references = encode_references(network, faces[chosen.frames])
     memory: Memory = {}
     batches = (slice(start, start + BATCH) for start in range(0, len(faces), BATCH))
-    return np.concatenate(
-        [paint_base(network, windows[part], faces[part], references, gain, memory=memory) for part in batches]
+    painted = (
+        paint_base(network, windows[part], faces[part], references, chosen.shares[part], gain, memory=memory)
+        for part in batches
     )
+    return np.concatenate(list(painted))
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ from models.config import DiscriminatorConfig
 from models.discriminators import BaseDiscriminator
 from models.hyperlips import HyperLipsBase, face_input
 from models.landmark_head import LandmarkHead
+from models.reference_encoder import mix_references
 
 
 class BaseObjective(Objective):
@@ -44,8 +45,9 @@ class BaseObjective(Objective):
         count, frames = batch["faces"].shape[:2]
         target = batch["faces"].flatten(0, 1)
         vectors = self.network.encode_audio(batch["audio"].flatten(0, 1))
-        face = face_input(target, batch["references"].repeat_interleave(frames, 0))
-        output = self.network.paint(vectors, face, frames).float()
+        maps = self.network.encode_references(batch["references"].float() / 255)
+        references = mix_references(maps, batch["shares"])
+        output = self.network.paint(vectors, face_input(target), references, frames).float()
         target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
         return weighted(
             {

@@ -113,9 +113,7 @@ class HRValidator:
         self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        items = [
-            self.dataset.sample(clip, frames, int(self.dataset.clips[clip].references(1)[0])) for clip, frames in places
-        ]
+        items = [self.dataset.sample(clip, frames, self.dataset.clips[clip].portrait) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ import numpy as np
 
 from face.crop import SIZE, rescale
 from face.lips import eye_distance
-from face.topology import CONTOUR
+from face.topology import CONTOUR, LIPS_INNER, LIPS_OUTER
 
 Rect = tuple[int, int, int, int]
 
@@ -17,6 +17,8 @@ LOWER_ROW = 64
 PSNR_CEILING = 100.0
 """Equal pictures count as this many dB, so that a mean over frames stays finite."""
 _SSIM_WINDOW = 7
+_LEAST_REGION = 12
+"""Pixels: of a shut mouth's rim no colour is told."""
 _K1, _K2 = 0.01, 0.03
 
 
@@ -34,10 +36,27 @@ def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
 
 def lower_face(landmarks: np.ndarray, size: int) -> np.ndarray:
     """(size, size) bool: rows from LOWER_ROW on inside the contour of one face, landmarks (478, 2) in px of 128."""
-    points = rescale(landmarks[list(CONTOUR)], SIZE, size)
+    mask = _filled(landmarks[list(CONTOUR)], size)
+    mask[: round(LOWER_ROW * size / SIZE)] = False
+    return mask
+
+
+def mean_colours(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Mean CIE Lab colour (2, 3) of the lips and of what is seen between them, in (size, size, 3) uint8 RGB with
+    landmarks (478, 2) of its own, px of 128; NaN for a region of fewer than _LEAST_REGION pixels.
+    """
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    outer, inner = (_filled(landmarks[list(points)], len(image)) for points in (LIPS_OUTER, LIPS_INNER))
+    colours = [
+        lab[part].mean(0) if part.sum() >= _LEAST_REGION else np.full(3, np.nan) for part in (outer & ~inner, inner)
+    ]
+    return np.stack(colours)
+
+
+def _filled(points: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) bool inside a closed line of points (n, 2), px of 128."""
     mask = np.zeros((size, size), np.uint8)
-    cv2.fillPoly(mask, [np.rint(points).astype(np.int32)], 1)
-    mask[: round(LOWER_ROW * size / SIZE)] = 0
+    cv2.fillPoly(mask, [np.rint(rescale(points, SIZE, size)).astype(np.int32)], 1)
     return mask.astype(bool)
 
 

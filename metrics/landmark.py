@@ -126,5 +126,5 @@ def second_difference(landmarks: np.ndarray, where: np.ndarray) -> float:
 
 
 def jitter(generated: np.ndarray, real: np.ndarray, where: np.ndarray) -> float:
-    """`second_difference` of generated over real landmarks (frames, 478, 2), over frames `where` (the mouth rests)."""
+    """`second_difference` of generated over real landmarks (frames, 478, 2), over frames `where`."""
     return second_difference(generated, where) / max(second_difference(real, where), 1e-9)

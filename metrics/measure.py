@@ -117,6 +117,7 @@ class _Other:
             values["articulation"] = landmark.articulation(gap, real_gap)
             values["lmd"] = landmark.landmark_distance(self._points[seen], real_points[seen])
             values["jitter"] = landmark.jitter(self._points, real_points, landmark.resting(real_gap))
+            values["jitter_all"] = landmark.jitter(self._points, real_points, np.isfinite(real_gap))
             notes += _framing(self._points[seen], real_points[seen])
         for score in self._scores:
             values.update(score.result())

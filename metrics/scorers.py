@@ -8,8 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from face.pose import head_pose
+from face.topology import RIGID
 from media.audio import read_audio
-from metrics.image import box_mean, lower_face, mouth_boxes, psnr, sharpness, ssim_map
+from metrics.image import box_mean, lower_face, mean_colours, mouth_boxes, psnr, sharpness, ssim_map
 
 
 @dataclass(frozen=True)
@@ -58,33 +60,52 @@ Scorer = Callable[[ClipContext], ClipScore]
 """A way of scoring, with its weights loaded: begins with a new video."""
 
 
-class PictureScore:
-    """PSNR and SSIM of mouth box and lower face, and sharpness of the mouth box.
+YAWS = 0, 15, 30, 45
+"""Degrees from which on, to either side, frames are told apart by how far the head is turned."""
 
-    Rows mouth_psnr, face_psnr, mouth_ssim, face_ssim, sharpness.
+
+def _known_means(values: np.ndarray) -> list[float]:
+    """Means of the columns of (n, k) over what is known; NaN where nothing is."""
+    return [float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else np.nan for column in values.T]
+
+
+class PictureScore:
+    """PSNR and SSIM of mouth box and lower face, sharpness of the mouth box, and how far the mouth's colours are off.
+
+    Rows mouth_psnr, face_psnr, mouth_ssim, face_ssim, sharpness; mouth_psnr_yaw_<degrees> of the frames whose head is
+    turned so far (and less than the next of YAWS); lips_lab and inner_lab: distance of mean colours in CIE Lab.
     """
 
     def __init__(self, context: ClipContext) -> None:
         self._frames: list[tuple[float, ...]] = []
+        self._yaws: list[np.ndarray] = []
+        self._colours: list[np.ndarray] = []
         self._sharp = [0.0, 0.0]
 
     def add(self, batch: Batch) -> None:
+        self._yaws.append(np.abs(head_pose(batch.real_points[:, RIGID])[:, 0]))
         boxes = mouth_boxes(batch.real_points, batch.real.shape[1])
-        for box, points, real, generated in zip(boxes, batch.real_points, batch.real, batch.generated, strict=True):
-            mask = lower_face(points, len(real))
+        pictures = zip(boxes, batch.real, batch.generated, batch.real_points, batch.points, strict=True)
+        for box, real, generated, real_points, points in pictures:
+            mask = lower_face(real_points, len(real))
             similarity = ssim_map(generated, real)
             mouth, real_mouth = (image[box[1] : box[3], box[0] : box[2]] for image in (generated, real))
             face = (psnr(generated[mask], real[mask]), similarity[mask].mean()) if mask.any() else (np.nan, np.nan)
             self._frames.append((psnr(mouth, real_mouth), box_mean(similarity, box), *face))
+            difference = mean_colours(generated, points) - mean_colours(real, real_points)
+            self._colours.append(np.linalg.norm(difference, axis=1))
             self._sharp[0] += sharpness(mouth)
             self._sharp[1] += sharpness(real_mouth)
 
     def result(self) -> dict[str, float]:
         if not self._frames:
             return {}
-        means = np.nanmean(self._frames, axis=0)
-        names = "mouth_psnr", "mouth_ssim", "face_psnr", "face_ssim"
+        means = [*np.nanmean(self._frames, axis=0), *_known_means(np.array(self._colours))]
+        names = "mouth_psnr", "mouth_ssim", "face_psnr", "face_ssim", "lips_lab", "inner_lab"
+        cells, mouths = np.digitize(np.concatenate(self._yaws), YAWS) - 1, np.array(self._frames)[:, 0]
+        by_yaw = {f"mouth_psnr_yaw_{yaw}": float(mouths[cells == k].mean()) for k, yaw in enumerate(YAWS) if k in cells}
         return {
             **dict(zip(names, map(float, means), strict=True)),
+            **by_yaw,
             "sharpness": self._sharp[0] / max(self._sharp[1], 1e-9),
         }

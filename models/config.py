@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 from errors import check
 
+ReferenceRule = Literal["closed", "first", "pose"]
 Shape = TypeVar("Shape", bound="Presets")
 
 LEVELS = 4
@@ -83,7 +84,14 @@ class BaseConfig(Presets):
     gru: Literal["none", "zero_state", "recurrent"] = "none"
     """Decoder memory: none, restarted at every frame (published), or carried through a clip."""
     references: int = 1
-    """Reference faces after the masked one."""
+    """Reference faces: how many mouths, from a closed one to a wide one; of every key pose with `reference: pose`."""
+    reference_encoder: Literal["joint", "selected", "concatenated"] = "joint"
+    """References as channels beside the masked face (published); or each encoded alone, once a video, and then one
+    selected of them for every group of channels and place, or all of them side by side."""
+    reference_channels: list[int] = field(default_factory=lambda: [24, 32, 48, 96])
+    """At 64, 32, 16 and 8 px, of references that are encoded alone."""
+    reference_groups: int = 8
+    """Groups of channels that select alike; divides all of `reference_channels`."""
 
     PRESETS = {
         "light": {},
@@ -105,12 +113,14 @@ class BaseConfig(Presets):
         levels = self.rewrite_levels
         fixed = list(TRUNK_CHANNELS[:3])
         halved = (self.latent_channels[-1:], self.decoder_channels)
-        counts = ("hyper_width", "audio_width", "audio_window", "full_channels", "output_channels", "references")
+        counts = ["hyper_width", "audio_width", "audio_window", "full_channels", "output_channels"]
+        counts += ["references", "reference_groups"]
         check(
             *self.choices(),
             one_of("copied_rows", self.copied_rows, COPIED_ROWS),
             widths("latent_channels", self.latent_channels, LEVELS),
             widths("decoder_channels", self.decoder_channels, 3),
+            widths("reference_channels", self.reference_channels, LEVELS),
             *(widths(key, [getattr(self, key)], 1) for key in counts),
             self.audio == "mel"
             and self.audio_window % 16 != 0
@@ -124,7 +134,18 @@ class BaseConfig(Presets):
             self.gru != "none"
             and any(width % 2 for part in halved for width in part)
             and f"decoder_channels is {self.decoder_channels}, expected even numbers (and last latent) with gru",
+            self.encodes_references
+            and self.trunk != "plain"
+            and f"reference_encoder is {self.reference_encoder}, which needs trunk: plain",
+            self.reference_encoder == "selected"
+            and any(width % max(self.reference_groups, 1) for width in self.reference_channels)
+            and f"reference_groups is {self.reference_groups}, expected a divisor of all of {self.reference_channels}",
         )
+
+    @property
+    def encodes_references(self) -> bool:
+        """Whether references are encoded apart from the masked face, and so may be mixed by pose."""
+        return self.reference_encoder != "joint"
 
 
 @dataclass
@@ -229,8 +250,9 @@ class Feed:
     """template: faces registered by eyes and nose; box: upright boxes (published)."""
     window: Literal["centred", "published"] = "centred"
     """Which mel window belongs to a frame: centred on its middle, or as published training has it."""
-    reference: Literal["closed", "first"] = "closed"
-    """closed: the most closed mouth, further references on to a wide one, rather frontal; first: the first frame."""
+    reference: ReferenceRule = "closed"
+    """closed: the most closed mouth, further references on to a wide one, rather frontal; first: the first frame; pose:
+    a closed mouth and on to a wide one in every pose that the clip visits, mixed by each frame's pose."""
     motion_gain: float = 1.4
     """What the sound says beyond silence is taken this many times. Networks trained on a mean error move lips too
     little on people they do not know (14 unseen people: .63 of the real motion at 1, .83 at 1.5, in time all the
@@ -238,6 +260,15 @@ class Feed:
 
     def __post_init__(self) -> None:
         check(not 0 <= self.motion_gain <= 3 and f"motion_gain is {self.motion_gain}, expected 0 to 3")
+
+
+def check_references(shape: BaseConfig, rule: str) -> None:
+    """Raises InputError for references by pose, which are mixed, and a network that sees them as pictures."""
+    check(
+        rule == "pose"
+        and not shape.encodes_references
+        and "reference is pose, expected closed or another rule with reference_encoder: joint; or set it to selected"
+    )
 
 
 PUBLISHED_FEED = Feed("box", "published", "first", 1.0)

@@ -1,6 +1,6 @@
 """Rewritten latents to a face: RobustVideoMatting's recurrent decoder (arXiv 2108.11515), with or without its GRUs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -122,12 +122,14 @@ class FaceDecoder(nn.Module):
         output_channels: int,
         size: int,
         gru: str,
+        details: int = 0,
     ):
+        """details: channels of the references' maps at 64 px, where those are encoded apart from the picture."""
         super().__init__()
         self.fold = size == 64
         bottleneck = latents[3]
         self.memory = None if gru == "none" else HalfGRU(bottleneck, gru == "recurrent")
-        pictures = (picture, picture, 4 * picture if self.fold else picture)
+        pictures = (picture, picture, (4 * picture if self.fold else picture) + details)
         self.ups = nn.ModuleList()
         inputs = bottleneck
         for outputs, latent, shown in zip(channels, reversed(latents[:3]), pictures, strict=True):
@@ -140,17 +142,25 @@ class FaceDecoder(nn.Module):
         )
 
     def forward(
-        self, latents: Sequence[Tensor], picture: Tensor, frames: int = 1, memory: Memory | None = None
+        self,
+        latents: Sequence[Tensor],
+        picture: Tensor,
+        frames: int = 1,
+        memory: Memory | None = None,
+        details: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Latents at 64 ... 8 px and the picture (N, C, 128, 128), or the same rows of all; N = clips x `frames`.
 
         Returns (N, 3, 128, 128) in 0..1, or those rows. memory: goes on from the frames painted with it before.
+        details: gives the references' maps (N, details, 64, 64), the same rows, for what was decoded up to 32 px.
         """
         half = F.avg_pool2d(picture, 2)
         quarter = F.avg_pool2d(half, 2)
         pictures = (F.avg_pool2d(quarter, 2), quarter, F.pixel_unshuffle(picture, 2) if self.fold else half)
         x = latents[3] if self.memory is None else self.memory(latents[3], frames, memory)
-        for up, latent, shown in zip(self.ups, reversed(latents[:3]), pictures, strict=True):
+        for number, (up, latent, shown) in enumerate(zip(self.ups, reversed(latents[:3]), pictures, strict=True)):
+            if details is not None and number == len(self.ups) - 1:
+                shown = join(shown, details(x))
             x = up(x, latent, shown, frames, memory)
         return torch.sigmoid(self.head(x, picture))
 

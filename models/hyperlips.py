@@ -1,10 +1,10 @@
 """Stage 1: HyperLipsBase paints the lower half of a 128 px face to an audio window (arXiv 2310.05720)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.audio_encoder import make_audio_encoder
 from models.channels import PictureNetwork
@@ -12,6 +12,7 @@ from models.config import BaseConfig, Feed
 from models.face_decoder import FaceDecoder, Memory
 from models.face_encoder import make_face_encoder
 from models.hyper import ConcatBlock, HyperBlock, HyperNet
+from models.reference_encoder import ReferencedTrunk, ReferenceEncoder, below, make_joiner
 
 EDGE = 12
 """Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is
@@ -20,14 +21,26 @@ where the loss of the mouth begins, a little above the mask.
 
 
 class HyperLipsBase(PictureNetwork):
-    """Audio windows and masked faces to faces. Images are (N, C, 128, 128) in 0..1, channels in `channel_order`."""
+    """Audio windows, masked faces and references to faces. Images are (N, C, 128, 128) in 0..1, channels in
+    `channel_order`.
+
+    References are encoded once a clip (`encode_references`), mixed for every frame (`mix_references`) and seen by
+    `paint`. With `reference_encoder: joint` their maps are the pictures themselves, channels beside the masked face.
+    """
 
     def __init__(self, config: BaseConfig | None = None):
         super().__init__()
         self.config = config = config or BaseConfig()
         self.feed = Feed()
-        picture = 3 + 3 * config.references
-        self.face_encoder = make_face_encoder(config.trunk, picture, config.latent_channels)
+        picture = 3 if config.encodes_references else 3 + 3 * config.references
+        details = 0
+        if config.encodes_references:
+            self.reference_encoder = ReferenceEncoder(config.reference_channels)
+            self.face_encoder: nn.Module = ReferencedTrunk(config)
+            self.details = make_joiner(config, config.decoder_channels[1], config.reference_channels[0])
+            details = self.details.outputs
+        else:
+            self.face_encoder = make_face_encoder(config.trunk, picture, config.latent_channels)
         self.audio_encoder = make_audio_encoder(config.audio, config.trunk, config.audio_window, config.audio_width)
         self.hyper_nets = nn.ModuleList(HyperNet(size, config.hyper_width) for size in self.audio_encoder.sizes)
         block = HyperBlock if config.condition == "hyper" else ConcatBlock
@@ -45,6 +58,7 @@ class HyperLipsBase(PictureNetwork):
             config.output_channels,
             config.decoder_size,
             config.gru,
+            details,
         )
 
     def forward(self, audio: Tensor, face: Tensor) -> Tensor:
@@ -54,24 +68,53 @@ class HyperLipsBase(PictureNetwork):
         128), see `face_input`. Sequences: audio (B, T, ...), face (B, C, T, 128, 128) -> (B, 3, T, 128, 128).
         """
         if face.ndim == 4:
-            return self.paint(self.encode_audio(audio), face)
+            return self._paint_alone(self.encode_audio(audio), face, 1)
         frames = face.shape[2]
-        output = self.paint(self.encode_audio(audio.flatten(0, 1)), face.transpose(1, 2).flatten(0, 1), frames)
+        output = self._paint_alone(self.encode_audio(audio.flatten(0, 1)), face.transpose(1, 2).flatten(0, 1), frames)
         return output.unflatten(0, (-1, frames)).transpose(1, 2)
+
+    def _paint_alone(self, vectors: list[Tensor], face: Tensor, frames: int) -> Tensor:
+        """Faces (N, 3 + 3 * references, 128, 128) that bring references of their own."""
+        maps = self.encode_references(face[:, 3:].unflatten(1, (-1, 3)))
+        return self.paint(vectors, face[:, :3], maps, frames)
 
     def encode_audio(self, audio: Tensor) -> list[Tensor]:
         """Audio windows (N, ...) -> four hyper vectors (N, hyper_width)."""
         return [net(vector) for net, vector in zip(self.hyper_nets, self.audio_encoder(audio), strict=True)]
 
-    def paint(self, vectors: list[Tensor], face: Tensor, frames: int = 1, memory: Memory | None = None) -> Tensor:
-        """Hyper vectors (N, hyper_width), faces (N, C, 128, 128); N = clips x `frames` -> (N, 3, 128, 128) in 0..1.
+    def encode_references(self, pictures: Tensor) -> list[Tensor]:
+        """References (..., 3, 128, 128) in 0..1 -> maps (..., C, H, W) of four levels, at 64, 32, 16 and 8 px; joint:
+        of one, the pictures. Once a clip.
+        """
+        if not self.config.encodes_references:
+            return [pictures]
+        maps = self.reference_encoder(pictures.flatten(0, -4))
+        return [level.unflatten(0, pictures.shape[:-3]) for level in maps]
+
+    def paint(
+        self,
+        vectors: list[Tensor],
+        face: Tensor,
+        references: Sequence[Tensor],
+        frames: int = 1,
+        memory: Memory | None = None,
+    ) -> Tensor:
+        """Hyper vectors (N, hyper_width), masked faces (N, 3, 128, 128), maps (N, R, C, H, W) of their references as
+        `encode_references` gives them, mixed; N = clips x `frames` -> (N, 3, 128, 128) in 0..1.
 
         memory: a recurrent decoder goes on from the frames painted with it before, and keeps its states in it.
         """
         copied, shown = self.config.copied_rows, self.config.copied_rows + EDGE
-        latents = [_below(latent, copied * latent.shape[2] // face.shape[2]) for latent in self.face_encoder(face)]
-        painted = self.decoder(self.rewrite(latents, vectors), face[:, :, copied:], frames, memory)
-        return torch.cat([face[:, :3, :shown].to(painted.dtype), painted[:, :, EDGE:]], 2) if copied else painted
+        details = None
+        if self.config.encodes_references:
+            seen, latents = face, self.face_encoder(face, references, vectors)
+            details = partial(self.details, references=below(references[0], copied // 2), hyper=vectors[0])
+        else:
+            seen = torch.cat([face, references[0].flatten(1, 2)], 1)
+            latents = self.face_encoder(seen)
+        latents = [below(latent, copied * latent.shape[2] // face.shape[2]) for latent in latents]
+        painted = self.decoder(self.rewrite(latents, vectors), seen[:, :, copied:], frames, memory, details)
+        return torch.cat([face[:, :, :shown].to(painted.dtype), painted[:, :, EDGE:]], 2) if copied else painted
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
         """Latents after audio has rewritten those of `rewrite_levels`."""
@@ -86,13 +129,6 @@ class HyperLipsBase(PictureNetwork):
         yield from self.hyper_nets.parameters()
 
 
-def _below(maps: Tensor, rows: int) -> Tensor:
-    """Maps (N, C, H, W) without their first rows; unlike a slice, padding gives back gradients in the maps' memory
-    layout.
-    """
-    return F.pad(maps, (0, 0, -rows, 0)) if rows else maps
-
-
 def mask_lower_half(face: Tensor) -> Tensor:
     """Rows >= H / 2 of (N, C, H, W) set to zero; the input is left as it is."""
     masked = face.clone()
@@ -100,10 +136,12 @@ def mask_lower_half(face: Tensor) -> Tensor:
     return masked
 
 
-def face_input(face: Tensor, references: Tensor) -> Tensor:
-    """What the networks see of a face: [face with its lower half zeroed | references], float 0..1.
+def face_input(face: Tensor, references: Tensor | None = None) -> Tensor:
+    """What the networks see of a face: [face with its lower half zeroed | references, if any], float 0..1.
 
     face (N, 3, H, W), references (N, R, 3, H, W), both uint8 or both float in 0..1 -> (N, 3 + 3R, H, W).
     """
-    joined = torch.cat([mask_lower_half(face), references.flatten(1, 2)], 1)
+    joined = mask_lower_half(face)
+    if references is not None:
+        joined = torch.cat([joined, references.flatten(1, 2)], 1)
     return joined if joined.is_floating_point() else joined.float() / 255

@@ -59,6 +59,8 @@ BASE = [
     "reference_span",
     "references_2",
     "references_4",
+    "references_by_pose",
+    "references_concatenated",
 ]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_scale_1", "hr_scale_4", "hr_sketch_68"]
 
@@ -121,6 +123,9 @@ def test_stage_one_ablations_train(name, short, tmp_path):
         "no_augmentation": not any(asdict(config.augment).values()),
         **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
         **{f"references_{count}": config.model.references == count for count in (2, 4)},
+        "references_by_pose": (config.data.reference, config.feed.reference) == ("pose", "pose")
+        and config.model.reference_encoder == "selected",
+        "references_concatenated": config.model.reference_encoder == "concatenated",
     }
     assert expected[name]
 

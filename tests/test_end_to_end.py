@@ -121,11 +121,11 @@ def test_the_motion_gain_scales_the_motion(talking_clip):
 def test_references_go_from_a_closed_mouth_to_a_wide_one(tmp_path, talking_clip):
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig(references=3, audio="mel", audio_window=16)))
     engine = LipSync(InferenceConfig(base=str(tmp_path / "base.safetensors"), hr=None))
-    references = engine.prepare(talking_clip).references
+    references = engine.prepare(talking_clip).references[0]
     gaps = lip_gap(engine.landmarks.landmarks(references)[0])
     assert references.shape == (3, 128, 128, 3) and gaps[0] < gaps[1] < gaps[2]
     cv2.imwrite(str(tmp_path / "still.png"), next(iter(VideoReader(talking_clip))).rgb()[:, :, ::-1])
-    references = engine.prepare(tmp_path / "still.png").references
+    references = engine.prepare(tmp_path / "still.png").references[0]
     assert all(np.array_equal(reference, references[0]) for reference in references)  # a picture has one
 
 

@@ -105,7 +105,8 @@ def test_vgg_distance_reads_torchvisions_layout(tmp_path):
 def base_batch(count: int = 2) -> dict[str, torch.Tensor]:
     return {
         "faces": torch.randint(0, 256, (count, 5, 3, 128, 128), dtype=torch.uint8),
-        "references": torch.randint(0, 256, (count, 1, 3, 128, 128), dtype=torch.uint8),
+        "references": torch.randint(0, 256, (count, 1, 1, 3, 128, 128), dtype=torch.uint8),
+        "shares": torch.ones(count, 5, 1, 1),
         "audio": torch.randn(count, 5, 18, 384),
         "sync_audio": torch.randn(count, 18, 384),
         "voiced": torch.ones(count),

@@ -10,8 +10,10 @@ import skimage.metrics
 
 from face.crop import TEMPLATE
 from face.lips import eye_distance, lip_gap
-from face.topology import CONTOUR, LIPS, RIGID
+from face.pose import SHAPE
+from face.topology import CONTOUR, LIPS, LIPS_INNER, LIPS_OUTER, RIGID
 from metrics import image, landmark
+from metrics.scorers import Batch, ClipContext, PictureScore
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +197,34 @@ def test_lower_face_is_inside_the_contour_and_below_the_middle(face):
     mask = image.lower_face(points, 256)
     assert not mask[:128].any() and mask[140, 128] and not mask[250, 250]
     assert mask.sum() == pytest.approx(np.pi * 100**2 / 2, rel=0.03)
+
+
+def test_colour_is_told_of_lips_and_of_what_is_between_them():
+    corners = np.exp(2j * np.pi * np.arange(20) / 20)
+    points = np.zeros((478, 2))
+    points[list(LIPS_OUTER)] = np.stack([64 + 24 * corners.real, 88 + 16 * corners.imag], 1)
+    points[list(LIPS_INNER)] = np.stack([64 + 14 * corners.real, 88 + 8 * corners.imag], 1)
+    picture = np.zeros((256, 256, 3), np.uint8)
+    picture[...] = 255, 255, 255
+    cv2.fillPoly(picture, [np.rint(2 * points[list(LIPS_OUTER)] + 0.5).astype(np.int32)], (255, 0, 0))
+    cv2.fillPoly(picture, [np.rint(2 * points[list(LIPS_INNER)] + 0.5).astype(np.int32)], (0, 0, 0))
+    lips, inner = image.mean_colours(picture, points)
+    assert lips == pytest.approx([53.2, 80.1, 67.2], abs=2.5)  # sRGB red in CIE Lab, but for pixels at the rim
+    assert inner == pytest.approx([0, 0, 0], abs=2.5)
+    points[list(LIPS_INNER)] = 64, 88  # shut
+    assert np.isnan(image.mean_colours(picture, points)[1]).all()
+
+
+def test_mouths_are_told_apart_by_how_far_the_head_is_turned():
+    turns = np.array([5.0, -20.0, 40.0, 10.0])
+    rigid = np.stack([SHAPE[:, 0] * np.cos(turn) + SHAPE[:, 2] * -np.sin(turn) for turn in np.radians(turns)])
+    points = np.random.default_rng(0).uniform(40, 90, (478, 2))[None].repeat(4, 0)
+    points[:, list(RIGID)] = np.stack([rigid + 64, np.broadcast_to(SHAPE[:, 1] + 50, rigid.shape)], -1)
+    real = np.random.default_rng(1).integers(20, 200, (4, 256, 256, 3)).astype(np.uint8)
+    generated = real + np.array([1, 2, 4, 1], np.uint8)[:, None, None, None]
+    score = PictureScore(ClipContext(np.arange(4) / 25))
+    score.add(Batch(np.arange(4), real, generated, points, points))
+    rows = score.result()
+    for yaw, error in ((0, 1), (15, 2), (30, 4)):
+        assert rows[f"mouth_psnr_yaw_{yaw}"] == pytest.approx(20 * np.log10(255 / error))
+    assert "mouth_psnr_yaw_45" not in rows

@@ -415,7 +415,8 @@ def test_a_recurrent_decoders_memory_follows_the_clip_and_not_the_batch():
             memory, painted, start = {}, [], 0
             for size in sizes:
                 part = slice(start, start + size)
-                painted.append(network.paint([level[part] for level in vectors], face[part], size, memory))
+                shown = network.encode_references(face[part, None, 3:])
+                painted.append(network.paint([level[part] for level in vectors], face[part, :3], shown, size, memory))
                 start += size
             assert torch.allclose(torch.cat(painted), sequence, atol=1e-6)
     assert torch.allclose(sequence[0], apart[0], atol=1e-6) and (sequence[2] - apart[2]).abs().max() > 1e-6

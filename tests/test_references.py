@@ -4,11 +4,32 @@ import numpy as np
 import pytest
 
 from datasets.draw import window_starts
-from datasets.references import FAR_FRAMES, choose_references, spanning_references
+from datasets.references import (
+    CELL,
+    FAR_FRAMES,
+    KEY_POSES,
+    KEY_POSES_DRAWN,
+    ClipMoves,
+    drawn_references,
+    spanning_references,
+    usual_references,
+)
 
 LIP_GAPS = np.random.default_rng(0).permutation(101) / 100
 """Every hundredth from 0 to 1 once."""
 FRONTAL = np.zeros(101)
+STILL = ClipMoves(LIP_GAPS, FRONTAL, np.zeros((101, 2)))
+RNG = np.random.default_rng(0)
+TURNING = ClipMoves(
+    RNG.permutation(200) / 200, np.zeros(200), np.stack([20 * np.sin(np.arange(200) / 20), np.zeros(200)], 1)
+)
+"""A head that turns 20 degrees to either side."""
+
+
+def drawn(policy: str, clip: ClipMoves, window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The two mouths of one draw."""
+    (frames,) = drawn_references(policy, clip, window, 2, rng).frames
+    return frames
 
 
 def test_references_span_from_closed_to_wide():
@@ -21,11 +42,13 @@ def test_references_span_from_closed_to_wide():
     assert turned.tolist() == [1, 3]
 
 
-@pytest.mark.parametrize("policy", ["random", "far", "closed", "span"])
+@pytest.mark.parametrize("policy", ["random", "far", "closed", "span", "pose"])
 def test_frames_without_a_face_are_no_references(policy):
-    lip_gaps, rng = np.where(np.arange(101) % 3, np.nan, LIP_GAPS), np.random.default_rng(3)
-    chosen = np.array([choose_references(policy, lip_gaps, FRONTAL, np.arange(5), 2, rng) for _ in range(200)])
-    assert not (chosen % 3).any()
+    rng, seen = np.random.default_rng(3), TURNING.only(np.arange(200) % 3 == 0)
+    chosen = [drawn_references(policy, seen, np.arange(5), 2, rng).frames for _ in range(200)]
+    assert not any((frames % 3).any() for frames in chosen)
+    for rule in ("closed", "first", "pose"):
+        assert not (usual_references(rule, seen, 2).frames % 3).any()
 
 
 def test_windows_begin_where_every_frame_shows_the_face():
@@ -41,17 +64,71 @@ def test_windows_begin_where_every_frame_shows_the_face():
 @pytest.mark.parametrize("policy", ["far", "span"])
 def test_far_references_keep_their_distance(policy):
     rng, window = np.random.default_rng(1), np.arange(40, 45)
-    chosen = np.array([choose_references(policy, LIP_GAPS, FRONTAL, window, 2, rng) for _ in range(300)])
+    chosen = np.array([drawn(policy, STILL, window, rng) for _ in range(300)])
     assert np.abs(chosen[..., None] - window).min() >= FAR_FRAMES
-    short = choose_references(policy, LIP_GAPS[:2], FRONTAL[:2], np.arange(2), 2, rng)
+    short = drawn(policy, ClipMoves(LIP_GAPS[:2], FRONTAL[:2], np.zeros((2, 2))), np.arange(2), rng)
     assert set(short) <= {0, 1}
 
 
 def test_training_spans_roughly_and_sometimes_shows_one_frame_twice():
     rng = np.random.default_rng(2)
-    chosen = np.array([choose_references("span", LIP_GAPS, FRONTAL, np.arange(5), 2, rng) for _ in range(500)])
+    chosen = np.array([drawn("span", STILL, np.arange(5), rng) for _ in range(500)])
     same = chosen[:, 0] == chosen[:, 1]
     assert 0.05 < same.mean() < 0.16
     closed, wide = LIP_GAPS[chosen[~same]].T
     assert closed.max() < 0.3 and wide.min() > 0.65 and len(set(closed)) > 10
-    assert LIP_GAPS[choose_references("closed", LIP_GAPS, FRONTAL, np.arange(5), 2, rng)] == pytest.approx([0, 0.95])
+    assert LIP_GAPS[drawn("closed", STILL, np.arange(5), rng)] == pytest.approx([0, 0.95])
+
+
+def test_every_rule_gives_fixed_frames_but_pose():
+    for rule, frames in (("closed", spanning_references(LIP_GAPS, FRONTAL, 2)), ("first", [0, 0])):
+        chosen = usual_references(rule, STILL, 2)
+        assert chosen.frames.tolist() == [list(frames)]
+        assert chosen.shares.shape == (101, 1, 2) and (chosen.shares == 1).all()
+
+
+def test_a_clip_that_does_not_turn_has_one_key_pose():
+    for lip_gaps in (LIP_GAPS, np.array([0.3]), np.where(np.arange(101) % 3, np.nan, LIP_GAPS)):
+        count = len(lip_gaps)
+        chosen = usual_references("pose", ClipMoves(lip_gaps, np.zeros(count), RNG.uniform(-1, 1, (count, 2))), 2)
+        assert chosen.frames.tolist() == [spanning_references(lip_gaps, np.zeros(count), 2).tolist()]
+        assert (chosen.shares == 1).all()
+
+
+def test_every_pose_has_a_closed_and_a_wide_mouth_near():
+    frames = usual_references("pose", TURNING, 2).frames
+    assert 3 <= len(frames) <= KEY_POSES
+    assert TURNING.lip_gaps[frames[:, 0]].max() < 0.1 and TURNING.lip_gaps[frames[:, 1]].min() > 0.8
+    assert np.abs(TURNING.pose[:, None, None] - TURNING.pose[frames]).sum(-1).min(1).max() < 2 * CELL
+
+
+def test_shares_sum_to_one_favour_the_near_and_never_jump():
+    chosen = usual_references("pose", TURNING, 2)
+    assert chosen.shares.shape == (200, *chosen.frames.shape) and chosen.shares.dtype == np.float32
+    assert chosen.shares.sum(1) == pytest.approx(1, abs=1e-5)
+    own = chosen.shares[chosen.frames[:, 0], :, 0]
+    assert (own.argmax(1) == np.arange(len(own))).all()
+    assert np.abs(np.diff(chosen.shares, axis=0)).max() < 0.5  # the head turns by a degree a frame
+
+
+def test_training_in_the_windows_pose_sees_nothing_near_in_time():
+    rng, window = np.random.default_rng(1), np.arange(60, 65)
+    for _ in range(50):
+        chosen = drawn_references("pose", TURNING, window, 2, rng)
+        assert chosen.frames.shape == (KEY_POSES_DRAWN, 2)
+        assert chosen.shares.shape == (5, KEY_POSES_DRAWN, 2) and chosen.shares.dtype == np.float32
+        assert np.abs(chosen.frames[..., None] - window).min() >= FAR_FRAMES
+        assert chosen.shares.sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_training_fills_up_a_clip_that_does_not_turn_with_empty_shares():
+    chosen = drawn_references("pose", STILL, np.arange(3), 2, np.random.default_rng(2))
+    assert (chosen.frames[0] == chosen.frames[1]).all()
+    assert (chosen.shares[:, 0] == 1).all() and (chosen.shares[:, 1] == 0).all()
+
+
+def test_training_draws_other_mouths_each_time():
+    rng = np.random.default_rng(3)
+    chosen = [drawn_references("pose", TURNING, np.arange(100, 105), 2, rng).frames for _ in range(100)]
+    assert len({tuple(frames.ravel()) for frames in chosen}) > 30
+    assert 2 <= sum(len(set(frames.ravel())) == 1 for frames in chosen) <= 25  # a portrait has one face

@@ -15,7 +15,7 @@ from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.hr import HRDataset
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
-from engine.stages import paint_base, paint_clip, paint_hr
+from engine.stages import encode_references, paint_base, paint_clip, paint_hr
 from engine.train_hr import run_batch
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE
@@ -89,7 +89,8 @@ def test_a_recurrent_memory_ends_at_a_gap(broken_clip, tmp_path):
     list(drive)
     first = next(item for item in seen if item.frame.index >= GAP + 12)
     window = engine.sound(voice(END / 25), []).window(first.shown + Fraction(1, 50))
-    alone = paint_base(engine.base, window[None], first.face.picture[None], drive._small_references, engine.gain)
+    shares = face.shares[first.frame.index][None]
+    alone = paint_base(engine.base, window[None], first.face.picture[None], drive._references, shares, engine.gain)
     np.testing.assert_array_equal(first.face.base, alone[0])
 
 
@@ -116,13 +117,14 @@ def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data_se
     # Inference's chain on the same pictures: batches of 3, its own smoothing.
     config = engine.base.config
     windows = audio_windows(clip.features(config.audio), len(faces), Fraction(25), config.audio, config.audio_window)
-    references, net = faces[clip.references(config.references)], Blinking()
+    chosen, net = clip.references(engine.base.feed.reference, config.references), Blinking()
+    references = encode_references(engine.base, faces[chosen.frames])
     from engine.pipeline import _Face, _Item, _smoothed
 
     items = []
     for start in range(0, len(faces), 3):
         part = slice(start, start + 3)
-        base = paint_base(engine.base, windows[part], faces[part], references, engine.gain)
+        base = paint_base(engine.base, windows[part], faces[part], references, chosen.shares[part], engine.gain)
         for image, points, logit in zip(base, *net.landmarks(base), strict=True):
             items.append(_Item(None, Fraction(0), 1, _Face(None, None, image, points, bool(logit > 0))))
     assert np.abs(np.stack([item.face.base for item in items]).astype(int) - whole).max() <= 1
@@ -137,7 +139,7 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
             generate_clip(clip, engine.base, "test", LandmarkNet())
     dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", 128, 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
-    reference = int(clip.references(1)[0])
+    reference = clip.portrait
     torch.manual_seed(0)
     network = HRDecoder(HRConfig(scale=1, width=8)).eval()
     batch = default_collate([dataset.sample(0, frames, reference)])

@@ -99,14 +99,14 @@ def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
     item = dataset[0]
     assert (item["audio"] == -4).all()
     clip = load_clips(data_set, "train")[0]
-    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.lip_gaps[0].argmin())])[0])
+    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.moves[0].lip_gaps.argmin())])[0])
 
 
 def test_the_network_cannot_see_the_answer(data_set):
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     item = dataset[0]
     network = HyperLipsBase().eval()
-    faces, references = item["faces"], item["references"][None]
+    faces, references = item["faces"], item["references"]
     changed = faces.clone()
     changed[:, :, 64:] = torch.randint(0, 256, changed[:, :, 64:].shape, dtype=torch.uint8)
     with torch.no_grad():

@@ -143,9 +143,11 @@ def write_face(path: Path, video: str, digest: str, notes: str = "[]", **changes
         "times": np.array([(0, 1)], np.int64),
         "transforms": np.zeros((1, 2, 3)),
         "shot": np.zeros(1, np.int64),
-        "references": np.zeros((1, 128, 128, 3), np.uint8),
+        "references": np.zeros((1, 1, 128, 128, 3), np.uint8),
+        "shares": np.ones((1, 1, 1), np.float32),
+        "portrait": np.zeros((128, 128, 3), np.uint8),
     }
-    details = {"prepared_face": "1", "video": video, "sha256": digest, "notes": notes}
+    details = {"prepared_face": "2", "video": video, "sha256": digest, "notes": notes}
     safetensors.numpy.save_file({**tensors, **changes}, path, {**details, "settings": json.dumps(vars(settings))})
     return path
 
