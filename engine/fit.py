@@ -163,6 +163,7 @@ class _Run:
             self._start()
         self._distribute(precision)
         self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
+        self.clock.start()
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)

@@ -1,21 +1,26 @@
 """When a run ends before its last step: its time is over, or its validations have long not become better."""
 
 import math
-import time
 from collections.abc import Sequence
+from time import monotonic
 
 
 class Clock:
-    """Wall-clock time of a run over all its starts, and how much of it there may be."""
+    """Wall-clock time that a run trained and validated, over all its starts, and how much of it there may be."""
 
     def __init__(self, minutes: float | None, before: float = 0.0):
-        """minutes: the limit, None for none. before: s that earlier starts took."""
+        """minutes: the limit, None for none. before: s of earlier starts."""
         self._limit = math.inf if minutes is None else 60 * minutes
-        self._before, self._started = before, time.monotonic()
+        self._before = before
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._started = monotonic()
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return self._before + (0.0 if self._started is None else monotonic() - self._started)
 
     @property
     def share(self) -> float:

@@ -72,8 +72,8 @@ class RunConfig:
     steps: int = 10000
     """Length of the run."""
     minutes: float | None = None
-    """Most time on the clock, over all starts of the run, validations included; the learning rate then falls by the
-    pace so far. null: no limit."""
+    """Most time on the clock, over all starts of the run, with validations but without set-up; the learning rate then
+    falls by the pace so far. null: no limit."""
     patience: int = 0
     """The run ends after so many validations without a better one; 0: never."""
     batch: int = 32

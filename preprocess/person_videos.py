@@ -1,9 +1,12 @@
-"""A few videos of one person to a data set of their own; imports torch only to read them."""
+"""A few videos of one person to a data set of their own."""
 
 import os
 import shutil
 from fractions import Fraction
 from pathlib import Path
+
+import cv2
+import torch
 
 from datasets.clips import merge_index
 from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
@@ -11,6 +14,7 @@ from engine.options import SYNC_EXPERT
 from errors import InputError
 from media.video import VideoReader
 from preprocess.extract_clips import run
+from preprocess.extraction import extract_source, use_one_core
 from preprocess.jobs import Job, Settings, clips_by_source, rejections, report
 from preprocess.sources import Source
 
@@ -45,11 +49,6 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
 
 def _extract(jobs: list[Job]) -> None:
     """Side by side, each on one core; this process keeps its threads for what comes after."""
-    import cv2
-    import torch
-
-    from preprocess.extraction import extract_source, use_one_core
-
     threads = torch.get_num_threads(), cv2.getNumThreads()
     use_one_core()
     try:
