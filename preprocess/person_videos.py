@@ -59,12 +59,11 @@ def _extract(jobs: list[Job]) -> None:
 
 
 def _check(jobs: list[Job], data: Path) -> None:
-    left_out = rejections(data)
-    there = {path.name for paths in clips_by_source(data).values() for path in paths}
+    left_out, made = rejections(data), clips_by_source(data)
     for job in jobs:
-        if not any(name.startswith(job.source.id) for name in there):
+        if job.source.id not in made:
             reasons = "; ".join(reason for source, reason in left_out if source == job.name)
-            advice = "; --set sync=false takes its sound as it is" if job.settings.sync_expert else ""
+            advice = "; where the sound is known to be in step, --set sync=false" if job.settings.sync_expert else ""
             raise InputError(f"{job.source.path}: nothing in it to learn from ({reasons}){advice}")
     clips = load_split(data, TRAIN)
     if all(tail_start(clip) is None for clip in clips):
