@@ -38,7 +38,12 @@ SMALL = [
         )
     ),
     "stage1.loss.perceptual=0",
-    "stage1.audio_pretrain.rate=1",
+    "stage1.run.steps=6",
+    "stage1.optim.parts=[decoder]",
+    "stage1.optim.lr=0.01",
+    "stage1.optim.warmup=0",
+    "stage1.optim.ema=0",
+    "stage1.run.validate_start=false",  # so that what is kept has learned
     "stage2.loss.lip_perceptual=0",
     "stage2.validation.frames=4",
 ]
@@ -92,7 +97,7 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert killed.returncode == -9, killed.stderr
     assert record(me)["done"] == ["videos", "face"]
 
-    stopped = run(*command, patch=after(2, "os.killpg(0, signal.SIGINT)"))
+    stopped = run(*command, patch=after(3, "os.killpg(0, signal.SIGINT)"))
     assert stopped.returncode == 130, stopped.stderr
     assert "from step 1;" in stopped.stdout and "Traceback" not in stopped.stderr
     assert f"the best so far (stage1) is kept, and speaks by --person {me}" in stopped.stdout
@@ -101,10 +106,11 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
 
     done = run(*command)
     assert done.returncode == 0, done.stderr
-    assert "from step 2;" in done.stdout or "from step 3;" in done.stdout
-    assert "stage 1, step 4, held out: fast lip r" in done.stdout and "stage 2, step 4, held out" in done.stdout
+    assert "from step 4;" in done.stdout  # the signal came during the fourth step, which was finished
+    assert "stage 1, step 6, held out: fast lip r" in done.stdout and "stage 2, step 4, held out" in done.stdout
     assert "held out, general: fast lip r" in done.stdout and "held out, adapted: fast lip r" in done.stdout
-    assert isinstance(load_network(Person(me).base), HyperLipsBase)
+    general, adapted = (load_network(path, kind=HyperLipsBase).state_dict() for path in (weights[1], Person(me).base))
+    assert {name.split(".")[0] for name, value in general.items() if not value.equal(adapted[name])} == {"decoder"}
     assert isinstance(load_network(Person(me).hr), HRDecoder)
     assert read_metadata(Person(me).base) == read_metadata(me / "stage1" / "best.safetensors")
     strip, film = cv2.imread(str(me / "before_after.png")), me / "before_after.mp4"
@@ -124,20 +130,7 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert refused.returncode == 2 and "--person brings its own weights" in refused.stderr
 
 
-def test_only_the_parts_that_are_named_learn(talking_clip, weights, tmp_path):
-    parts = ["stage1.optim.parts=[decoder]", "stage1.optim.lr=0.01", "stage1.optim.ema=0", "stage1.run.steps=2"]
-    parts += ["stage1.run.validate_start=false", "stage1.optim.warmup=0"]
-    made = run(
-        *("--video", talking_clip, "--output", tmp_path / "me", *weights),
-        *("--set", *SMALL, *parts),
-    )
-    assert made.returncode == 0, made.stderr
-    general, adapted = load_network(weights[1]).state_dict(), load_network(Person(tmp_path / "me").base).state_dict()
-    changed = {name.split(".")[0] for name, value in general.items() if not value.equal(adapted[name])}
-    assert changed == {"decoder"}
-
-
-def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip, weights, tmp_path):
+def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip, tmp_path):
     short, me = tmp_path / "short.mp4", tmp_path / "me"
     with VideoWriter(short, SIZE, FPS, audio=(voice(1.2), SAMPLE_RATE)) as writer:
         for index in range(30):
@@ -146,7 +139,6 @@ def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip
         (("--video", short), r"short.mp4: found 1.2 s in one piece, expected 2 s or more"),
         (("--video", tmp_path / "no.mp4"), "found no file"),
         (("--video", talking_clip, "--minutes", "0"), "minutes is 0"),
-        (("--video", talking_clip, "--hr", weights[1]), "holds a HyperLipsBase, expected a HRDecoder"),
     ):
         refused = run(*arguments, "--output", me)
         assert refused.returncode == 2 and message in refused.stderr, refused.stderr
