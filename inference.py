@@ -5,6 +5,7 @@
     python inference.py --face VIDEO --prepare ME.face                   track once ...
     python inference.py --face ME.face --audio SOUND --output OUT.mp4    ... speak any number of sounds
     python inference.py --face DIR --audio DIR --output DIR              all pairs of the same name; one may be a file
+    python inference.py --person runs/me --audio SOUND --output OUT.mp4  somebody whom adapt.py knows
 
 The work is engine.pipeline.lip_sync; this is its command line.
 """
@@ -14,12 +15,13 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
+from engine.bar import bar
 from engine.config import add_config_arguments, load_config
 from engine.options import PREPARED, InferenceConfig
+from engine.person import Person
 from errors import InputError, run_cli
 
 ROOT = Path(__file__).resolve().parent
@@ -35,6 +37,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--audio", metavar="AUDIO_OR_VIDEO", help="what is said; or a folder")
     parser.add_argument("--output", metavar="OUT.mp4", help="default results/demo.mp4 for the demo")
     parser.add_argument("--prepare", metavar=f"ME{PREPARED}", help="track the face, keep that, and paint nothing")
+    parser.add_argument(
+        "--person",
+        type=Path,
+        metavar="DIR",
+        help="what adapt.py made: its weights, and its face unless --face is given",
+    )
     parser.add_argument("--base", metavar="CKPT", help="stage-1 weights (default: the shipped ones)")
     stage2 = parser.add_mutually_exclusive_group()
     stage2.add_argument("--hr", metavar="CKPT", help="stage-2 weights (default: the shipped ones)")
@@ -56,6 +64,20 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def take_person(args: argparse.Namespace) -> None:
+    """`--person` stands for the weights of its folder, and for its face where no other is given.
+
+    Raises InputError where it does not go with the other options, or is no such folder.
+    """
+    if args.person is None:
+        return
+    if args.base or args.hr or args.base_only or args.demo:
+        raise InputError("--person brings its own weights; leave out --base, --hr, --base-only and --demo")
+    person = Person(args.person)
+    person.check()
+    args.base, args.hr, args.face = str(person.base), str(person.hr), args.face or str(person.face)
+
+
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises InputError for options that do not go together, and for files that are not there."""
     if args.prepare is not None:
@@ -65,7 +87,8 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise InputError(f"--prepare {args.prepare}: expected a name that ends in {PREPARED}")
     elif (args.face is None) != (args.audio is None):
         raise InputError(
-            f"found --{'face' if args.face else 'audio'} alone; give both --face and --audio, or neither for the demo"
+            f"found --{'audio' if args.audio else 'person' if args.person else 'face'} alone; give both --face (or "
+            "--person) and --audio, or neither for the demo"
         )
     elif args.face is not None and args.output is None:
         raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
@@ -109,13 +132,6 @@ def demo_still(folder: Path) -> Path:
     return path
 
 
-def bar(items: Iterable, what: str, count: int) -> Iterable:
-    """A progress bar with frames/s and the time that is left; quiet where nobody looks."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, total=count or None, unit="frame", disable=None, leave=False)
-
-
 def temporary_folder() -> tempfile.TemporaryDirectory:
     try:
         return tempfile.TemporaryDirectory()
@@ -139,6 +155,7 @@ def speak_folders(args: argparse.Namespace, config: InferenceConfig) -> int:
 
 def main() -> None:
     args = parse_arguments()
+    take_person(args)
     check_arguments(args)
     config = configure(args)
     # These import torch, which mistakes in the arguments need not wait for.

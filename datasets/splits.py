@@ -20,6 +20,8 @@ WHOLE_STEP = 5
 """Frames in which both kinds of sound features have whole numbers: 16 and 10. Clips are cut at multiples of it."""
 _LEAST = FPS
 """Frames of either part of a clip; a shorter clip is not cut."""
+LEAST_SECONDS = 2 * _LEAST / FPS
+"""Of a clip that can lend its last tenth."""
 _MIN_VISIBLE = 0.5
 """Share of the last tenth's frames that show the face: with less there is nothing to validate on."""
 
@@ -97,7 +99,7 @@ def load_split(data: str | Path, split: str, min_face_px: float = 0) -> list[Cli
     if not tails:
         raise InputError(
             f"{data}: no clip is in split {VAL!r}, and none of its {len(clips)} train clips can lend its last tenth: "
-            f"that takes {2 * _LEAST / FPS:g} s whose last second shows the face; add a longer clip or one with "
+            f"that takes {LEAST_SECONDS:g} s whose last second shows the face; add a longer clip or one with "
             f"--split {VAL}, or validate on what is trained on: validation.split={TRAIN}"
         )
     return tails

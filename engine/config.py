@@ -1,4 +1,6 @@
-"""YAML files to typed dataclasses: `inherit: other.yaml`, `--set a.b=c`, every mistake in one message."""
+"""YAML files to typed dataclasses: `inherit: other.yaml` of a file or a section, `--set a.b=c`, every mistake in one
+message.
+"""
 
 import argparse
 import ast
@@ -141,8 +143,21 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: found a {type(tree).__name__}, expected 'key: value' lines")
+    return _inherited(tree, path, (*seen, path))
+
+
+def _inherited(tree: dict[str, Any], path: Path, seen: tuple[Path, ...], section: bool = False) -> dict[str, Any]:
+    """The tree of a file, or a section of one, on top of the file that its `inherit` names; so are its sections."""
+    tree = {
+        key: _inherited(value, path, seen, True) if isinstance(value, dict) else value for key, value in tree.items()
+    }
     parent = tree.pop("inherit", None)
-    return tree if parent is None else _merge(_read(path.parent / str(parent), (*seen, path)), tree)
+    if parent is None:
+        return tree
+    inherited = _read(path.parent / str(parent), seen)
+    if section:
+        inherited.pop("script", None)
+    return _merge(inherited, tree)
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

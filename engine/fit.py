@@ -3,10 +3,10 @@
 import contextlib
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from datasets.clips import INDEX
 from datasets.loader import batches
 from engine.config import to_yaml
 from engine.distributed import World
+from engine.limits import Clock, validations_since_best
 from engine.lock import run_lock
-from engine.loop import Ema, apply_step, learning_rate, make_optimizer, match_layout, not_finite
+from engine.loop import Ema, apply_step, freeze, learning_rate, make_optimizer, match_layout, not_finite
 from engine.objective import Objective
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
@@ -30,8 +31,13 @@ from engine.runlog import RunLog
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
 from errors import InputError
+from models.channels import PictureNetwork
 from models.checkpoint import check_fit, load_network, read_metadata, save_network
 from models.hyperlips import HyperLipsBase
+
+Trained = TypeVar("Trained", bound=PictureNetwork)
+Show = Callable[[int, float, Mapping[int, Mapping[str, float]]], None]
+"""(steps done, share of the run that is over, 0 to 1, scores of the validations so far by step)."""
 
 
 @dataclass
@@ -55,14 +61,17 @@ class Task:
     """Called before the first step of a new run, in process 0 only: gives the objective the weights to start from."""
     watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None
     """(steps done, loss, terms) of every step in process 0 -> a warning to print, or None."""
+    show: Show | None = None
+    """Called after every step and validation in process 0, in the place of their printed lines."""
 
 
 def fit(config: TrainConfig, task: Task, world: World) -> Path:
     """Train, or resume the run of this name; returns the path of the weights to use.
 
-    On SIGTERM or SIGINT the step is finished, a checkpoint written, and Stopped raised. Raises InputError for a loss
-    that is not finite, a full disk, a run folder that cannot be written, is written by another process or does not fit,
-    and for a config that is other than the run's so far, see engine.resume.
+    It ends at run.steps, or before as run.minutes and run.patience say. On SIGTERM or SIGINT the step is finished, a
+    checkpoint written, and Stopped raised. Raises InputError for a loss that is not finite, a full disk, a run folder
+    that cannot be written, is written by another process or does not fit, and for a config that is other than the run's
+    so far, see engine.resume.
     """
     lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else contextlib.nullcontext()
     try:
@@ -77,19 +86,24 @@ def fit(config: TrainConfig, task: Task, world: World) -> Path:
         ) from error
 
 
-def start_from(network: nn.Module, checkpoint: Path) -> None:
-    """Load the weights of a network of the same class and shape. Raises InputError for others, and where they want BGR
-    pictures: the data sets hold RGB.
-    """
-    found = load_network(checkpoint, kind=type(network))
-    if found.channel_order != network.channel_order:
-        raise InputError(
-            f"{checkpoint} was trained on {found.channel_order} pictures, this run trains on {network.channel_order}; "
-            "start from weights that were trained here"
-        )
-    state = found.state_dict()
+def start_from(network: PictureNetwork, checkpoint: Path) -> None:
+    """Load the weights of a network of the same class and shape. Raises InputError for others, see `load_start`."""
+    state = load_start(checkpoint, type(network)).state_dict()
     check_fit(checkpoint, network, state)
     network.load_state_dict(state)
+
+
+def load_start(checkpoint: Path, kind: type[Trained]) -> Trained:
+    """Weights to start a training from. Raises InputError for those of another kind, and where they want BGR pictures:
+    the data sets hold RGB.
+    """
+    network = load_network(checkpoint, kind=kind)
+    if network.channel_order != "rgb":
+        raise InputError(
+            f"{checkpoint} was trained on {network.channel_order} pictures, this run trains on rgb; "
+            "start from weights that were trained here"
+        )
+    return network
 
 
 class _DiscriminatorStep(nn.Module):
@@ -109,9 +123,8 @@ class _Run:
         self.config, self.run, self.task, self.world = config, config.run, task, world
         self.share = world.share(self.run.batch)
         objective = self.objective = task.objective.to(world.device)
-        groups = task.groups or [
-            {"params": [value for value in objective.parameters() if value.requires_grad], "name": "network"}
-        ]
+        freeze(objective.network, config.optim.parts)
+        groups = _learning(task.groups or [{"params": list(objective.parameters()), "name": "network"}])
         self.optimizer = make_optimizer(groups, config.optim)
         self.ema = Ema(objective.network, config.optim.ema)
         objects = {"objective": objective, "optimizer": self.optimizer, "ema": self.ema}
@@ -139,6 +152,7 @@ class _Run:
     def fit(self) -> Path:
         world, saved = self.world, self._saved()
         first = saved.step if saved else 0
+        self.clock = Clock(self.run.minutes, saved.record.get("seconds", 0.0) if saved else 0.0)
         so_far = resumed_precision(self.config, saved.record, world.device) if saved else None
         self._train_mode()
         precision = so_far or world.from_main(self._choose_precision)
@@ -149,6 +163,7 @@ class _Run:
             self._start()
         self._distribute(precision)
         self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
+        self.clock.start()
         with StopSignals() as stop:
             try:
                 self._loop(first, precision, stop)
@@ -185,11 +200,10 @@ class _Run:
         processes = f" in {world.size} processes" if world.size > 1 else ""
         line = f"{self.folder}: {windows} windows, {precision} on {world.device}{processes}, from step {first}"
         world.say("\n  other than before: ".join([f"{line}; {self.log.version}", *changes]))
-        if first >= self.run.steps:
-            world.say(
-                f"nothing left to train up to step {self.run.steps}: raise run.steps, "
-                "or give another run its own run.name"
-            )
+        if first >= self.run.steps or self.clock.over:
+            limit = f"within {self.run.minutes:g} minutes" if self.clock.over else f"up to step {self.run.steps}"
+            key = "run.minutes" if self.clock.over else "run.steps"
+            world.say(f"nothing left to train {limit}: raise {key}, or give another run its own run.name")
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
@@ -227,9 +241,13 @@ class _Run:
 
     def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
         run, world, device = self.run, self.world, self.world.device
-        progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world)
-        if first and self._validates(first):  # unless the run stopped before that was done
-            self._validate(first, stop)
+        show = self.task.show if world.main else None
+        progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world, printed=show is None)
+        over = self._is_over(first)
+        if self._validates(first, over) and self._validate(first, stop):  # unless that was done before the run stopped
+            over = True
+        if over:
+            return
         loader = batches(
             self.task.dataset,
             run.batch,
@@ -243,7 +261,7 @@ class _Run:
         for step, batch in progress.batches(loader, first):
             # Chance depends on the step, so that it needs no memory.
             torch.manual_seed(int(np.random.SeedSequence((run.seed, step, world.rank)).generate_state(1)[0]))
-            rate = learning_rate(step, run.steps, self.config.optim)
+            rate = learning_rate(step, self._length(step), self.config.optim)
             with precision.autocast(device):
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
@@ -259,13 +277,18 @@ class _Run:
             progress.log(done, {**terms, "loss": loss}, self._rates(rate))
             if world.main and self.task.watch is not None and (warning := self.task.watch(done, loss, terms)):
                 print(f"{done:7d}  WARNING: {warning}", flush=True)
-            if stopping or self._validates(done) or done % run.checkpoint_every == 0:
+            over = self._is_over(done)
+            if stopping or self._validates(done, over) or done % run.checkpoint_every == 0:
                 self._save(done)
             if stopping:
                 raise stop.stopped()
-            if self._validates(done):
-                self._validate(done, stop)
+            if show is not None:
+                show(done, self._share(done), self._written.validated)
+            if self._validates(done, over):
+                over |= self._validate(done, stop)
                 progress.restart(done)
+            if over:
+                return
 
     def _check(self, loss: Tensor, terms: dict[str, Tensor], step: int, stop: StopSignals) -> bool:
         """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not
@@ -276,16 +299,34 @@ class _Run:
             raise not_finite(step, terms)
         return stopping
 
-    def _validates(self, done: int) -> bool:
-        return done % self.run.validate_every == 0 or done == self.run.steps
+    def _is_over(self, done: int) -> bool:
+        """Whether this was the last step, on any process."""
+        if self.run.minutes is None:
+            return done >= self.run.steps
+        return done >= self.run.steps or self.world.any(self.clock.over)[0]
 
-    def _validate(self, step: int, stop: StopSignals) -> None:
-        """Score the averaged weights and keep them if they are the best so far. The state was saved before."""
+    def _length(self, step: int) -> int:
+        """Steps of the whole run, as far as they are known at this one; the same on every process."""
+        steps = self.run.steps
+        return steps if self.run.minutes is None else self.world.from_main(lambda: self.clock.length(step, steps))
+
+    def _share(self, done: int) -> float:
+        """How much of the run is over, 0 to 1."""
+        return max(min(done / max(self.run.steps, 1), 1.0), self.clock.share)
+
+    def _validates(self, done: int, over: bool) -> bool:
+        return over or (done % self.run.validate_every == 0 if done else self.run.validate_start)
+
+    def _validate(self, step: int, stop: StopSignals) -> bool:
+        """Score the averaged weights and keep them if they are the best so far. The state was saved before. Returns
+        whether there have been enough validations without a better one.
+        """
         for module in self.modules:  # which validation may call
             module.eval()
         with stop.at_once():
-            self.world.from_main(lambda: self._score(step))
+            enough = self.world.from_main(lambda: self._score(step))
         self._train_mode()
+        return enough
 
     @property
     def _written(self) -> RunLog:
@@ -293,10 +334,17 @@ class _Run:
         assert self.log is not None
         return self.log
 
-    def _score(self, step: int) -> None:
+    def _score(self, step: int) -> bool:
+        """Validate in process 0, unless that was done; see `_validate`."""
+        if step not in self._written.validated:
+            self._score_anew(step)
+        if self.task.show is not None:
+            self.task.show(step, self._share(step), self._written.validated)
+        scores = [values[self.task.best] for values in self._written.validated.values()]
+        return 0 < self.run.patience <= validations_since_best(scores, self.task.lower)
+
+    def _score_anew(self, step: int) -> None:
         log = self._written
-        if step in log.validated:
-            return
         trained = self.objective.network
         network = type(trained)(trained.config).to(self.world.device)
         network.load_state_dict(self.ema.average)
@@ -306,7 +354,8 @@ class _Run:
         if self._is_best(scores[self.task.best]):
             self._keep(network, step, scores)
         log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
-        print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
+        if self.task.show is None:
+            print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
 
     def _is_best(self, score: float) -> bool:
         if not self.best.is_file():
@@ -326,7 +375,7 @@ class _Run:
 
     def _save(self, step: int) -> None:
         if self.world.main:
-            self.state.save(step, self.record)
+            self.state.save(step, self.record | {"seconds": self.clock.seconds})
 
     def _rates(self, rate: float) -> dict[str, float]:
         """Learning rates, that of the network and, under their names, those of groups that differ from it."""
@@ -339,6 +388,12 @@ class _Run:
             for layer in module.modules():
                 if isinstance(layer, _BatchNorm) and self.run.freeze_bn:
                     layer.eval()
+
+
+def _learning(groups: list[dict]) -> list[dict]:
+    """Parameter groups without what is frozen."""
+    kept = [group | {"params": [value for value in group["params"] if value.requires_grad]} for group in groups]
+    return [group for group in kept if group["params"]]
 
 
 def _parts(network: nn.Module) -> list[nn.Module]:

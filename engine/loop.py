@@ -44,6 +44,18 @@ def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: Opti
     )
 
 
+def freeze(network: nn.Module, parts: list[str] | None) -> None:
+    """Only these children of the network learn; None: all of it. Raises InputError for what it does not have."""
+    if parts is None:
+        return
+    children = dict(network.named_children())
+    if not parts or (unknown := sorted(set(parts) - children.keys())):
+        found = ", ".join(unknown) if parts else "none"
+        raise InputError(f"optim.parts: found {found}, expected some of {', '.join(children)}, or null for all")
+    for name, child in children.items():
+        child.requires_grad_(name in parts)
+
+
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Give the optimiser's state the memory layout of its parameters: a fused step walks through memory, not through
     indices.

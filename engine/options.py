@@ -47,6 +47,9 @@ class OptimConfig:
     """Largest gradient norm."""
     ema: float = 0.999
     """Decay of the averaged weights, which are the ones to use; 0: the last weights."""
+    parts: list[str] | None = None
+    """Which parts of the network learn, e.g. [decoder] or [rewriters, decoder]; null: all. The others stay as they
+    begin, see --init."""
 
     def __post_init__(self) -> None:
         decays = [*self.betas, self.ema]
@@ -68,6 +71,11 @@ class RunConfig:
     """Where runs lie."""
     steps: int = 10000
     """Length of the run."""
+    minutes: float | None = None
+    """Most time on the clock, over all starts of the run, with validations but without set-up; the learning rate then
+    falls by the pace so far. null: no limit."""
+    patience: int = 0
+    """The run ends after so many validations without a better one; 0: never."""
     batch: int = 32
     """Samples a step, of all processes together."""
     freeze_bn: bool = False
@@ -82,13 +90,19 @@ class RunConfig:
     """Steps between two checkpoints."""
     validate_every: int = 1000
     """Steps between two validations."""
+    validate_start: bool = False
+    """Score what a run begins with, too: of fine-tuning (--init), the best may be no training at all."""
     keep: int = 2
     """Checkpoints kept, the newest; beside them best.safetensors."""
     allow_changes: bool = False
     """Resume also where model, feed, data, augment, loss or perceptual are other than those the run began with."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep"))
+        check(
+            too_small(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep"),
+            too_small(self, "patience", least=0),
+            self.minutes is not None and self.minutes <= 0 and f"minutes is {self.minutes}, expected more than 0",
+        )
 
 
 @dataclass
@@ -140,6 +154,9 @@ class BaseValidationConfig:
     """Which clips are painted."""
     clips: int = 10
     """How many, spread over the split; 0 takes all."""
+    best: Literal["score", "mouth_stlpips"] = "score"
+    """Which weights are kept. score: lips that follow the sound, as far as real ones; mouth_stlpips: mouths nearest to
+    the real ones, which few frames tell already."""
 
     def __post_init__(self) -> None:
         check(too_small(self, "clips", least=0))
@@ -291,6 +308,38 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")
+
+
+@dataclass
+class AdaptConfig:
+    """What adapting to one person may vary. The shape of the networks is that of the weights: `model` and `feed` of the
+    stages are theirs, as folders, data and minutes are the script's."""
+
+    SCRIPT: ClassVar[str] = "adapt.py"
+    base: str = str(CHECKPOINTS / "base_light.safetensors")
+    """Stage-1 weights to start from."""
+    hr: str = str(CHECKPOINTS / "hr_light_256.safetensors")
+    """Stage-2 weights to start from."""
+    minutes: float = 15.0
+    """About how long it may take in all, on the clock, from the videos to the film of before and after."""
+    share: float = 0.55
+    """Of the time that is left after the videos are read: stage 1 gets so much, the rest is stage 2's."""
+    sync: bool = True
+    """Find by how much the sound is late and put it right, and refuse what does not belong together; false takes it as
+    it is."""
+    device: str = "auto"
+    """auto (CUDA where there is one), cpu or cuda."""
+    film: int = 250
+    """Most frames of the film of before and after, at 25 a second."""
+    stage1: TrainBaseConfig = field(default_factory=TrainBaseConfig)
+    stage2: TrainHRConfig = field(default_factory=TrainHRConfig)
+
+    def __post_init__(self) -> None:
+        check(
+            self.minutes <= 0 and f"minutes is {self.minutes}, expected more than 0",
+            not 0 < self.share < 1 and f"share is {self.share}, expected more than 0 and less than 1",
+            too_small(self, "film"),
+        )
 
 
 @dataclass

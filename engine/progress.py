@@ -13,10 +13,11 @@ from engine.runlog import RunLog
 class Progress:
     """`for step, batch in progress.batches(loader, first)`, then `progress.log(done, ...)` once a step.
 
-    `frames_per_step` counts those of all processes; `log` is where process 0 writes.
+    `frames_per_step` counts those of all processes; `log` is where process 0 writes; `printed`: whether the lines are.
     """
 
-    def __init__(self, log: RunLog | None, every: int, frames_per_step: int, world: World):
+    def __init__(self, log: RunLog | None, every: int, frames_per_step: int, world: World, printed: bool = True):
+        self.printed = printed
         self.run_log, self.every, self.frames_per_step, self.world = log, every, frames_per_step, world
         self.restart(0)
 
@@ -58,5 +59,6 @@ class Progress:
         report |= {"frames_per_s": (done - self._mark) * self.frames_per_step / seconds, **rates}
         if self.run_log is not None:
             self.run_log.scalars(done, report)
+        if self.run_log is not None and self.printed:
             print(f"{done:7d}  " + "  ".join(f"{name} {value:.4g}" for name, value in report.items()), flush=True)
         self.restart(done)

@@ -35,6 +35,14 @@ class Film:
     sound: np.ndarray
     fps: int
 
+    def write(self, path: Path) -> None:
+        """As a video file with its sound."""
+        height, width = self.frames.shape[1:3]
+        sound = (self.sound, SAMPLE_RATE)
+        with VideoWriter(path, (width, height), Fraction(self.fps), audio=sound) as writer:
+            for frame in self.frames:
+                writer.write(frame)
+
 
 class RunLog:
     """Writes to `runs/<name>/`. A run resumed from step `first` goes on there.
@@ -58,8 +66,8 @@ class RunLog:
             os.replace(aside, metrics)
         except OSError as error:
             raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
-        self.validated = {json.loads(line)["step"] for line in kept if '"val/' in line}
-        """Steps whose scores are there."""
+        self.validated = dict(_scores(json.loads(line)) for line in kept if '"val/' in line)
+        """Scores of the validations so far, by step."""
         self._metrics = metrics.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder), purge_step=first + 1 if first else None)
 
@@ -72,6 +80,8 @@ class RunLog:
         }
         self._metrics.write(json.dumps(line) + "\n")
         self._metrics.flush()
+        if prefix == "val":
+            self.validated[step] = values
         for name, value in values.items():
             self._board.add_scalar(f"{prefix}/{name}", value, step)
 
@@ -84,11 +94,8 @@ class RunLog:
         """samples/<name>_<step>.mp4 with its sound; TensorBoard shows it small and silent, and plays the sound beside
         it.
         """
+        film.write(self._sample(step, name, "mp4"))
         height, width = film.frames.shape[1:3]
-        sound = (film.sound, SAMPLE_RATE)
-        with VideoWriter(self._sample(step, name, "mp4"), (width, height), Fraction(film.fps), audio=sound) as writer:
-            for frame in film.frames:
-                writer.write(frame)
         small = (round(width * _GIF_HEIGHT / height), _GIF_HEIGHT)
         first, *others = [
             Image.fromarray(cv2.resize(frame, small, interpolation=cv2.INTER_AREA)) for frame in film.frames
@@ -129,6 +136,11 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return f"commit {answer.stdout.strip()}"
+
+
+def _scores(line: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """Step and scores of a validation's line."""
+    return line["step"], {name.removeprefix("val/"): value for name, value in line.items() if name.startswith("val/")}
 
 
 def _up_to(metrics: Path, step: int) -> list[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from datasets.base import BaseDataset
 from datasets.splits import training_splits
 from engine.distributed import distributed
-from engine.fit import Task, fit, start_from
+from engine.fit import Show, Task, fit, start_from
 from engine.loop import apply_step, not_finite
 from engine.objective import Objective
 from engine.options import TrainBaseConfig
@@ -87,8 +87,8 @@ def pretrain_audio(
             print(f"audio pre-training {step:6d}  loss {loss.item():.4f}", flush=True)
 
 
-def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
-    """Run or resume the training of `config`; returns the path of the weights to use."""
+def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None = None) -> Path:
+    """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         objective, model = BaseObjective(config), config.model
@@ -123,8 +123,19 @@ def train(config: TrainBaseConfig, init: Path | None = None) -> Path:
                 "score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
             }
 
+        best = config.validation.best
         return fit(
             config,
-            Task(objective, dataset, config.data.window, validate, "score", groups=groups, prepare=prepare),
+            Task(
+                objective,
+                dataset,
+                config.data.window,
+                validate,
+                best,
+                lower=best == "mouth_stlpips",
+                groups=groups,
+                prepare=prepare,
+                show=show,
+            ),
             world,
         )

@@ -13,11 +13,12 @@ from datasets.clips import FPS, locate
 from datasets.hr import HRDataset
 from datasets.splits import training_splits
 from engine.distributed import distributed
-from engine.fit import Task, fit, start_from
+from engine.fit import Show, Task, fit, start_from
 from engine.objective import Objective
 from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
 from engine.stages import run_hr
+from engine.validate import MouthScorer
 from losses.adversarial import relativistic_generator_loss
 from losses.reconstruction import l1, lip_crops, mouth_l1
 from losses.terms import LATE, scheduled, weighted
@@ -69,8 +70,8 @@ def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
     return run_hr(network, base, sketches, faces, batch["reference"])
 
 
-def train(config: TrainHRConfig, init: Path | None = None) -> Path:
-    """Run or resume the training of `config`; returns the path of the weights to use."""
+def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = None) -> Path:
+    """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
     with distributed(config.run.device) as world:
         torch.manual_seed(config.run.seed)
         objective, size = HRObjective(config), 128 * config.model.scale
@@ -91,9 +92,8 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
             log.film(step, "val", validator.film(network))
             return validator.scores(network, objective)
 
-        return fit(
-            config, Task(objective, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world
-        )
+        task = Task(objective, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare, show=show)
+        return fit(config, task, world)
 
 
 class HRValidator:
@@ -108,7 +108,10 @@ class HRValidator:
         places = [
             locate(ends, int(k)) for k in np.linspace(0, ends[-1] - 1, max(config.validation.frames // window, 1))
         ]
-        self.shown = self._batch([(clip, self.dataset.draw.at(clip, number)) for clip, number in places])
+        windows = [(clip, self.dataset.draw.at(clip, number)) for clip, number in places]
+        self.shown = self._batch(windows)
+        self.landmarks = np.concatenate([self.dataset.clips[clip].landmarks[frames] for clip, frames in windows])
+        self.mouths = MouthScorer()
         self.filmed = np.arange(min(config.validation.film, self.dataset.clips[0].info.frames))
         self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
@@ -119,14 +122,14 @@ class HRValidator:
     @torch.no_grad()
     def scores(self, network: HRDecoder, objective: HRObjective) -> dict[str, float]:
         """The objective's terms, all set in, with this network in the place of its own; the loss leaves out the
-        discriminator, which changes.
+        discriminator, which changes. Also MouthScorer's scores.
         """
         trained, objective.network = objective.network, network
         terms = {name: value.item() for name, value in objective(self.shown, LATE)[1].items()}
         objective.network = trained
-        return terms | {
-            "loss": sum(objective.weights[name] * value for name, value in terms.items() if name != "adversarial")
-        }
+        loss = sum(objective.weights[name] * value for name, value in terms.items() if name != "adversarial")
+        *_, output, real = pictures(network, self.shown)
+        return terms | {"loss": loss} | self.mouths(output, real, self.landmarks)
 
     def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
         """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` windows' first frames."""

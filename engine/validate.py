@@ -9,12 +9,58 @@ from engine.runlog import Film
 from engine.stages import paint_clip
 from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
+from losses.perceptual import load_perceptual
 from media.audio import SAMPLE_RATE
 from metrics.image import mouth_boxes, psnr
 from metrics.landmark import articulation, lip_rows
+from metrics.perceptual import picture_distance
 from models.hyperlips import HyperLipsBase
 
 FILM_FRAMES = 75
+_COMPARED = 25
+"""Frames of a clip, spread over it, whose mouths ST-LPIPS compares."""
+
+
+class MouthScorer:
+    """How near painted mouths are to the real ones."""
+
+    def __init__(self) -> None:
+        self._distance = load_perceptual("stlpips")
+
+    def __call__(self, output: np.ndarray, real: np.ndarray, landmarks: np.ndarray) -> dict[str, float]:
+        """mouth_psnr (dB) and mouth_stlpips, means over pictures (n, S, S, 3) uint8 RGB; landmarks (n, 478, 2) of the
+        real ones, px of 128.
+        """
+        boxes = mouth_boxes(landmarks, real.shape[1])
+        mouths = [
+            (made[y0:y1, x0:x1], shown[y0:y1, x0:x1])
+            for made, shown, (x0, y0, x1, y1) in zip(output, real, boxes, strict=True)
+        ]
+        compared = np.unique(np.linspace(0, len(mouths) - 1, min(len(mouths), _COMPARED)).round().astype(int))
+        return {
+            "mouth_psnr": float(np.mean([psnr(*pair) for pair in mouths])),
+            "mouth_stlpips": float(np.mean([picture_distance(self._distance, *mouths[k]) for k in compared])),
+        }
+
+
+class ClipScorer:
+    """What evaluation says of lips and mouth, for a data set's clip whose faces are painted: no video is needed."""
+
+    def __init__(self) -> None:
+        self.landmarks = LandmarkNet()
+        self._mouths = MouthScorer()
+
+    def __call__(self, clip: Clip, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
+        """lip_r, fast_r, fast_r_best (best lag), articulation, mouth_psnr and mouth_stlpips of a clip's faces, painted
+        and real, (frames, S, S, 3) uint8 RGB each.
+        """
+        gap, real_gap = lip_gap(self.landmarks.landmarks(output)[0]), clip.lip_gaps
+        rows, seen = lip_rows(gap, real_gap, FPS), np.flatnonzero(clip.visible)
+        return {
+            **{name: rows[name] for name in ("lip_r", "fast_r", "fast_r_best")},
+            "articulation": articulation(gap, real_gap),
+            **self._mouths(output[seen], real[seen], clip.landmarks[seen]),
+        }
 
 
 class LipValidator:
@@ -24,11 +70,11 @@ class LipValidator:
         clips = load_split(data, split)
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
         self.store = FrameStore(chosen, "memory")
-        self.landmarks = LandmarkNet()
+        self.score = ClipScorer()
 
     def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:
-        """Means over the clips of lip_r, fast_r, fast_r_best (best lag), articulation and mouth_psnr (dB, at 128 px,
-        nothing pasted); a strip and a film. The lips move as far as the network's feed says.
+        """Means over the clips of ClipScorer's scores (at 128 px, nothing pasted); a strip and a film. The lips move as
+        far as the network's feed says.
 
         The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips, the film
         output and real of the first clip side by side.
@@ -38,7 +84,7 @@ class LipValidator:
         for number, clip in enumerate(self.store.clips):
             real = self.store.get(number, np.arange(clip.info.frames))
             output = paint_clip(network, clip, real, network.feed.motion_gain)
-            rows.append(_scores(self.landmarks.landmarks(output)[0], clip, output, real))
+            rows.append(self.score(clip, output, real))
             if number == 0:
                 sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
                 film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
@@ -49,16 +95,3 @@ class LipValidator:
                 reference = real[clip.portrait]
                 columns.append(np.concatenate([masked, reference, output[frame], real[frame]]))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1), film
-
-
-def _scores(points: np.ndarray, clip: Clip, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
-    gap, real_gap = lip_gap(points), clip.lip_gaps
-    rows = lip_rows(gap, real_gap, FPS)
-    seen = np.flatnonzero(clip.visible)
-    boxes = zip(seen, mouth_boxes(clip.landmarks[seen], real.shape[1]), strict=True)
-    mouths = [psnr(output[k, y0:y1, x0:x1], real[k, y0:y1, x0:x1]) for k, (x0, y0, x1, y1) in boxes]
-    return {
-        **{name: rows[name] for name in ("lip_r", "fast_r", "fast_r_best")},
-        "articulation": articulation(gap, real_gap),
-        "mouth_psnr": float(np.mean(mouths)),
-    }

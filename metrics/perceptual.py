@@ -25,7 +25,7 @@ class PerceptualScore:
     """Rows mouth_<name> and face_<name>: means over every `step`-th frame."""
 
     def __init__(self, name: str, distance: Distance, step: int, context: ClipContext):
-        self._name, self._distance_of, self._step = name, distance, step
+        self._name, self._distance, self._step = name, distance, step
         self._mouth: list[float] = []
         self._face: list[float] = []
 
@@ -33,12 +33,14 @@ class PerceptualScore:
         boxes = mouth_boxes(batch.real_points, batch.real.shape[1])
         for k in np.flatnonzero(batch.index % self._step == 0):
             x0, y0, x1, y1 = boxes[k]
-            self._mouth.append(self._distance(batch.generated[k, y0:y1, x0:x1], batch.real[k, y0:y1, x0:x1]))
+            mouths = batch.generated[k, y0:y1, x0:x1], batch.real[k, y0:y1, x0:x1]
+            self._mouth.append(picture_distance(self._distance, *mouths))
             size = batch.real.shape[1]
             # Outside the face both are the real one: nothing to tell apart there.
             outside = ~lower_face(batch.real_points[k], size)[..., None]
             face = np.where(outside, batch.real[k], batch.generated[k])
-            self._face.append(self._distance(face[size // 2 :], batch.real[k, size // 2 :], LOWER_SIZE / size))
+            lower = face[size // 2 :], batch.real[k, size // 2 :]
+            self._face.append(picture_distance(self._distance, *lower, LOWER_SIZE / size))
 
     def result(self) -> dict[str, float]:
         if not self._mouth:
@@ -48,12 +50,14 @@ class PerceptualScore:
             f"face_{self._name}": float(np.mean(self._face)),
         }
 
-    @torch.inference_mode()
-    def _distance(self, generated: np.ndarray, real: np.ndarray, scale: float = 1) -> float:
-        pair = torch.from_numpy(np.stack([generated, real])).permute(0, 3, 1, 2).float() / 255
-        if scale != 1:
-            pair = F.interpolate(pair, scale_factor=scale, mode="area")
-        return float(self._distance_of(pair[:1], pair[1:]))
+
+@torch.inference_mode()
+def picture_distance(distance: Distance, generated: np.ndarray, real: np.ndarray, scale: float = 1) -> float:
+    """Of two pictures (H, W, 3) uint8 RGB, both scaled by `scale` first."""
+    pair = torch.from_numpy(np.stack([generated, real])).permute(0, 3, 1, 2).float() / 255
+    if scale != 1:
+        pair = F.interpolate(pair, scale_factor=scale, mode="area")
+    return float(distance(pair[:1], pair[1:]))
 
 
 def load_lpips(path: Path) -> Distance:

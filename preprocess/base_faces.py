@@ -1,9 +1,11 @@
 """What stage 2 learns from: stage-1 faces of whole clips, and their landmarks."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.archive import write_archive
 from datasets.clips import Clip
@@ -29,6 +31,16 @@ def generate_clip(clip: Clip, network: HyperLipsBase, painter: str, landmarks: L
     aside = clip.folder / "base_track.part.npz"
     np.savez(aside, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
     os.replace(aside, clip.folder / DONE)
+
+
+def paint_clips(clips: Sequence[Clip], checkpoint: Path, device: str, again: bool = False) -> int:
+    """Stage-1 faces of those clips that these weights have not painted yet, or of all, `again`; returns how many."""
+    network, landmarks = load_painter(checkpoint, device), LandmarkNet()
+    painter = painter_of(checkpoint, network)
+    todo = [clip for clip in clips if again or clip.painted_by != painter]
+    for clip in tqdm(todo, unit="clip", desc="stage 1"):
+        generate_clip(clip, network, painter, landmarks)
+    return len(todo)
 
 
 def painter_of(checkpoint: Path, network: HyperLipsBase) -> str:

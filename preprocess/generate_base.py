@@ -9,8 +9,6 @@ painted are painted again.
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.clips import clips_of
 from errors import run_cli
 from preprocess.shard import add_shard_argument, shard
@@ -29,16 +27,11 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
     clips = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)
-    # These import torch, which mistakes in the arguments need not wait for.
-    from face.landmark_net import LandmarkNet
-    from preprocess.base_faces import generate_clip, load_painter, painter_of
+    # Imports torch, which mistakes in the arguments need not wait for.
+    from preprocess.base_faces import paint_clips
 
-    network, landmarks = load_painter(args.checkpoint, args.device), LandmarkNet()
-    painter = painter_of(args.checkpoint, network)
-    todo = [clip for clip in clips if args.again or clip.painted_by != painter]
-    for clip in tqdm(todo, unit="clip", desc="stage 1"):
-        generate_clip(clip, network, painter, landmarks)
-    print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")
+    painted = paint_clips(clips, args.checkpoint, args.device, args.again)
+    print(f"{painted} clips painted, {len(clips) - painted} were there already")
 
 
 if __name__ == "__main__":

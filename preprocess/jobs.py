@@ -85,14 +85,19 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
     return found
 
 
+def rejections(data: Path) -> list[tuple[str, str]]:
+    """(name of the source, why) of everything that was left out."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
+    return [(record["source"], reason) for record in records for reason in record["rejected"]]
+
+
 def report(data: Path) -> None:
     """Merge the index and rejected.csv, and print the table of splits and of reasons."""
-    infos = merge_index(data)
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
+    infos, rejected = merge_index(data), rejections(data)
     with (data / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["source", "reason"])
-        table.writerows([record["source"], reason] for record in records for reason in record["rejected"])
+        table.writerows(rejected)
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
         print(
@@ -105,7 +110,6 @@ def report(data: Path) -> None:
             f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
             f"{max(map(abs, late)):.0f} at most"
         )
-    rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
     print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
     for source, reason in rejected[:20]:
         print(f"  {source}: {reason}")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from engine.config import describe, load_config, to_yaml
-from engine.options import EvaluateConfig, InferenceConfig, TrainBaseConfig, TrainHRConfig, TrainSyncConfig
+from engine.options import AdaptConfig, EvaluateConfig, InferenceConfig, TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError
 from models.checkpoint import load_network
 from models.config import BaseConfig
@@ -18,7 +18,7 @@ from models.config import BaseConfig
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SCHEMAS = {
     schema.SCRIPT: schema
-    for schema in (TrainBaseConfig, TrainHRConfig, TrainSyncConfig, InferenceConfig, EvaluateConfig)
+    for schema in (TrainBaseConfig, TrainHRConfig, TrainSyncConfig, InferenceConfig, EvaluateConfig, AdaptConfig)
 }
 
 
@@ -45,6 +45,12 @@ def test_inherited_values_are_merged_key_by_key(tmp_path):
     write(tmp_path, "parent.yaml", "steps: 5\ninner: {rate: 2, kind: b}\n")
     child = write(tmp_path, "child.yaml", "inherit: parent.yaml\ninner: {rate: 1e-4}\n")
     assert load_config(Outer, child) == Outer(5, False, Inner(1e-4, "b"))
+
+
+def test_a_section_inherits_a_file_of_another_script(tmp_path):
+    write(tmp_path, "inner.yaml", "script: other.py\nrate: 2\nkind: b\n")
+    path = write(tmp_path, "a.yaml", "steps: 5\ninner: {inherit: inner.yaml, rate: 3}\n")
+    assert load_config(Outer, path) == Outer(5, False, Inner(3, "b"))
 
 
 def test_overrides_win_and_make_sections(tmp_path):
@@ -149,10 +155,11 @@ def test_a_shipped_config_says_only_what_differs(path, tmp_path):
     """Each key changes something: without it the resolved config is another one, or none."""
     schema, own = SCHEMAS[script_of(path)], yaml.safe_load(path.read_text())
     config = load_config(schema, path)
-    if "inherit" in own:
-        own["inherit"] = str((path.parent / own["inherit"]).resolve())
+    for part in [own, *(value for value in own.values() if isinstance(value, dict))]:
+        if "inherit" in part:
+            part["inherit"] = str((path.parent / part["inherit"]).resolve())
     for key in keys(own):
-        if key[0] not in ("inherit", "script"):
+        if key[-1] not in ("inherit", "script"):
             shorter = write(tmp_path, "shorter.yaml", yaml.safe_dump(without(own, key)))
             try:
                 assert load_config(schema, shorter) != config, ".".join(key)

@@ -249,7 +249,7 @@ def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line.get("train/loss") for line in lines] == [None, 1.0, 2.0, None, 33.0]
-    assert log.validated == {2}
+    assert log.validated == {2: {"score": 0.5}}
     assert [start["from_step"] for start in yaml.safe_load((tmp_path / "ran.yaml").read_text())] == [0, 2]
 
 

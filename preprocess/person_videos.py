@@ -1,0 +1,77 @@
+"""A few videos of one person to a data set of their own."""
+
+import os
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import torch
+
+from datasets.clips import merge_index
+from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
+from engine.options import SYNC_EXPERT
+from errors import InputError
+from media.video import VideoReader
+from preprocess.extract_clips import run
+from preprocess.extraction import extract_source, use_one_core
+from preprocess.jobs import Job, Settings, clips_by_source, rejections, report
+from preprocess.sources import Source
+
+
+def check_length(videos: list[Path]) -> None:
+    """Raises InputError where all are too short, by what the files say of themselves, or one cannot be read."""
+    readers = [VideoReader(path) for path in videos]
+    longest = max(0.0 if reader.is_still else float(reader.frame_count / reader.fps) for reader in readers)
+    if longest < LEAST_SECONDS:
+        raise _too_short(videos, longest)
+
+
+def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
+    """Make the data set, crops of `size` px, all of split `train`; sync: with the sound's offset found and taken out.
+
+    Raises InputError, and leaves no data set, where one of the videos gives nothing, or none of them a clip that is
+    long enough to hold out its last tenth.
+    """
+    settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=str(SYNC_EXPERT) if sync else None)
+    settings.make_folders()
+    sources, earlier = [Source(path, path.name, path.parent.resolve()) for path in videos], clips_by_source(data)
+    jobs = [Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(source.id, [])) for source in sources]
+    _extract([job for job in jobs if not job.is_done])
+    merge_index(data)
+    try:
+        _check(jobs, data)
+    except InputError:
+        shutil.rmtree(data, ignore_errors=True)
+        raise
+    report(data)
+
+
+def _extract(jobs: list[Job]) -> None:
+    """Side by side, each on one core; this process keeps its threads for what comes after."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    use_one_core()
+    try:
+        run(jobs, os.cpu_count() or 1, extract_source, use_one_core)
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+
+
+def _check(jobs: list[Job], data: Path) -> None:
+    left_out, made = rejections(data), clips_by_source(data)
+    for job in jobs:
+        if job.source.id not in made:
+            reasons = "; ".join(reason for source, reason in left_out if source == job.name)
+            advice = "; where the sound is known to be in step, --set sync=false" if job.settings.sync_expert else ""
+            raise InputError(f"{job.source.path}: nothing in it to learn from ({reasons}){advice}")
+    clips = load_split(data, TRAIN)
+    if all(tail_start(clip) is None for clip in clips):
+        raise _too_short([job.source.path for job in jobs], max(clip.info.seconds for clip in clips))
+
+
+def _too_short(videos: list[Path], seconds: float) -> InputError:
+    return InputError(
+        f"{', '.join(map(str, videos))}: found {seconds:.1f} s in one piece, expected {LEAST_SECONDS:g} s or more that "
+        "show the face, the last of which is held out; film a longer one"
+    )

@@ -1,0 +1,168 @@
+"""A new person in one command, on the suite's own clip and very small weights: whole, killed, stopped, refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from conftest import FPS, SIZE, talking_face, voice
+
+from engine.person import Adaptation, Person
+from errors import InputError
+from media.audio import SAMPLE_RATE, read_audio
+from media.video import VideoReader, VideoWriter
+from models.checkpoint import load_network, read_metadata, save_network
+from models.config import BaseConfig, HRConfig
+from models.hr_decoder import HRDecoder
+from models.hyperlips import HyperLipsBase
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = [
+    "sync=false",  # the clip's voice is made of tones
+    *(
+        f"{stage}.{key}"
+        for stage in ("stage1", "stage2")
+        for key in (
+            "run.batch=2",
+            "run.steps=4",
+            "run.validate_every=2",
+            "run.checkpoint_every=1",
+            "data.workers=0",
+            "data.window=1",
+            "precision=float32",
+            "layout=contiguous",
+            "loss.sync=0",
+        )
+    ),
+    "stage1.loss.perceptual=0",
+    "stage1.run.steps=6",
+    "stage1.optim.parts=[decoder]",
+    "stage1.optim.lr=0.01",
+    "stage1.optim.warmup=0",
+    "stage1.optim.ema=0",
+    "stage1.run.validate_start=false",  # so that what is kept has learned
+    "stage2.loss.lip_perceptual=0",
+    "stage2.validation.frames=4",
+]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> list[str]:
+    """Options that name untrained weights of both stages."""
+    folder = tmp_path_factory.mktemp("weights")
+    shape = BaseConfig(latent_channels=[8, 8, 8, 16], hyper_width=16, audio_width=16, decoder_channels=[16, 8, 8])
+    save_network(folder / "base.safetensors", HyperLipsBase(shape))
+    save_network(folder / "hr.safetensors", HRDecoder(HRConfig(scale=1, width=8)))
+    return ["--base", str(folder / "base.safetensors"), "--hr", str(folder / "hr.safetensors")]
+
+
+def run(*arguments: object, patch: str = "", script: str = "adapt.py") -> subprocess.CompletedProcess:
+    """The script as it is started, after a patch that interrupts it."""
+    start = f"sys.argv = [{script!r}, *sys.argv[1:]]\nrunpy.run_path({script!r}, run_name='__main__')"
+    code = f"import runpy, sys\n{patch}\n{start}"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+
+
+def after(step: int, what: str) -> str:
+    """A patch: `what` happens after the checkpoint of that step of stage 1."""
+    return (
+        "import os, signal; from engine.state import RunState; original = RunState.save\n"
+        "def save(self, step, record):\n    original(self, step, record)\n"
+        f"    if step == {step} and 'stage1' in str(self.folder): {what}\n"
+        "RunState.save = save"
+    )
+
+
+def record(folder: Path) -> dict:
+    return json.loads((folder / "adapt.json").read_text())
+
+
+def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_path):
+    me = tmp_path / "me"
+    command = "--video", talking_clip, "--output", me, *weights, "--set", *SMALL
+
+    killed = run(*command, patch=after(1, "os.kill(os.getpid(), signal.SIGKILL)"))
+    assert killed.returncode == -9, killed.stderr
+    assert record(me)["done"] == ["videos", "face"]
+
+    stopped = run(*command, patch=after(3, "os.killpg(0, signal.SIGINT)"))
+    assert stopped.returncode == 130, stopped.stderr
+    assert "from step 1;" in stopped.stdout and "Traceback" not in stopped.stderr
+    assert f"the best so far (stage1) is kept, and speaks by --person {me}" in stopped.stdout
+    Person(me).check()
+    assert Person(me).hr.read_bytes() == Path(weights[3]).read_bytes()  # stage 2 has not begun
+
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    assert "from step 4;" in done.stdout  # the signal came during the fourth step, which was finished
+    assert "stage 1, step 6, held out: fast lip r" in done.stdout and "stage 2, step 4, held out" in done.stdout
+    assert "held out, general: fast lip r" in done.stdout and "held out, adapted: fast lip r" in done.stdout
+    general, adapted = (load_network(path, kind=HyperLipsBase).state_dict() for path in (weights[1], Person(me).base))
+    assert {name.split(".")[0] for name, value in general.items() if not value.equal(adapted[name])} == {"decoder"}
+    assert isinstance(load_network(Person(me).hr), HRDecoder)
+    assert read_metadata(Person(me).base) == read_metadata(me / "stage1" / "best.safetensors")
+    strip, film = cv2.imread(str(me / "before_after.png")), me / "before_after.mp4"
+    assert strip.shape == (3 * (128 + 24), 6 * 128, 3)
+    assert VideoReader(film).size == (3 * 128, 128 + 24) and len(list(VideoReader(film))) == 25
+    assert len(read_audio(film)) == pytest.approx(SAMPLE_RATE, abs=1000)
+
+    before = (me / "adapt.json").stat().st_mtime_ns
+    again = run(*command)
+    assert again.returncode == 0 and "is done already" in again.stdout
+    assert (me / "adapt.json").stat().st_mtime_ns == before
+
+    spoken = run("--person", me, "--audio", talking_clip, "--output", tmp_path / "out.mp4", script="inference.py")
+    assert spoken.returncode == 0, spoken.stderr
+    assert len(list(VideoReader(tmp_path / "out.mp4"))) == -(-len(read_audio(talking_clip)) * 25 // SAMPLE_RATE)
+    refused = run("--person", me, "--base-only", script="inference.py")
+    assert refused.returncode == 2 and "--person brings its own weights" in refused.stderr
+
+
+def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip, tmp_path):
+    short, me = tmp_path / "short.mp4", tmp_path / "me"
+    with VideoWriter(short, SIZE, FPS, audio=(voice(1.2), SAMPLE_RATE)) as writer:
+        for index in range(30):
+            writer.write(talking_face(index / 25))
+    for arguments, message in (
+        (("--video", short), r"short.mp4: found 1.2 s in one piece, expected 2 s or more"),
+        (("--video", tmp_path / "no.mp4"), "found no file"),
+        (("--video", talking_clip, "--minutes", "0"), "minutes is 0"),
+    ):
+        refused = run(*arguments, "--output", me)
+        assert refused.returncode == 2 and message in refused.stderr, refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert not (me / "data").exists() and not (me / "adapt.json").exists()
+
+
+def test_a_video_that_shows_nobody_is_refused_and_leaves_no_data(weights, tmp_path):
+    wall, me = tmp_path / "wall.mp4", tmp_path / "me"
+    with VideoWriter(wall, SIZE, FPS, audio=(voice(2), SAMPLE_RATE)) as writer:
+        for _ in range(50):
+            writer.write(talking_face(0)[::-1, ::-1] // 8)
+    refused = run("--video", wall, "--output", me, *weights)
+    assert refused.returncode == 2 and "wall.mp4: nothing in it to learn from (no face found)" in refused.stderr
+    assert not (me / "data").exists() and not (me / "adapt.json").exists()
+
+
+def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):
+    Adaptation(tmp_path, {"videos": ["a"], "base": "b"}).save()
+    assert Adaptation.of(tmp_path, {"videos": ["a"], "base": "b"}).done == []
+    with pytest.raises(InputError, match="was begun with other videos; give those again"):
+        Adaptation.of(tmp_path, {"videos": ["c"], "base": "b"})
+    (tmp_path / "adapt.json").write_text("{")
+    with pytest.raises(InputError, match=r"adapt.json cannot be read"):
+        Adaptation.of(tmp_path, {})
+    with pytest.raises(InputError, match=r"has no base.safetensors, hr.safetensors, person.face; .* adapt.py"):
+        Person(tmp_path).check()

@@ -1,0 +1,90 @@
+"""A run that ends before its last step: by the clock over all its starts, or when it no longer becomes better."""
+
+import pytest
+from test_training import tiny, weights
+
+from engine.limits import Clock, validations_since_best
+from engine.loop import freeze
+from engine.train_base import train
+from errors import InputError
+from models.checkpoint import read_metadata
+from models.config import BaseConfig
+from models.hyperlips import HyperLipsBase
+
+QUICK = ["audio_pretrain.steps=0", "run.validate_every=1", "run.checkpoint_every=1"]
+
+
+def test_the_time_counts_over_all_starts(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("engine.limits.monotonic", lambda: now[0])
+    clock = Clock(1, before=20)
+    assert clock.seconds == 20  # set-up is not counted
+    clock.start()
+    now[0] = 110
+    assert (clock.seconds, clock.share, clock.over) == (30, 0.5, False)
+    assert clock.length(50, 1000) == 100 and clock.length(50, 80) == 80 and clock.length(0, 1000) == 1000
+    now[0] = 140
+    assert clock.over and clock.share == 1
+    endless = Clock(None)
+    assert not endless.over and endless.share == 0 and endless.length(5, 1000) == 1000
+
+
+@pytest.mark.parametrize(
+    ("scores", "lower", "count"),
+    [
+        ([], True, 0),
+        ([3, 2, 1], True, 0),
+        ([1, 2, 3], True, 2),
+        ([1, 2, 2, 1], False, 1),
+        ([1, float("nan")], False, 1),
+    ],
+)
+def test_validations_since_the_best(scores, lower, count):
+    assert validations_since_best(scores, lower) == count
+
+
+def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(data_set, tmp_path, monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("engine.limits.monotonic", lambda: now[0])
+    config = tiny(data_set, tmp_path, *QUICK, "run.minutes=10", "run.validate_every=100", "run.steps=50")
+
+    def pass_by(done: int, share: float, validated: object) -> None:
+        now[0] = 300.0 * done
+        assert share == pytest.approx(max(done / 50, min(300 * (done - 1) / 600, 1)))
+
+    best = train(config, show=pass_by)  # the third step begins when ten minutes are over
+    assert read_metadata(best)["step"] == "3" and weights(tmp_path, 3)["record"]["seconds"] == 600
+    capsys.readouterr()
+    assert train(config) == best
+    assert "nothing left to train within 10 minutes: raise run.minutes" in capsys.readouterr().out
+
+
+def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(data_set, tmp_path, monkeypatch):
+    told = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.2, 4: 0.0}
+    shown = []
+    config = tiny(
+        data_set, tmp_path, *QUICK, "run.patience=2", "run.validate_start=true", "validation.best=mouth_stlpips"
+    )
+    original = "engine.validate.ClipScorer.__call__"
+    scores = iter(told.values())
+    monkeypatch.setattr(original, lambda *_: {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": next(scores)})
+    for _ in range(2):
+        best = train(config, show=lambda done, share, validated: shown.append((done, dict(validated))))
+    assert read_metadata(best)["step"] == "1"
+    assert weights(tmp_path, 3)["step"] == 3 and not (tmp_path / "tiny" / "checkpoints" / "step_00000004.pt").exists()
+    done, validated = shown[-1]
+    assert done == 3 and {step: values["mouth_stlpips"] for step, values in validated.items()} == {
+        step: told[step] for step in range(4)
+    }
+
+
+def test_parts_that_learn_are_named_or_told():
+    network = HyperLipsBase(BaseConfig())
+    freeze(network, ["decoder", "rewriters"])
+    learning = {name.split(".")[0] for name, value in network.named_parameters() if value.requires_grad}
+    assert learning == {"decoder", "rewriters"}
+    for wrong in (["decoder", "head"], []):
+        with pytest.raises(
+            InputError, match=r"optim.parts: found (head|none), expected some of face_encoder, .*decoder"
+        ):
+            freeze(network, wrong)
