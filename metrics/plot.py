@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from metrics.look import REAL
+
 WIDTH, HEIGHT = 1040, 130
 _LEFT, _BOTTOM, _TOP = 38, 18, 6
-REAL = "#222"
 
 
 def plot_gaps(
