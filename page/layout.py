@@ -66,9 +66,9 @@ class Page:
                 with gr.Accordion("Settings", open=False):
                     self.settings = [_widget(setting, self._start[setting.key]) for setting in self._shown]
                 with gr.Row():
-                    self.look_button = gr.Button("Preview one frame")
-                    self.make_button = gr.Button("Make the video", variant="primary")
-                    self.stop_button = gr.Button("Stop", variant="stop", interactive=False)
+                    self.look_button = gr.Button("Preview", min_width=90)
+                    self.make_button = gr.Button("Make the video", variant="primary", min_width=150)
+                    self.stop_button = gr.Button("Stop", variant="stop", interactive=False, min_width=90)
                 gr.HTML(show.limits(self.studio.limits))
             with gr.Column(min_width=320, scale=2):
                 self.status = gr.HTML(show.note("Give a face and a voice."), elem_id="status")
@@ -81,7 +81,15 @@ class Page:
                     self.result = gr.Video(label="Result", visible=False, interactive=False, buttons=[])
                 self.download = gr.DownloadButton("Download", visible=False)
                 self.measured = gr.HTML(visible=False)
-                self.command = gr.Code(label="The same on the command line", language="shell", visible=False)
+                self.command = gr.Code(
+                    label="The same on the command line",
+                    language="shell",
+                    lines=1,
+                    wrap_lines=True,
+                    show_line_numbers=False,
+                    interactive=False,
+                    visible=False,
+                )
         self._connect()
 
     def _draw_face(self) -> None:
@@ -92,7 +100,7 @@ class Page:
                     show_label=False,
                     sources=["upload", "webcam"],
                     webcam_options=gr.WebcamOptions(mirror=False),
-                    height=260,
+                    height=300,
                     elem_id="face-video",
                 )
             with gr.Tab("Face: picture"):
@@ -103,7 +111,7 @@ class Page:
                     type="filepath",
                     image_mode=None,
                     webcam_options=gr.WebcamOptions(mirror=False),
-                    height=260,
+                    height=300,
                     elem_id="face-picture",
                 )
         self.faces = gr.Gallery(
@@ -161,7 +169,7 @@ class Page:
     def _stop(self, request: gr.Request) -> None:
         self._session(request).stop()
 
-    def _look(self, video: str | None, picture: str | None, request: gr.Request) -> Iterator[dict]:
+    def _look(self, request: gr.Request, video: str | None, picture: str | None) -> Iterator[dict]:
         """A face was given or taken away; the newer one of a video and a picture takes the other's place."""
         session = self._session(request)
         given = [path for path in (video, picture) if path is not None]
@@ -187,7 +195,7 @@ class Page:
         yield {self.status: show.note(words), self.faces: gallery, self.choice: 0}
 
     def _preview(
-        self, choice: int, source: str, sound: str | None, text: str, *settings: Any, request: gr.Request
+        self, request: gr.Request, choice: int, source: str, sound: str | None, text: str, *settings: Any
     ) -> Iterator[dict]:
         yield {self.status: show.note("Painting one frame …"), **self._busy(True)}
         try:
@@ -199,6 +207,7 @@ class Page:
 
     def _make(
         self,
+        request: gr.Request,
         video: str | None,
         picture: str | None,
         choice: int,
@@ -206,7 +215,6 @@ class Page:
         sound: str | None,
         text: str,
         *settings: Any,
-        request: gr.Request,
     ) -> Iterator[dict]:
         yield {**{part: gr.update(visible=False) for part in self.results}, **self._busy(True)}
         try:
