@@ -72,7 +72,9 @@ class Page:
                 gr.HTML(show.limits(self.studio.limits))
             with gr.Column(min_width=320, scale=2):
                 self.status = gr.HTML(show.note("Give a face and a voice."), elem_id="status")
-                self.moment = gr.Image(label="Preview: the loudest moment", visible=False, buttons=[])
+                self.moment = gr.Image(
+                    label="Preview: the loudest moment", visible=False, interactive=False, buttons=[], elem_id="moment"
+                )
                 with gr.Row():
                     self.before_video = gr.Video(label="Source", visible=False, interactive=False, buttons=[])
                     self.before_picture = gr.Image(
