@@ -14,6 +14,7 @@ from engine.config import add_config_arguments
 from engine.options import InferenceConfig
 from errors import InputError, check, run_cli
 from inference import stop
+from page.limits import Limits
 
 LOOPBACK = "127.0.0.1"
 
@@ -26,8 +27,16 @@ def parse_arguments() -> argparse.Namespace:
         help=f"address to listen at (default {LOOPBACK}: this machine only; 0.0.0.0: whoever reaches it)",
     )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
-    parser.add_argument("--longest", type=float, default=120, metavar="SECONDS", help="of a video and of a sound")
-    parser.add_argument("--largest", type=int, default=200, metavar="MB", help="of an uploaded file")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=Limits.seconds,
+        metavar="SECONDS",
+        help=f"video and sound (default {Limits.seconds:g})",
+    )
+    parser.add_argument(
+        "--largest", type=int, default=Limits.megabytes, metavar="MB", help=f"file (default {Limits.megabytes})"
+    )
     add_config_arguments(parser, InferenceConfig)
     return parser.parse_args()
 
@@ -50,7 +59,7 @@ def main() -> None:
     )
     check_gradio()
     # These import torch, which mistakes in the arguments need not wait for.
-    from page.studio import Limits, Studio
+    from page.studio import Studio
 
     studio = Studio(args.config, args.set, Limits(seconds=args.longest, megabytes=args.largest))
     try:

@@ -23,7 +23,7 @@ def plot_gaps(
     """
     with rc_context(PLOT):
         figure = Figure(figsize=SIZE_INCHES)
-        axes = figure.add_axes((0.04, 0.17, 0.955, 0.8))
+        axes = figure.add_axes((0.04, 0.17, 0.94, 0.8))
         for mark in marks:
             axes.axvline(mark / fps, color="#bbb", linestyle=":", linewidth=1)
         for values, begin, stroke in ((real, 0.0, REAL), (generated, late / fps, colour)):

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from metrics.report import table
+from page.limits import Limits
 from page.session import Made, Progress, Stage
-from page.studio import Limits
 
 _NAMES = {"track": "follow the face", "paint": "paint", "measure": "measure"}
 """What stages are called, in the order in which they come."""

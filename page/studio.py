@@ -7,7 +7,6 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,20 +23,12 @@ from metrics.sync import ExpertScore
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
 from models.syncnet import SyncExpert
+from page.limits import Limits
 
 Value = TypeVar("Value")
 _ENGINES = 4
 _FACES = 8
 _POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a visitor may bring: s of video and of sound, MB of a file, letters of a text."""
-
-    seconds: float = 120.0
-    megabytes: int = 200
-    letters: int = 1500
 
 
 class Kept(Generic[Value]):

@@ -23,8 +23,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_WIDTH, _HEIGHT = 1240, 900
-_QUALITY = 80
+_WIDTH, _HEIGHT = 1000, 800
+_QUALITY = 65
 _LONG_MS = 300_000
 
 
