@@ -43,7 +43,7 @@ class Painter:
         base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
-        reference = real[clip.references(1)[0]]
+        reference = real[clip.portrait]
         parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
         return np.concatenate([paint_hr(self.hr, base[part], points[part], real[part], reference) for part in parts])
 

@@ -104,6 +104,14 @@ def describe(schema: type, where: str = "") -> Iterator[str]:
         yield from describe(section, name)
 
 
+def meaning(schema: type, key: str) -> str:
+    """What a key such as `audio.track` means, as --help-config tells it."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        schema = typing.get_type_hints(schema)[section]
+    return " ".join(_meanings(schema)[leaf].split())
+
+
 def _entry(name: str, kind: str, default: str, meaning: str) -> Iterator[str]:
     yield f"  {name}: {default}  ({kind})"
     yield from textwrap.wrap(" ".join(meaning.split()), 116, initial_indent="      ", subsequent_indent="      ")

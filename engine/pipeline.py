@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain, groupby, islice, tee
+from itertools import chain, dropwhile, groupby, islice, takewhile, tee
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +144,37 @@ class LipSync:
         """Track a face and choose its references. Raises InputError for an unreadable file, or one without that
         face.
         """
-        reader = self.read(face)
-        found = self._follow(reader, watch)
-        pictures = self._pictures(reader, found)
-        return PreparedFace(Path(face), self.settings, found.times, found.transforms, found.track.shot, *pictures)
+        reader, index = self.read(face), self.settings.index
+        found = self.faces(reader, watch)
+        if not 0 <= index < len(found):
+            raise InputError(f"{reader.path}: --face-index {index} but only {len(found)} faces found; count from 0")
+        return self.prepared(reader, found[index])
 
-    def drive(self, face: PreparedFace, sound: SoundSource, watch: Watch = unwatched) -> "Drive":
+    def faces(self, reader: VideoReader, watch: Watch = unwatched) -> list[Followed]:
+        """Every face of what `read` opened, the largest first. Raises InputError where there is none."""
+        detector = make_detector(self.config.face.backend, device=self.device.type)
+        found = follow(watch(reader, "track", reader.frame_count), detector, self.settings.crop)
+        if not found:
+            raise InputError(
+                f"{reader.path}: no face found in any frame; expected a video or picture that shows one, with its mouth"
+            )
+        return found
+
+    def prepared(self, reader: VideoReader, found: Followed) -> PreparedFace:
+        """One of its faces, with references chosen."""
+        pictures = self._pictures(reader, found)
+        return PreparedFace(reader.path, self.settings, found.times, found.transforms, found.track.shot, *pictures)
+
+    def drive(
+        self,
+        face: PreparedFace,
+        sound: SoundSource,
+        watch: Watch = unwatched,
+        span: tuple[Fraction, Fraction] | None = None,
+    ) -> "Drive":
         """Frames of the face speaking a sound, in order, each with the time (s) it is shown at; see Drive.
 
+        span: (from, before) s, what is shown outside it is left out.
         Raises InputError for a face that was prepared otherwise, or an unreadable sound or one without samples.
         """
         if face.settings != self.settings:
@@ -162,18 +185,7 @@ class LipSync:
             raise InputError(
                 f"the face of {face.video} was prepared with {differs}; prepare it again for these weights"
             )
-        return Drive(self, face, sound, watch)
-
-    def _follow(self, reader: VideoReader, watch: Watch) -> Followed:
-        index, detector = self.settings.index, make_detector(self.config.face.backend, device=self.device.type)
-        tracks = follow(watch(reader, "track", reader.frame_count), detector, self.settings.crop)
-        if not tracks:
-            raise InputError(
-                f"{reader.path}: no face found in any frame; expected a video or picture that shows one, with its mouth"
-            )
-        if not 0 <= index < len(tracks):
-            raise InputError(f"{reader.path}: --face-index {index} but only {len(tracks)} faces found; count from 0")
-        return tracks[index]
+        return Drive(self, face, sound, watch, span)
 
     def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """references, shares and portrait of a PreparedFace: fixed faces of one shot, so that nothing flickers."""
@@ -250,12 +262,19 @@ class Drive:
     sound is there, at most 0.5 s after it was spoken.
     """
 
-    def __init__(self, engine: LipSync, face: PreparedFace, sound: SoundSource, watch: Watch):
+    def __init__(
+        self,
+        engine: LipSync,
+        face: PreparedFace,
+        sound: SoundSource,
+        watch: Watch,
+        span: tuple[Fraction, Fraction] | None,
+    ):
         self._started = time.perf_counter()
         self.report = Report(notes=list(face.notes))
         with self.report.time("sound"):
             self._sound = engine.sound(sound, self.report.notes)
-        self._engine, self._face, self._watch = engine, face, watch
+        self._engine, self._face, self._watch, self._span = engine, face, watch, span
         self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
         self._memory: Memory = {}
         self._remembered = self._stretch = 0
@@ -273,7 +292,11 @@ class Drive:
         beside: Callable[[Iterable], Any] = iter
         if isinstance(self._sound, WholeSound):
             beside, count = ahead, round(self._sound.duration / step)
-        frames = report.timed("decode", shown_frames(reader, face.times, step, self._sound.lasts))
+        shown: Iterator = shown_frames(reader, face.times, step, self._sound.lasts)
+        if self._span is not None:
+            first, before = self._span
+            shown = takewhile(lambda pair: pair[1] < before, dropwhile(lambda pair: pair[1] < first, shown))
+        frames = report.timed("decode", shown)
         cropped = beside(chunks(self._cropped(frames), self._batch))
         based = beside(self._based(chunk, step / 2) for chunk in cropped)
         smoothed_chunks = chunks(_smoothed(chain.from_iterable(based)), self._batch)

@@ -22,6 +22,12 @@ def shown_frames(
         yield frame, when
 
 
+def source_frame(number: int, count: int) -> int:
+    """Which of a source's `count` frames is the `number`th that is shown."""
+    period = max(2 * count - 2, 1)
+    return min(number % period, period - number % period) if count > 1 else 0
+
+
 def _endless(reader: VideoReader, times: list[Fraction], step: Fraction) -> Iterator[tuple[Frame, Fraction]]:
     if reader.is_still:
         still = next(iter(reader))

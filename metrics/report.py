@@ -11,35 +11,20 @@ import numpy as np
 from face.crop import CropTransform
 from media.video import VideoReader
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult
+from metrics.look import COLOURS, REAL, STYLE
 from metrics.pairs import View
-from metrics.plot import REAL, plot_gaps
+from metrics.plot import plot_gaps
 from metrics.table import GROUPS, Outcome, Summary, cell, offset_text
 
 STRIP = 8
 """Faces shown of each video."""
 _FACE = 160
 """px"""
-_COLOURS = ("#d1401f", "#1b7fc8", "#2e9949", "#9a4ec2", "#b87d10", "#0f8f8f")
 _REFERENCES = {
     REENCODED: "the real video through our own writer: what a perfect method would read",
     COPY: "the same pictures, judged as if another sound had driven them",
     CHANCE: "the first generated video against other real lips and another sound",
 }
-_STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;max-width:1240px;padding:0 1em;color:#222}
-h1{margin:0}h2{margin:2em 0 .2em;border-top:2px solid #bbb;padding-top:.6em}
-.key{color:#666;font-weight:normal}.key p,p.key{margin:.2em 0}
-.bad{background:#fdecea;border-left:4px solid #c8371b;padding:.4em 1em}
-.wide{overflow-x:auto}table{border-collapse:collapse;margin:.8em 0}
-th,td{padding:.18em .8em;text-align:right;border-bottom:1px solid #e4e4e4;white-space:nowrap}
-td{font-variant-numeric:tabular-nums}thead th{border-bottom:2px solid #888}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}
-tr.group th{background:#f3f5f7;padding-top:.5em}.reference{color:#777}
-.rows{display:grid;grid-template-columns:9.5em 1fr;gap:3px 8px;align-items:center;margin:.6em 0}
-.rows img,.rows svg{width:100%;height:auto;display:block}
-.name{font-weight:600;line-height:1.25;overflow-wrap:anywhere}.name small{font-weight:normal;color:#666;display:block}
-.times{display:flex;justify-content:space-around;color:#666;font-size:12px}
-svg text{font-size:11px;fill:#666}svg .line{stroke:#e2e2e2}svg .mark{stroke:#bbb;stroke-dasharray:2 3}
-details{margin:.5em 0}summary{cursor:pointer;color:#1b5f98}"""
 
 
 def write_report(folder: Path, outcome: Outcome) -> Path:
@@ -49,7 +34,7 @@ def write_report(folder: Path, outcome: Outcome) -> Path:
     parts = [
         f"<h1>Evaluation</h1><p class=key>{len(results)} clip{'s' * (len(results) > 1)} scored{spread}.</p>",
         f"<div class=bad>Not scored:{skipped}</div>" if skipped else "",
-        _table(summary),
+        table(summary),
         "<div class=key>",
         *(f"<p><b>{line}</b>: {meaning}.</p>" for line, meaning in _REFERENCES.items() if line in summary),
         _list(outcome.notes) + "</div>",
@@ -58,7 +43,7 @@ def write_report(folder: Path, outcome: Outcome) -> Path:
     page = folder / "index.html"
     page.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>",
+        f"<style>{STYLE}</style></head><body class=sheet>{''.join(parts)}</body></html>",
         encoding="utf-8",
     )
     return page
@@ -68,7 +53,8 @@ def _list(lines: Sequence[str]) -> str:
     return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
-def _table(summary: Summary) -> str:
+def table(summary: Summary) -> str:
+    """The rows that any line has, in their groups with what these mean: a column for each line."""
     kinds = {line: " class=reference" if line in _REFERENCES else "" for line in summary}
     head = "".join(f"<th{kind}>{html.escape(line)}</th>" for line, kind in kinds.items())
     rows = []
@@ -92,7 +78,7 @@ def _clip(folder: Path, number: int, result: ClipResult, alone: bool) -> str:
     real = [(j, result.transforms[j]) for j in shown]
     plots, strips = [], [_named("real", _strip(folder / f"strip_{number}.jpg", result.job.real, real))]
     for k, (line, found) in enumerate(generated.items()):
-        colour = _COLOURS[k % len(_COLOURS)]
+        colour = COLOURS[k % len(COLOURS)]
         plot = plot_gaps(result.gap, found.gap, found.match.lag, result.fps, top, colour, shown)
         plots.append(_named(line, plot, _agreement(result.lines[line]), colour))
         faces = [(int(found.match.frames[j]), found.match.transform(j, result.transforms[j])) for j in shown]
@@ -111,7 +97,7 @@ def _clip(folder: Path, number: int, result: ClipResult, alone: bool) -> str:
         f"them. Dashed: the times of the faces below.</p><div class=rows>{''.join(plots)}</div>"
         "<p>By turns the widest open and the most closed real mouth of each part of the clip, and what each generated "
         f"video shows for that frame.</p><div class=rows>{''.join(strips)}</div>"
-        + ("" if alone else f"<details><summary>All rows of this clip</summary>{_table(rows)}</details>")
+        + ("" if alone else f"<details><summary>All rows of this clip</summary>{table(rows)}</details>")
         + f"<div class=key>{_list(result.notes)}</div>"
     )
 

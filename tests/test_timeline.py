@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from engine.timeline import gaps, median_step, shown_frames
+from engine.timeline import gaps, median_step, shown_frames, source_frame
 from media.video import VideoReader
 
 STEP = Fraction(1, 25)
@@ -35,4 +35,6 @@ def test_a_longer_sound_goes_back_and_forth_without_repeating_the_turning_frame(
     reader = VideoReader(talking_clip)
     shown = [(frame.index, when) for frame, when in shown_frames(reader, reader.times, STEP, lambda when: when < 5)]
     assert [index for index, _ in shown] == [*range(50), *range(48, -1, -1), *range(1, 27)]
+    assert [source_frame(number, 50) for number in range(125)] == [index for index, _ in shown]
+    assert {source_frame(number, 1) for number in range(3)} == {0}
     assert [when for _, when in shown] == [Fraction(index, 25) for index in range(125)]

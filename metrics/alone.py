@@ -1,0 +1,30 @@
+"""What can be told of a generated video without a real one beside it: do its lips and its sound belong together."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from face.crop import CropTransform
+from media.video import Frame, VideoReader
+from metrics.measure import BATCH, SIZE
+from metrics.pairs import View
+from metrics.scorers import Batch, ClipContext, Scorer
+
+
+def score_alone(video: Path, transforms: np.ndarray, scorer: Scorer, frames: Iterable[Frame] | None = None) -> dict:
+    """Rows of a scorer that looks at generated faces only; none where no frame shows a face.
+
+    transforms (frames, 2, 3): px of the video to px of 128, NaN without a face. frames: the video's, where they come
+    by way of somebody who watches.
+    """
+    reader, view = VideoReader(video), View(video)
+    score = scorer(ClipContext(np.array(reader.times, float), video))
+    known = (frame for frame in frames or reader if np.isfinite(transforms[frame.index]).all())
+    while chunk := list(islice(known, BATCH)):
+        index = np.array([frame.index for frame in chunk])
+        faces = np.stack([view.face(frame, CropTransform(transforms[frame.index]), SIZE) for frame in chunk])
+        nowhere = np.full((len(chunk), 478, 2), np.nan, np.float32)
+        score.add(Batch(index, faces, faces, nowhere, nowhere))
+    return score.result()

@@ -1,0 +1,300 @@
+"""The page's work without the page: a visitor's session, what visitors share, and what they are told."""
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+from conftest import FPS, ROOT, SIZE, talking_face, voice
+
+import app
+from engine.config import describe, load_config
+from engine.options import InferenceConfig
+from errors import InputError
+from media.audio import SAMPLE_RATE, write_flac
+from media.video import VideoReader, VideoWriter
+from metrics.look import STYLE
+from page import show
+from page.limits import Limits
+from page.session import Session, Stopped, loudest
+from page.settings import SETTINGS, initial, overrides
+from page.studio import Kept, Studio, Turns
+from page.voice import speak, speak_command, synthesiser
+
+
+@pytest.fixture(scope="module")
+def studio():
+    """Stage 1 alone: the quicker half of the chain."""
+    studio = Studio(changes=["hr=null"], limits=Limits(seconds=4, letters=40))
+    yield studio
+    studio.close()
+    assert not studio.folder.exists()
+
+
+@pytest.fixture
+def session(studio):
+    session = Session(studio)
+    yield session
+    session.close()
+    assert not session.folder.exists()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    """0.6 s, loud from .2 to .4 s."""
+    path = tmp_path_factory.mktemp("sound") / "word.flac"
+    wave = 0.01 * np.sin(2 * np.pi * 200 * np.arange(int(0.6 * SAMPLE_RATE)) / SAMPLE_RATE).astype(np.float32)
+    wave[int(0.2 * SAMPLE_RATE) : int(0.4 * SAMPLE_RATE)] *= 50
+    write_flac(path, wave)
+    return path
+
+
+@pytest.fixture(scope="module")
+def crossing(tmp_path_factory) -> Path:
+    """2.4 s: the left face is larger at first, the right one later and on the whole."""
+    path = tmp_path_factory.mktemp("two") / "two.mp4"
+    face = skimage.data.astronaut()[0:240, 110:330]
+    with VideoWriter(path, (560, 288), FPS) as writer:
+        for k in range(60):
+            frame = np.full((288, 560, 3), 128, np.uint8)
+            for left, scale in ((10, 0.8), (280, 0.6 + 0.6 * k / 59)):
+                small = cv2.resize(face, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                frame[: small.shape[0], left : left + small.shape[1]] = small
+            writer.write(frame)
+    return path
+
+
+def made(session, *args):
+    *_, last = session.make(*args)
+    return last
+
+
+def files(studio) -> set[Path]:
+    return {path for path in studio.folder.rglob("*") if path.is_file()}
+
+
+def test_a_face_is_shown_one_moment_is_previewed_and_the_video_is_what_the_command_line_makes(
+    session, talking_clip, sound, tmp_path
+):
+    (thumbnail,) = session.look(talking_clip)
+    assert thumbnail.shape == (192, 192, 3) and thumbnail.std() > 20
+    changes = ["audio.motion_gain=1.6", "crf=12"]
+    preview = session.preview(0, sound, changes)
+    *before, last = session.make(0, sound, changes)
+    assert [stage.name for stage in last.stages] == ["track", "paint", "measure"]
+    assert all(stage.done == stage.count for stage in last.stages) and before[0].made is None
+    frames = [frame.rgb() for frame in VideoReader(last.made.path)]
+    assert len(frames) == last.made.report.frames == 15 and last.made.passed == 0
+    # The preview is the frame of the loudest moment (.3 s), with mouth and all, but for the codec's loss.
+    apart = [float(np.abs(preview[100:].astype(int) - frame[100:]).mean()) for frame in frames]
+    assert np.argmin(apart) == 7 and min(apart) < 2 < max(apart)
+
+    for path in (talking_clip, sound):
+        (tmp_path / path.name).symlink_to(path)
+    words = shlex.split(last.made.command)
+    assert words[:2] == ["python", "inference.py"]
+    words[:2] = [sys.executable, str(ROOT / "inference.py")]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    for ours, theirs in zip(frames, VideoReader(tmp_path / "out.mp4"), strict=True):
+        np.testing.assert_array_equal(ours, theirs.rgb())
+
+
+def test_a_face_is_kept_for_the_next_sound_and_the_next_visitor(studio, session, talking_clip, sound):
+    session.look(talking_clip)
+    made(session, 0, sound)
+    first = made(session, 0, sound).made.path
+    session.look(talking_clip)
+    again = made(session, 0, sound)
+    assert [stage.name for stage in again.stages] == ["paint", "measure"]
+    assert not first.exists() and again.made.path != first  # a browser would show what it fetched before
+    other = Session(studio)
+    other.look(talking_clip)
+    assert [stage.name for stage in made(other, 0, sound).stages] == ["paint", "measure"]
+    other.close()
+
+
+def test_stopping_leaves_nothing_behind(studio, session, talking_clip, sound):
+    session.look(talking_clip)
+    made(session, 0, sound)
+    before = files(studio)
+    for state in (steps := session.make(0, sound)):
+        if state.stages and state.stages[-1].name == "paint":
+            session.stop()
+            break
+    with pytest.raises(Stopped):
+        list(steps)
+    assert files(studio) == before
+    abandoned = session.make(0, sound)  # as when the page is closed
+    next(abandoned)
+    abandoned.close()
+    assert files(studio) == before and threading.active_count() < 20
+    assert made(session, 0, sound).made.report.frames == 15
+
+
+def test_mistakes_are_told_and_leave_nothing(studio, session, talking_clip, sound, tmp_path):
+    with pytest.raises(InputError, match="found no face; give a video"):
+        session.preview(0, sound)
+    noise, long, silent = tmp_path / "noise.png", tmp_path / "long.mp4", tmp_path / "silent.mp4"
+    cv2.imwrite(str(noise), np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))
+    with VideoWriter(long, (64, 64), 5) as writer:
+        for _ in range(30):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    with VideoWriter(silent, SIZE, FPS) as writer:
+        writer.write(talking_face(0))
+    write_flac(tmp_path / "long.flac", voice(5))
+    with pytest.raises(InputError, match="no face found"):
+        session.look(noise)
+    with pytest.raises(InputError, match="found no face"):
+        list(session.make(0, sound))
+    with pytest.raises(InputError, match="long.mp4: found 6 s of picture, expected at most 4"):
+        session.look(long)
+    session.look(talking_clip)
+    for wrong, words in (
+        (None, "found no voice"),
+        (tmp_path / "long.flac", "found 5 s of sound, expected at most 4"),
+        (silent, "no sound"),
+        ("x" * 41, "text of 41 letters, expected at most 40"),
+        (noise, "no sound"),
+    ):
+        for ask in (session.preview, lambda *args: list(session.make(*args))):
+            with pytest.raises(InputError, match=words):
+                ask(0, wrong)
+    with pytest.raises(InputError, match="motion_gain is 9"):
+        session.preview(0, sound, ["audio.motion_gain=9"])
+    assert not files(studio)
+
+
+def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, crossing, sound):
+    here, there = Session(studio), Session(studio)
+    here.look(talking_clip)
+    there.look(crossing)
+    found, waited = {}, set()
+
+    def work(session):
+        for state in session.make(0, sound):
+            waited.add(state.before)
+        found[session] = state.made.path
+
+    threads = [threading.Thread(target=work, args=(session,)) for session in (here, there)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    with pytest.raises(InputError, match="work under way"):
+        here.preview(0, sound)
+    for thread in threads:
+        thread.join()
+    assert waited == {0, 1}
+    assert VideoReader(found[here]).size == SIZE and VideoReader(found[there]).size == (560, 288)
+    here.close()
+    assert not found[here].exists() and found[there].exists()
+    there.close()
+
+
+def test_the_face_that_was_chosen_is_meant_also_where_another_is_larger_later(session, crossing, sound):
+    assert len(session.look(crossing)) == 2
+    source = next(iter(VideoReader(crossing))).rgb()
+    for choice, number, changed in ((0, 1, slice(0, 270)), (1, 0, slice(270, None))):
+        state = made(session, choice, sound)
+        assert (f"face.index={number}" in state.made.command) == bool(number)
+        apart = np.abs(next(iter(VideoReader(state.made.path))).rgb().astype(int) - source).max(2)
+        assert apart[:, changed].max() > 40
+        apart[:, changed] = 0
+        assert apart.max() < 40
+
+
+def test_a_text_is_read_where_a_program_can(session, studio, talking_clip, sound, tmp_path, monkeypatch):
+    program = tmp_path / "espeak-ng"
+    program.write_text(f'#!/bin/sh\ncat > "{tmp_path}/read"\ncp "{sound}" "$3"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    assert synthesiser() == "espeak-ng"
+    session.look(talking_clip)
+    state = made(session, 0, "Say 'hello' -w now")
+    assert (tmp_path / "read").read_text() == "Say 'hello' -w now" and state.made.report.frames == 15
+    first, second = state.made.command.splitlines()
+    assert shlex.split(first)[2] == "Say 'hello' -w now" and "--audio voice.wav" in second
+    with pytest.raises(InputError, match="no words"):
+        session.preview(0, " ... ")
+    program.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(InputError, match="could not read the text"):
+        speak("hello", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert synthesiser() is None and speak_command("a")[1] == "voice.wav"
+    with pytest.raises(InputError, match="found no speech synthesiser"):
+        speak("hello", tmp_path)
+
+
+def test_settings_are_those_of_the_command_line_with_its_help(studio):
+    told = " ".join(" ".join(describe(InferenceConfig)).split())
+    assert all(setting.help in told for setting in SETTINGS)
+    start = initial(studio.default)
+    assert overrides(start, start) == [] and "hr" not in start
+    changed = {**start, "audio.motion_gain": 2.0, "crf": 30, "watermark": True, "max_size": "1280x720"}
+    config = load_config(InferenceConfig, None, overrides(changed, start))
+    assert (config.audio.motion_gain, config.crf, config.watermark, config.max_size) == (2.0, 30, True, "1280x720")
+    assert load_config(InferenceConfig, None, overrides({"hr": False}, {"hr": True})).hr is None
+
+
+def test_what_is_kept_is_what_was_used_last():
+    kept = Kept(2)
+    assert [kept.get(key, lambda key=key: key.upper()) for key in "abacb"] == [*"ABACB"]
+    made_anew = []
+    for key in "bca":
+        kept.get(key, lambda key=key: made_anew.append(key))
+    assert made_anew == ["a"]
+
+
+def test_turns_come_in_the_order_of_asking_and_who_leaves_is_no_hindrance():
+    turns, order, waiting = Turns(), [], [threading.Event() for _ in range(3)]
+
+    def ask(number: int) -> None:
+        def told(before: int) -> None:
+            waiting[number].set()
+            if number == 1:
+                raise Stopped
+
+        try:
+            with turns.turn(told):
+                order.append(number)
+        except Stopped:
+            order.append("left")
+
+    with turns.turn(lambda before: None):
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+        for thread, told in zip(threads, waiting, strict=True):
+            thread.start()
+            assert told.wait(10)
+        threads[1].join(10)
+        assert order == ["left"]
+    for thread in threads:
+        thread.join(10)
+    assert order == ["left", 0, 2]
+
+
+def test_the_loudest_moment():
+    wave = np.zeros(SAMPLE_RATE, np.float32)
+    wave[8000:8800] = 0.5
+    assert abs(loudest(wave) - 8400) <= 1600 and loudest(wave[:10]) == 5
+
+
+def test_problems_are_told_without_the_places_of_temporary_files(studio):
+    error = InputError(f"{studio.folder}/a1b2/me & you.mp4: no <face>")
+    told = show.problem(error, studio.folder)
+    assert "me &amp; you.mp4: no &lt;face&gt;" in told and "a1b2" not in told and str(studio.folder) not in told
+    assert all(f".{name}" in STYLE for name in ("sheet", "bad", "key", "steps"))
+
+
+@pytest.mark.parametrize("module", [None, type(sys)("gradio")])
+def test_without_gradio_6_one_line_says_what_to_install(module, monkeypatch, capsys):
+    if module is not None:
+        module.__version__ = "5.9.1"
+    monkeypatch.setitem(sys.modules, "gradio", module)
+    with pytest.raises(InputError, match=r"found .*gradio.*; the page wants gradio 6: .*requirements-page\.txt"):
+        app.check_gradio()
