@@ -38,9 +38,10 @@ class HRDataset(Dataset):
         small = min(clip.info.size for clip in self.clips)
         for clip in self.clips:
             clip.path("base.zip")
-        if len(painters := {clip.painted_by for clip in self.clips}) > 1:
+        self.painter, *others = {clip.painted_by or "" for clip in self.clips}
+        if others:
             raise InputError(
-                f"{data.path}: {len(painters)} different weights painted its stage-1 faces; "
+                f"{data.path}: {1 + len(others)} different weights painted its stage-1 faces; "
                 "run preprocess.generate_base "
                 "again with those you want: it paints what others painted"
             )

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.config import to_yaml
-from engine.resume import Ran
 from errors import InputError
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
@@ -43,7 +43,7 @@ class RunLog:
     an entry at every start: when, from which step, with what code, and what it `ran` with.
     """
 
-    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Ran | None = None):
+    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Mapping[str, Any] | None = None):
         self.folder, self.version = folder, code_version()
         metrics = folder / "metrics.jsonl"
         try:
@@ -51,7 +51,7 @@ class RunLog:
             _keep_config(folder, to_yaml(config), first)
             start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
             with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
-                file.write(yaml.safe_dump([start | (asdict(ran) if ran else {})], sort_keys=False))
+                file.write(yaml.safe_dump([start | dict(ran or {})], sort_keys=False))
             kept = _up_to(metrics, first)
             aside = metrics.with_suffix(".part")
             aside.write_text("".join(kept), encoding="utf-8")

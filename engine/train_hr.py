@@ -12,8 +12,7 @@ from torch.utils.data import default_collate
 from datasets.clips import FPS, locate
 from datasets.hr import HRDataset
 from datasets.splits import training_splits
-from engine.distributed import distributed
-from engine.fit import Task, fit, start_from
+from engine.fit import Task, fit, running, start_from
 from engine.objective import Objective
 from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
@@ -71,7 +70,7 @@ def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
 
 def train(config: TrainHRConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    with distributed(config.run.device) as world:
+    with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective, size = HRObjective(config), 128 * config.model.scale
         splits = training_splits(config.data.path, config.validation.split)
@@ -92,7 +91,18 @@ def train(config: TrainHRConfig, init: Path | None = None) -> Path:
             return validator.scores(network, objective)
 
         return fit(
-            config, Task(objective, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare), world
+            config,
+            Task(
+                objective,
+                dataset,
+                config.data.window,
+                validate,
+                "loss",
+                lower=True,
+                prepare=prepare,
+                painter=dataset.painter,
+            ),
+            world,
         )
 
 

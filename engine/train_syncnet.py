@@ -11,8 +11,7 @@ from datasets.config import SyncDataConfig
 from datasets.frames import FrameStore
 from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
-from engine.distributed import distributed
-from engine.fit import Task, fit, start_from
+from engine.fit import Task, fit, running, start_from
 from engine.loop import pick_device
 from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
@@ -165,7 +164,7 @@ class ChanceWatch:
 
 def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    with distributed(config.run.device) as world:
+    with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective = SyncObjective(config)
         splits = training_splits(config.data.path, config.validation.split)
