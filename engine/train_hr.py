@@ -112,7 +112,9 @@ class HRValidator:
     """
 
     def __init__(self, config: TrainHRConfig, split: str, size: int, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert)
+        self.dataset = HRDataset(
+            config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert, thorough=True
+        )
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.clips import Clip
 from datasets.config import SyncDataConfig
+from datasets.damage import readable
 from datasets.frames import FrameStore
 from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
@@ -86,8 +88,9 @@ class SyncValidator:
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
         count = min(validation.clips or len(clips), len(clips))
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, count)]
-        self.store, self.apart, self.every = FrameStore(chosen, data.cache), data.apart, validation.every
-        self.features = [clip.features(audio) for clip in chosen]
+        self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
+        self.apart, self.every = data.apart, validation.every
+        self.features = [clip.features(audio) for clip in self.store.clips]
 
     def __call__(self, network: SyncExpert) -> tuple[dict[str, float], dict[str, SyncEstimate]]:
         """Scores, and the estimate of every clip by its id.

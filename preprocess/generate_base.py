@@ -3,7 +3,7 @@
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
 Each clip is painted from references of its own, the most closed mouth first. Restartable; clips that other weights
-painted are painted again.
+painted are painted again. Those that cannot be read are named and left out.
 """
 
 import argparse
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.clips import clips_of
+from datasets.clips import Clip, clips_of
+from datasets.damage import readable
 from errors import run_cli
 from preprocess.shard import add_shard_argument, shard
 
@@ -28,17 +29,23 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
-    clips = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)
+    share = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)
+    clips = readable(share, Clip.check, args.data)
     # These import torch, which mistakes in the arguments need not wait for.
     from face.landmark_net import LandmarkNet
     from preprocess.base_faces import generate_clip, load_painter, painter_of
 
     network, landmarks = load_painter(args.checkpoint, args.device), LandmarkNet()
     painter = painter_of(args.checkpoint, network)
-    todo = [clip for clip in clips if args.again or clip.painted_by != painter]
-    for clip in tqdm(todo, unit="clip", desc="stage 1"):
-        generate_clip(clip, network, painter, landmarks)
-    print(f"{len(todo)} clips painted, {len(clips) - len(todo)} were there already")
+    painted: list[Clip] = []
+
+    def paint(clip: Clip) -> None:
+        if args.again or clip.painted_by != painter:
+            generate_clip(clip, network, painter, landmarks)
+            painted.append(clip)
+
+    whole = readable(tqdm(clips, unit="clip", desc="stage 1"), paint, args.data)
+    print(f"{len(painted)} clips painted, {len(whole) - len(painted)} were there already")
 
 
 if __name__ == "__main__":

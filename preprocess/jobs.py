@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 
 from datasets.clips import merge_index
 from preprocess.sources import Source
+
+_SHOWN = 20
+"""Rows of a table that are printed, too."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ class Job:
         for folder in (*self.earlier, *(self.settings.output / "aside").glob(f"{self.source.id}-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def finish(self, rejected: list[str]) -> None:
-        """Record that it is done: what of it was rejected, and why."""
+    def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
+        """Record that it is done: what of it was rejected, and why; notes: what else there is to say of it."""
         part = self._record.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"source": self.name, "rejected": rejected}), encoding="utf-8")
+        record = {"source": self.name, "rejected": rejected, "notes": list(notes)}
+        part.write_text(json.dumps(record), encoding="utf-8")
         os.replace(part, self._record)
 
     def reject(self, reason: str) -> None:
@@ -86,13 +91,9 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
 
 
 def report(data: Path) -> None:
-    """Merge the index and rejected.csv, and print the table of splits and of reasons."""
+    """Merge the index, rejected.csv and notes.csv, and print the table of splits, reasons and notes."""
     infos = merge_index(data)
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
-    with (data / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["source", "reason"])
-        table.writerows([record["source"], reason] for record in records for reason in record["rejected"])
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
         print(
@@ -105,7 +106,23 @@ def report(data: Path) -> None:
             f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
             f"{max(map(abs, late)):.0f} at most"
         )
-    rejected = [(record["source"], reason) for record in records for reason in record["rejected"]]
-    print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
-    for source, reason in rejected[:20]:
-        print(f"  {source}: {reason}")
+    _list(
+        data / "rejected.csv",
+        "rejected",
+        "reason",
+        [(rec["source"], why) for rec in records for why in rec["rejected"]],
+    )
+    _list(
+        data / "notes.csv", "notes", "note", [(rec["source"], note) for rec in records for note in rec.get("notes", [])]
+    )
+
+
+def _list(path: Path, what: str, column: str, rows: list[tuple[str, str]]) -> None:
+    """Write a table of sources and what there is to say of them, and print how many there are and the first ones."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["source", column])
+        table.writerows(rows)
+    print(f"{len(rows)} {what}" + (f", see {path}" if rows else ""))
+    for source, words in rows[:_SHOWN]:
+        print(f"  {source}: {words}")
