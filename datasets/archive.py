@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from aside import aside
 from datasets.damage import Damaged, remedy
 
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -78,11 +79,9 @@ class Archive:
 def write_archive(path: Path, images: Iterable[np.ndarray]) -> int:
     """Write RGB images as 000000.jpg ... (quality 95, 4:4:4), complete or not at all; returns their number."""
     count = 0
-    aside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
+    with aside(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for image in images:
             data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _JPEG)[1]
             archive.writestr(f"{count:06d}.jpg", data.tobytes())
             count += 1
-    os.replace(aside, path)
     return count

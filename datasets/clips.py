@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aside import aside
 from datasets.archive import Archive
 from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable, warn
 from datasets.references import spanning_references
@@ -248,12 +249,12 @@ def variant_name(kind: str, variant: int) -> str:
     return f"{kind}_{variant}.npy" if variant else f"{kind}.npy"
 
 
-def publish_clip(aside: Path, data: Path, info: ClipInfo) -> None:
+def publish_clip(folder: Path, data: Path, info: ClipInfo) -> None:
     """Give a finished clip folder its final name, so that an interrupted run never leaves half a clip."""
-    (aside / "clip.json").write_text(json.dumps(dataclasses.asdict(info)), encoding="utf-8")
+    (folder / "clip.json").write_text(json.dumps(dataclasses.asdict(info)), encoding="utf-8")
     final = data / "clips" / info.id
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(aside, final)
+    os.replace(folder, final)
 
 
 def merge_index(data: Path) -> list[ClipInfo]:
@@ -266,7 +267,6 @@ def merge_index(data: Path) -> list[ClipInfo]:
             infos.append(ClipInfo(**json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError) as error:
             warn(f"left out: {path} is damaged ({error}); {EXTRACT_AGAIN}")
-    aside = data / f"{INDEX}.part"
-    aside.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
-    os.replace(aside, data / INDEX)
+    with aside(data / INDEX) as part:
+        part.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
     return infos

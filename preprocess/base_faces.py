@@ -1,10 +1,10 @@
 """What stage 2 learns from: stage-1 faces of whole clips, and their landmarks."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from aside import aside
 from datasets.archive import write_archive
 from datasets.clips import Clip
 from engine.loop import pick_device
@@ -26,9 +26,8 @@ def generate_clip(clip: Clip, network: HyperLipsBase, painter: str, landmarks: L
     points, presence = landmarks.landmarks(base)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
-    aside = clip.folder / "base_track.part.npz"
-    np.savez(aside, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
-    os.replace(aside, clip.folder / DONE)
+    with aside(clip.folder / DONE) as part:
+        np.savez(part, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
 
 
 def painter_of(checkpoint: Path, network: HyperLipsBase) -> str:

@@ -2,11 +2,10 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from aside import aside
 from datasets.clips import merge_index
+from datasets.damage import warn
 from preprocess.sources import Source
 
 _SHOWN = 20
@@ -71,10 +72,9 @@ class Job:
 
     def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
         """Record that it is done: what of it was rejected, and why; notes: what else there is to say of it."""
-        part = self._record.with_suffix(f".{os.getpid()}")
         record = {"source": self.name, "rejected": rejected, "notes": list(notes)}
-        part.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(part, self._record)
+        with aside(self._record) as part:
+            part.write_text(json.dumps(record), encoding="utf-8")
 
     def reject(self, reason: str) -> None:
         """Record that it gives no clip at all."""
@@ -93,7 +93,7 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
 def report(data: Path) -> None:
     """Merge the index, rejected.csv and notes.csv, and print the table of splits, reasons and notes."""
     infos = merge_index(data)
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
+    records = list(_records(data))
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
         print(
@@ -112,14 +112,23 @@ def report(data: Path) -> None:
         "reason",
         [(rec["source"], why) for rec in records for why in rec["rejected"]],
     )
-    _list(
-        data / "notes.csv", "notes", "note", [(rec["source"], note) for rec in records for note in rec.get("notes", [])]
-    )
+    _list(data / "notes.csv", "notes", "note", [(rec["source"], note) for rec in records for note in rec["notes"]])
+
+
+def _records(data: Path) -> Iterator[dict]:
+    """What is recorded of every source. A damaged record is removed, so that the source counts as not done."""
+    for path in sorted((data / "sources").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield {"source": record["source"], "rejected": record["rejected"], "notes": record.get("notes", [])}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path.unlink()
+            warn(f"{path} was damaged ({type(error).__name__}); run the same command again for that video")
 
 
 def _list(path: Path, what: str, column: str, rows: list[tuple[str, str]]) -> None:
     """Write a table of sources and what there is to say of them, and print how many there are and the first ones."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with aside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["source", column])
         table.writerows(rows)
