@@ -92,5 +92,6 @@ def _set_up_worker(parent: int, worker: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """Before multiprocessing waits for its children at the end: it asks them by SIGTERM, which workers do not hear."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader's handler would raise for those that are killed
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -2,6 +2,7 @@
 
 import errno
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def running(config: TrainConfig) -> Iterator[World]:
     with distributed(config.run.device) as world:
         lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else nullcontext()
         try:
-            with lock:
+            with lock, _quiet_when_full():
                 yield world
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -77,6 +78,22 @@ def running(config: TrainConfig) -> Iterator[World]:
                 f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
                 "command again"
             ) from error
+
+
+@contextmanager
+def _quiet_when_full() -> Iterator[None]:
+    """TensorBoard writes in a thread of its own, whose error is raised here too: its traceback would say no more."""
+    before = threading.excepthook
+
+    def quiet(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno == errno.ENOSPC):
+            before(args)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def fit(config: TrainConfig, task: Task, world: World) -> Path:
