@@ -101,7 +101,7 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     config.stage1.run.minutes = state.give("stage1", max(config.share * left(), least))
     state.run("stage1", lambda: train_base.train(config.stage1, Path(config.base), ScoreBar("stage 1")))
     painter, _ = best_so_far(folder, config)
-    state.run("faces", lambda: paint_clips(load_split(data, TRAIN), painter, config.device))
+    state.run("faces", lambda: paint_clips(load_split(data, TRAIN), data, painter, config.device))
     config.stage2.run.minutes = state.give("stage2", max(left(), least))
     state.run("stage2", lambda: train_hr.train(config.stage2, Path(config.hr), ScoreBar("stage 2")))
 

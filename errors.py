@@ -1,8 +1,11 @@
 """The one kind of error that is the user's to mend, and how scripts report it."""
 
+import errno
 import io
 import sys
 from collections.abc import Callable
+
+_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 def printable(text: str) -> str:
@@ -34,7 +37,7 @@ def too_small(config: object, *names: str, least: int = 1) -> str:
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a script's `main`; an InputError becomes one line on stderr and exit code 2."""
+    """Run a script's `main`; an InputError and a full disk become one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the name of a finished file must not end the script
             stream.reconfigure(errors="backslashreplace")
@@ -42,6 +45,12 @@ def run_cli(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" while {error.filename} was written" if error.filename else ""
+        print(f"error: {error.strerror}{where}; free some and run the same command again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

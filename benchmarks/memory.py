@@ -1,6 +1,7 @@
-"""Peak memory of the chain at 1280x720 against the length of what it is given: forwards, and forwards and backwards.
+"""Peak memory of the shipped chain at 1280x720 against the length of what it is given: forwards, and forwards and
+backwards.
 
-    python -m benchmarks.memory [--seconds 6] [--times 10] [--base-only]
+    python -m benchmarks.memory [--minutes 1 60] [--base-only]
 
 Every row is a process of its own, which tracks a face, paints it and writes the video.
 """
@@ -12,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
-from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -48,38 +48,55 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
 
 
-def measure(video: Path, seconds: int, output: Path, base_only: bool) -> tuple[int, float]:
-    """Frames made, and peak_mib, of a sound of so long; to be called in a fresh process."""
+def sound(path: Path, seconds: int) -> Path:
+    """Noise for so long."""
     import numpy as np
 
+    from media.audio import SAMPLE_RATE, write_flac
+
+    write_flac(path, 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32))
+    return path
+
+
+def measure(video: Path, heard: Path, output: Path, base_only: bool) -> tuple[int, float]:
+    """Frames made, and peak_mib, of a face that speaks a sound; to be called in a fresh process."""
     from engine.options import InferenceConfig
     from engine.pipeline import lip_sync
-    from media.audio import SAMPLE_RATE
 
     config = InferenceConfig()
     config.hr = None if base_only else config.hr
-    wave = 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32)
-    return lip_sync(video, wave, output, config).frames, peak_mib()
+    return lip_sync(video, heard, output, config).frames, peak_mib()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=6, help="of the shorter one")
-    parser.add_argument("--times", type=int, default=10, help="the longer one is so many times as long")
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[0.1, 1.0], metavar="M", help="lengths, the first to compare with"
+    )
     parser.add_argument("--base-only", action="store_true", help="without stage 2")
     args = parser.parse_args()
-    if min(args.seconds, args.times) < 1:
-        raise InputError(f"--seconds {args.seconds} --times {args.times}: expected 1 or more each")
-    short, long = args.seconds, args.seconds * args.times
-    number = count()
-    print("| video, s | sound, s | frames | peak, MiB |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        films = {seconds: film(Path(folder) / f"{seconds}.mp4", seconds) for seconds in (short, long)}
-        for video, sound in ((short, short), (long, long), (short, 2 * short), (short, 2 * long)):
-            output = Path(folder) / f"out_{next(number)}.mp4"
-            with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-                frames, peak = fresh.submit(measure, films[video], sound, output, args.base_only).result()
-            print(f"| {video} | {sound} | {frames} | {peak:.0f} |", flush=True)
+    lengths = [round(60 * minutes) for minutes in args.minutes]
+    if min(lengths) < 2:
+        raise InputError(f"--minutes {min(args.minutes):g}: expected 0.04, 2 s, or more")
+    print("| picture, min | sound, min | way | frames | peak, MiB | of the first |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        short = film(folder / "short.mp4", lengths[0] // 2)
+        for way in ("forwards", "forwards and backwards"):
+            first = None
+            for seconds in lengths:
+                turned = way != "forwards"
+                video = short if turned else film(folder / "video.mp4", seconds)
+                heard = sound(folder / "sound.flac", seconds)
+                with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+                    output = folder / "out.mp4"
+                    frames, peak = fresh.submit(measure, video, heard, output, args.base_only).result()
+                first = first or peak
+                shown = lengths[0] // 2 if turned else seconds
+                print(
+                    f"| {shown / 60:.2f} | {seconds / 60:.2f} | {way} | {frames} | {peak:.0f} | {peak / first:.0%} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class BaseDataset(Dataset):
         expert: SyncConfig | None = None,
     ):
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
-        clips = clips_with(data.window, data.path, split, data.min_face_px)
-        self.store = FrameStore(clips, data.cache)
+        self.store = FrameStore(clips_with(data.window, data.path, split, data.min_face_px), data.cache)
+        clips = self.store.clips
         self.features = [self._heard(clip) for clip in clips]
         self.expert = expert
         self.sync_features = [clip.features(expert.audio) for clip in clips] if expert else []

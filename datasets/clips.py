@@ -23,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.archive import EXTRACT_AGAIN, Archive
+from aside import aside
+from datasets.archive import Archive
+from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable, warn
 from datasets.references import ClipMoves, References, spanning_references, usual_references
 from errors import InputError
 from face.crop import area_reduce
@@ -78,10 +80,14 @@ class Clip:
         """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB: area means of the stored ones, as they are by
         default.
         """
-        if archive not in self._archives:
-            self._archives[archive] = Archive(self.path(archive))
-        pictures = self._archives[archive].pictures(indices)
+        pictures = self.archive(archive).pictures(indices)
         return np.stack(pictures if size is None else [area_reduce(picture, size) for picture in pictures])
+
+    def archive(self, name: str) -> Archive:
+        """One of the clip's archives, looked through once."""
+        if name not in self._archives:
+            self._archives[name] = Archive(self.path(name))
+        return self._archives[name]
 
     @cached_property
     def _archives(self) -> dict[str, Archive]:
@@ -90,12 +96,12 @@ class Clip:
     @cached_property
     def landmarks(self) -> np.ndarray:
         """(frames, points, 2) float32, px of the 128 crop."""
-        return np.load(self.path("track.npz"))["landmarks"]
+        return read_array(self.path("track.npz"), "landmarks")
 
     @cached_property
     def visible(self) -> np.ndarray:
         """(frames,) bool: where the landmark net sees a face; elsewhere the landmarks are a guess."""
-        return np.load(self.path("track.npz"))["visible"]
+        return read_array(self.path("track.npz"), "visible")
 
     @cached_property
     def lip_gaps(self) -> np.ndarray:
@@ -122,16 +128,17 @@ class Clip:
         """(frames, points, 2) float32: landmarks of the stage-1 faces, px of the 128 crop, smoothed as inference
         smooths them: not across frames in which no face is seen.
         """
-        with np.load(self.path("base_track.npz")) as track:
-            return smooth_stretches(track["landmarks"], track["visible"])
+        path = self.path("base_track.npz")
+        return smooth_stretches(read_array(path, "landmarks"), read_array(path, "visible"))
 
     @property
     def painted_by(self) -> str | None:
         """What painted the stage-1 faces, "" where it is not known; None where there are no faces."""
-        if not (self.folder / "base_track.npz").is_file():
-            return None
-        with np.load(self.folder / "base_track.npz") as track:
-            return str(track["painter"]) if "painter" in track else ""
+        path = self.folder / "base_track.npz"
+        try:
+            return str(read_array(path, "painter")) if path.is_file() else None
+        except Damaged:
+            return ""
 
     def features(self, kind: str, variant: int = 0) -> np.ndarray:
         """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound
@@ -139,11 +146,7 @@ class Clip:
 
         Raises InputError for a file that is missing or damaged.
         """
-        path = self.path(variant_name(kind, variant))
-        try:
-            return np.load(path)
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{path} is damaged ({error}); {EXTRACT_AGAIN}") from error
+        return read_array(self.path(variant_name(kind, variant)))
 
     def sound(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz, from the clip's first frame to its last."""
@@ -157,41 +160,56 @@ class Clip:
         )
 
     def path(self, name: str) -> Path:
-        """Of one of the clip's files. Raises InputError, with what to do, where it is missing."""
+        """Of one of the clip's files. Raises InputError, with what to do, where it is missing: Damaged where
+        extraction wrote it.
+        """
         path = self.folder / name
-        if not path.is_file():
-            data = self.folder.parent.parent
-            hint = (
-                f"run python -m preprocess.generate_base --checkpoint C --data {data}"
-                if name.startswith("base")
-                else f"run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0"
-                if "_" in name
-                else EXTRACT_AGAIN
+        if path.is_file():
+            return path
+        data, missing = self.folder.parent.parent, f"clip {self.folder} has no {name}"
+        if name.startswith("base"):
+            raise InputError(f"{missing}; run python -m preprocess.generate_base --checkpoint C --data {data}")
+        if "_" in name:
+            raise InputError(
+                f"{missing}; run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0"
             )
-            raise InputError(f"clip {self.folder} has no {name}; {hint}")
-        return path
+        raise Damaged(f"{missing}; {EXTRACT_AGAIN}")
+
+    def check(self) -> None:
+        """Raises Damaged where a file that extraction wrote is missing, cut short or of another length. Pictures are
+        looked at when they are read.
+        """
+        frames, found = self.info.frames, len(self.archive("faces.zip"))
+        landmarks, visible = (read_array(self.path("track.npz"), name) for name in ("landmarks", "visible"))
+        fits = found == frames and landmarks.shape[:1] == visible.shape == (frames,) and np.isfinite(landmarks).all()
+        for kind in ("mel", "whisper"):
+            features = self.features(kind)
+            fits &= features.ndim == 2 and len(features) >= frames and bool(np.isfinite(features).all())
+        if not fits:
+            raise Damaged(f"clip {self.folder} is damaged: its parts do not fit each other; {EXTRACT_AGAIN}")
+
+    def verify(self, archive: str = "faces.zip") -> None:
+        """Read every picture of an archive. Raises Damaged for one that is not as it was written."""
+        self.archive(archive).verify()
 
 
 def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Clip]:
     """The clips of `split` ("train" or "val") whose faces are at least `min_face_px` wide in the source.
 
-    Raises InputError where the data set, its index or the split is missing, or a clip lacks a file.
+    Clips that cannot be read are named and left out. Raises InputError where the data set, its index or the split is
+    missing, or more than half of the clips cannot be read.
     """
-    return clips_of(data, [split], min_face_px)
+    return readable(clips_of(data, [split], min_face_px), Clip.check, data)
 
 
 def clips_of(data: str | Path, splits: Sequence[str], min_face_px: float = 0) -> list[Clip]:
-    """load_clips of several splits, of which only one has to be there."""
+    """Clips of several splits, of which only one has to be there; whether they can be read is not looked at."""
     data = Path(data)
     infos = read_index(data)
     chosen = [info for split in splits for info in infos if info.split == split and info.face_px >= min_face_px]
     if not chosen:
         raise InputError(f"{data}: {_why_none(infos, splits, min_face_px)}")
-    clips = [Clip(data / "clips" / info.id, info) for info in chosen]
-    for clip in clips:
-        for name in ("faces.zip", "track.npz", "mel.npy", "whisper.npy"):
-            clip.path(name)
-    return clips
+    return [Clip(data / "clips" / info.id, info) for info in chosen]
 
 
 def read_index(data: str | Path) -> list[ClipInfo]:
@@ -239,20 +257,24 @@ def variant_name(kind: str, variant: int) -> str:
     return f"{kind}_{variant}.npy" if variant else f"{kind}.npy"
 
 
-def publish_clip(aside: Path, data: Path, info: ClipInfo) -> None:
+def publish_clip(folder: Path, data: Path, info: ClipInfo) -> None:
     """Give a finished clip folder its final name, so that an interrupted run never leaves half a clip."""
-    (aside / "clip.json").write_text(json.dumps(dataclasses.asdict(info)), encoding="utf-8")
+    (folder / "clip.json").write_text(json.dumps(dataclasses.asdict(info)), encoding="utf-8")
     final = data / "clips" / info.id
     shutil.rmtree(final, ignore_errors=True)
-    os.replace(aside, final)
+    os.replace(folder, final)
 
 
 def merge_index(data: Path) -> list[ClipInfo]:
-    """Rebuild index.jsonl from the clips' own files; safe to run after any number of shards."""
-    infos = [
-        ClipInfo(**json.loads(path.read_text(encoding="utf-8"))) for path in sorted(data.glob("clips/*/clip.json"))
-    ]
-    aside = data / f"{INDEX}.part"
-    aside.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
-    os.replace(aside, data / INDEX)
+    """Rebuild index.jsonl from the clips' own files; safe to run after any number of shards. Those that cannot be read
+    are named and left out.
+    """
+    infos = []
+    for path in sorted(data.glob("clips/*/clip.json")):
+        try:
+            infos.append(ClipInfo(**json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError) as error:
+            warn(f"left out: {path} is damaged ({error}); {EXTRACT_AGAIN}")
+    with aside(data / INDEX) as part:
+        part.write_text("".join(json.dumps(dataclasses.asdict(info)) + "\n" for info in infos), encoding="utf-8")
     return infos

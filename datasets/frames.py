@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.clips import Clip
+from datasets.damage import readable
 
 BASE_SIZE = 128
 MEMORY_SHARE = 0.25
@@ -15,7 +16,10 @@ MEMORY_SHARE = 0.25
 
 
 class FrameStore:
-    """128 px faces of many clips by (clip, frame). `cache`: auto | memory | disk."""
+    """128 px faces of many clips by (clip, frame). `cache`: auto | memory | disk.
+
+    clips: those there are, without the ones whose pictures turned out to be damaged when they were read into memory.
+    """
 
     def __init__(self, clips: list[Clip], cache: Literal["auto", "memory", "disk"] = "auto"):
         self.clips = clips
@@ -37,6 +41,7 @@ class FrameStore:
 
     def _load(self) -> np.ndarray:
         memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)
+        places = range(len(self.clips))
 
         def load(clip: int) -> None:
             memory[self._starts[clip] : self._starts[clip + 1]] = self._read(
@@ -44,13 +49,8 @@ class FrameStore:
             )
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in tqdm(
-                pool.map(load, range(len(self.clips))),
-                total=len(self.clips),
-                desc="decode",
-                unit="clip",
-                leave=False,
-                mininterval=1,
-            ):
-                pass
+            loaded = [pool.submit(load, clip) for clip in places]
+            shown = tqdm(places, desc="decode", unit="clip", leave=False, mininterval=1)
+            kept = readable(shown, lambda clip: loaded[clip].result(), self.clips[0].folder.parent.parent)
+        self.clips, self._starts = [self.clips[clip] for clip in kept], self._starts[kept]
         return memory

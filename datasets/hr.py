@@ -6,7 +6,9 @@ from torch.utils.data import Dataset
 
 from datasets.augment import blurred, degrade_references, draw_change
 from datasets.base import channels_first
+from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
+from datasets.damage import Damaged, readable
 from datasets.draw import WindowDraw, clips_with
 from datasets.references import drawn_references
 from errors import InputError
@@ -32,15 +34,19 @@ class HRDataset(Dataset):
         seed: int,
         sketch: SketchPoints = 478,
         expert: SyncConfig | None = None,
+        thorough: bool = False,
     ):
+        """thorough: read every picture first, for those that cannot do without the ones they want."""
         self.config, self.augment, self.size, self.seed, self.sketch = data, augment, size, seed, sketch
-        self.clips = clips_with(data.window, data.path, split, data.min_face_px)
+        found = clips_with(data.window, data.path, split, data.min_face_px)
+        self.clips = readable(found, _check_painted, data.path)
+        if thorough:
+            self.clips = readable(self.clips, _verify, data.path)
         small = min(clip.info.size for clip in self.clips)
-        for clip in self.clips:
-            clip.path("base.zip")
-        if len(painters := {clip.painted_by for clip in self.clips}) > 1:
+        self.painter, *others = {clip.painted_by or "" for clip in self.clips}
+        if others:
             raise InputError(
-                f"{data.path}: {len(painters)} different weights painted its stage-1 faces; "
+                f"{data.path}: {1 + len(others)} different weights painted its stage-1 faces; "
                 "run preprocess.generate_base "
                 "again with those you want: it paints what others painted"
             )
@@ -92,3 +98,19 @@ class HRDataset(Dataset):
         if self.expert:
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sounds[clip], frames[:1], self.expert)[0])
         return item
+
+
+def _check_painted(clip: Clip) -> None:
+    """Raises Damaged where a clip's stage-1 faces cannot be read, or cannot be there, and InputError where they are
+    only missing.
+    """
+    if not (clip.folder / "base.zip").is_file():
+        clip.verify()
+    whole = len(clip.archive("base.zip")) == len(clip.archive("faces.zip"))
+    if not whole or len(clip.base_landmarks) != clip.info.frames:
+        raise Damaged(f"{clip.folder}/base.zip does not fit the clip; run preprocess.generate_base with --again")
+
+
+def _verify(clip: Clip) -> None:
+    clip.verify()
+    clip.verify("base.zip")

@@ -10,8 +10,14 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from datasets.damage import Damaged, warn
 from errors import InputError
 from workers import end_with
+
+_ATTEMPTS = 10
+"""Samples tried in the place of one: with half of the clips damaged, one in a thousand finds none."""
+_ELSEWHERE = 1 << 40
+"""Added to a sample's number: beyond those of any training."""
 
 
 def batches(
@@ -48,16 +54,26 @@ def batches(
 
 
 class _Told(Dataset):
-    """Hands an InputError on as the sample: one raised in a worker would arrive wrapped in its traceback."""
+    """Hands an InputError on as the sample: one raised in a worker would arrive wrapped in its traceback.
+
+    In the place of a sample of a damaged clip comes another one, the same every time.
+    """
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor] | InputError:
-        try:
-            return self.dataset[index]
-        except InputError as error:
-            return error
+        problem: InputError | None = None
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self.dataset[index + attempt * _ELSEWHERE]
+            except Damaged as error:
+                warn(f"left out where it is met: {error}")
+                problem = error
+            except InputError as error:
+                return error
+        assert problem is not None
+        return problem
 
 
 def _collate(items: list) -> dict[str, torch.Tensor] | InputError:
@@ -76,5 +92,6 @@ def _set_up_worker(parent: int, worker: int) -> None:
 @atexit.register
 def _end_workers() -> None:
     """Before multiprocessing waits for its children at the end: it asks them by SIGTERM, which workers do not hear."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the loader's handler would raise for those that are killed
     for worker in multiprocessing.active_children():
         worker.kill()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.archive import Archive
 from datasets.clips import FPS, Clip, load_clips, read_index
 from errors import InputError
 from media.audio import SAMPLE_RATE
@@ -36,6 +37,9 @@ class ClipPart(Clip):
 
     def faces(self, indices: Sequence[int], archive: str = "faces.zip", size: int | None = None) -> np.ndarray:
         return self._whole.faces([index + self._start for index in indices], archive, size)
+
+    def archive(self, name: str) -> Archive:
+        return self._whole.archive(name)
 
     @cached_property
     def landmarks(self) -> np.ndarray:

@@ -34,6 +34,7 @@ class SyncDataset(Dataset):
                 f"data.windows = {data.windows} windows {data.apart} frames apart need"
             )
         self.store = FrameStore(clips, data.cache)
+        clips = self.store.clips
         self.features = [clip.features(expert.audio) for clip in clips]
         self._counts = [clip.info.frames - SYNC_FRAMES + 1 for clip in clips]
         self._ends = np.cumsum(self._counts)

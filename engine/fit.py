@@ -1,9 +1,10 @@
 """The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
 
-import contextlib
 import errno
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datasets.clips import INDEX
 from datasets.loader import batches
 from engine.config import to_yaml
-from engine.distributed import World
+from engine.distributed import World, distributed
 from engine.limits import Clock, validations_since_best
 from engine.lock import run_lock
 from engine.loop import Ema, apply_step, freeze, learning_rate, make_optimizer, match_layout, not_finite
@@ -26,7 +27,7 @@ from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
 from engine.prepared import file_digest
 from engine.progress import Progress
-from engine.resume import Ran, check_changes, record, resumed_precision
+from engine.resume import DATA, Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
@@ -59,31 +60,58 @@ class Task:
     """Parameter groups, see make_optimizer; default: all trainable ones of the objective alike."""
     prepare: Callable[[RunLog], None] | None = None
     """Called before the first step of a new run, in process 0 only: gives the objective the weights to start from."""
+    painter: str = ""
+    """What painted the stage-1 faces that it learns from; another one makes them another data set."""
     watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None
     """(steps done, loss, terms) of every step in process 0 -> a warning to print, or None."""
     show: Show | None = None
     """Called after every step and validation in process 0, in the place of their printed lines."""
 
 
+@contextmanager
+def running(config: TrainConfig) -> Iterator[World]:
+    """The processes that train together, the first of which holds the run folder from here on: before data are loaded.
+
+    Raises InputError for a run folder that cannot be written or is written by another process, and for a full disk.
+    """
+    with distributed(config.run.device) as world:
+        lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else nullcontext()
+        try:
+            with lock, _quiet_when_full():
+                yield world
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise InputError(
+                f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
+                "command again"
+            ) from error
+
+
+@contextmanager
+def _quiet_when_full() -> Iterator[None]:
+    """TensorBoard writes in a thread of its own, whose error is raised here too: its traceback would say no more."""
+    before = threading.excepthook
+
+    def quiet(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno == errno.ENOSPC):
+            before(args)
+
+    threading.excepthook = quiet
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def fit(config: TrainConfig, task: Task, world: World) -> Path:
-    """Train, or resume the run of this name; returns the path of the weights to use.
+    """Train, or resume the run of this name, within `running`; returns the path of the weights to use.
 
     It ends at run.steps, or before as run.minutes and run.patience say. On SIGTERM or SIGINT the step is finished, a
-    checkpoint written, and Stopped raised. Raises InputError for a loss that is not finite, a full disk, a run folder
-    that cannot be written, is written by another process or does not fit, and for a config that is other than the run's
-    so far, see engine.resume.
+    checkpoint written, and Stopped raised. Raises InputError for a loss that is not finite, a run folder that does not
+    fit, and for a config that is other than the run's so far, see engine.resume.
     """
-    lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else contextlib.nullcontext()
-    try:
-        with lock:
-            return _Run(config, task, world).fit()
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise InputError(
-            f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
-            "command again"
-        ) from error
+    return _Run(config, task, world).fit()
 
 
 def start_from(network: PictureNetwork, checkpoint: Path) -> None:
@@ -182,9 +210,10 @@ class _Run:
 
     def _describe(self, precision: Precision) -> None:
         """What this run and its checkpoints say of themselves."""
-        self.ran = Ran.here(precision, self.world.device, self.world.size)
+        ran = Ran.here(precision, self.world.device, self.world.size)
         index = self.world.from_main(lambda: file_digest(Path(self.config.data.path) / INDEX))
-        self.record = record(to_yaml(self.config), self.ran, index)
+        self.record = record(to_yaml(self.config), ran, index, self.task.painter)
+        self.ran = self.record["ran"] | {key: self.record[key] for key in DATA}
 
     def _go_on(self, saved: Saved) -> list[str]:
         """Take over a checkpoint's state; returns what differs from the run so far, a line each."""

@@ -5,17 +5,18 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from errors import InputError
 
+_NAME = "lock"
 _TAKEN = errno.EACCES, errno.EAGAIN
 
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Within it no other process writes to the run folder, which is made.
+    """Within it no other process writes to the run folder, which is made, and removed again where nothing came of it.
 
     The lock is the system's own (`folder`/lock only names its holder), so a process that is killed leaves none behind.
     It is not handed on to loader workers. Raises InputError where another process holds it, on any machine that shares
@@ -23,7 +24,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a+", encoding="utf-8")
+        file = (folder / _NAME).open("a+", encoding="utf-8")
     except OSError as error:
         raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
     with file:
@@ -41,4 +42,12 @@ def run_lock(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
-        yield
+        if os.fstat(file.fileno()).st_nlink == 0:
+            raise InputError(f"{folder} was given up by another process just now; run the same command again")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if os.listdir(folder) == [_NAME]:  # a run that never began leaves nothing
+                    (folder / _NAME).unlink()
+                    folder.rmdir()

@@ -1,6 +1,5 @@
 """A face that is tracked once and then speaks any number of sounds."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from aside import aside
 from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
@@ -80,19 +80,15 @@ class PreparedFace:
             "settings": json.dumps(vars(self.settings)),
             "notes": json.dumps(self.notes),
         }
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, aside, metadata)
-            aside.chmod(0o644)
-            os.replace(aside, path)
+            with aside(path) as part:
+                save_file(tensors, part, metadata)
+                part.chmod(0o644)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{path} cannot be written ({error}); choose another place for the prepared face"
             ) from error
-        finally:
-            with contextlib.suppress(OSError):  # where nothing could be written, nothing can be removed
-                aside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "PreparedFace":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ FIXED = "model", "feed", "data", "augment", "loss", "perceptual"
 """Sections that say what is learned: with another one the run would be none that any config describes."""
 _FREE = "data.path", "data.workers", "data.cache"
 """Keys of these sections that change nothing of it, where the data set is the same."""
-DATA = "the index of data.path"
-"""How its digest is called."""
+DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
+"""What is told of the data set: by key of the record, how it is called."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Ran:
         )
 
 
-def record(config: str, ran: Ran, index: str) -> dict[str, Any]:
+def record(config: str, ran: Ran, index: str, painter: str = "") -> dict[str, Any]:
     """What a checkpoint holds beside weights: the resolved config (YAML), what it ran with, the digest of the index of
-    the data set.
+    the data set, and of stage 2 what painted its stage-1 faces.
     """
-    return {"config": config, "ran": dataclasses.asdict(ran), "index": index}
+    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter}
 
 
 def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:
@@ -62,18 +63,16 @@ def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
     Raises InputError, naming every one of them, where that is what is learned, unless they are `allowed`. Keys that
     only one of the two knows came or went with the code, and say nothing.
     """
-    changes = _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in (before, now)))
-    same_data = before.get("index", now["index"]) == now["index"]
-    if not same_data:
-        changes[DATA] = before["index"][:12], now["index"][:12]
-    fixed = [key for key in changes if key == DATA or (key.split(".")[0] in FIXED and key not in _FREE)]
+    data = _changes(*({name: _short(part[key]) for key, name in DATA.items() if key in part} for part in (before, now)))
+    changes = _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in (before, now))) | data
+    fixed = [key for key in changes if key in data or (key.split(".")[0] in FIXED and key not in _FREE)]
     if fixed and not allowed:
         raise InputError(
             f"{folder} began with other settings: {', '.join(_shown(key, *changes[key]) for key in fixed)}; give them "
             "back to it, start a run of another run.name, or go on with run.allow_changes=true"
         )
     changes |= _changes(before.get("ran", {}), now["ran"])
-    moved = " (the same clips)" if same_data else ""
+    moved = "" if data else " (the same clips)"
     return [_shown(key, *change) + (moved if key == "data.path" else "") for key, change in changes.items()]
 
 
@@ -109,3 +108,8 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tup
 
 def _shown(key: str, before: Any, now: Any) -> str:
     return f"{key} {json.dumps(before)} -> {json.dumps(now)}"
+
+
+def _short(text: str) -> str:
+    """Digests by their first 12 digits."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)

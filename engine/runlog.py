@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from aside import aside
 from engine.config import to_yaml
-from engine.resume import Ran
 from errors import InputError
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
@@ -51,7 +52,7 @@ class RunLog:
     an entry at every start: when, from which step, with what code, and what it `ran` with.
     """
 
-    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Ran | None = None):
+    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Mapping[str, Any] | None = None):
         self.folder, self.version = folder, code_version()
         metrics = folder / "metrics.jsonl"
         try:
@@ -59,11 +60,10 @@ class RunLog:
             _keep_config(folder, to_yaml(config), first)
             start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
             with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
-                file.write(yaml.safe_dump([start | (asdict(ran) if ran else {})], sort_keys=False))
+                file.write(yaml.safe_dump([start | dict(ran or {})], sort_keys=False))
             kept = _up_to(metrics, first)
-            aside = metrics.with_suffix(".part")
-            aside.write_text("".join(kept), encoding="utf-8")
-            os.replace(aside, metrics)
+            with aside(metrics) as part:
+                part.write_text("".join(kept), encoding="utf-8")
         except OSError as error:
             raise InputError(f"run folder {folder} cannot be written: {error.strerror}") from error
         self.validated = dict(_scores(json.loads(line)) for line in kept if '"val/' in line)
@@ -88,7 +88,8 @@ class RunLog:
     def images(self, step: int, name: str, image: np.ndarray) -> None:
         """A picture (H, W, 3) uint8 RGB, to TensorBoard and as samples/<name>_<step>.png."""
         self._board.add_image(name, image, step, dataformats="HWC")
-        cv2.imwrite(str(self._sample(step, name, "png")), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        with aside(self._sample(step, name, "png")) as part:
+            Image.fromarray(image).save(part)
 
     def film(self, step: int, name: str, film: Film) -> None:
         """samples/<name>_<step>.mp4 with its sound; TensorBoard shows it small and silent, and plays the sound beside
@@ -119,12 +120,12 @@ class RunLog:
 
 def _keep_config(folder: Path, text: str, first: int) -> None:
     """Make `text` the run's config.yaml; another one that it had up to step `first` gets a name of its own."""
-    newest, aside = folder / "config.yaml", folder / "config.part"
-    aside.write_text(text, encoding="utf-8")
-    if newest.is_file() and newest.read_text(encoding="utf-8") != text:
-        names = (f"config_{first:08d}{f'_{number}' if number else ''}.yaml" for number in itertools.count())
-        os.rename(newest, next(path for name in names if not (path := folder / name).exists()))
-    os.replace(aside, newest)
+    newest = folder / "config.yaml"
+    with aside(newest) as part:
+        part.write_text(text, encoding="utf-8")
+        if newest.is_file() and newest.read_text(encoding="utf-8") != text:
+            names = (f"config_{first:08d}{f'_{number}' if number else ''}.yaml" for number in itertools.count())
+            os.rename(newest, next(path for name in names if not (path := folder / name).exists()))
 
 
 def code_version() -> str:

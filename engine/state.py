@@ -1,6 +1,5 @@
 """Run state on disk: everything that an exact resume needs, written aside and renamed."""
 
-import contextlib
 import os
 import pickle
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from aside import aside
 from errors import InputError
 
 _RECORD = "record"
@@ -45,14 +45,13 @@ class RunState:
         """
         path = self.folder / f"step_{step:08d}.pt"
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
-        aside = path.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"step": step, _RECORD: record, **state}, aside)
-            os.replace(aside, path)
+            for stale in self.folder.glob(".step_*.part.pt"):  # a run writes alone
+                stale.unlink()
+            with aside(path) as part:
+                torch.save({"step": step, _RECORD: record, **state}, part)
         except (OSError, RuntimeError) as error:  # RuntimeError: how torch reports a write that stopped short
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
             raise InputError(
                 f"checkpoint {path} could not be written ({error}); free space and run the same command again"
             ) from error

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from datasets.base import BaseDataset
 from datasets.splits import training_splits
-from engine.distributed import distributed
-from engine.fit import Show, Task, fit, start_from
+from engine.fit import Show, Task, fit, running, start_from
 from engine.loop import apply_step, not_finite
 from engine.objective import Objective
 from engine.options import TrainBaseConfig
@@ -89,7 +88,7 @@ def pretrain_audio(
 
 def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
-    with distributed(config.run.device) as world:
+    with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective, model = BaseObjective(config), config.model
         splits = training_splits(config.data.path, config.validation.split)

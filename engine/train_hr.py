@@ -12,8 +12,7 @@ from torch.utils.data import default_collate
 from datasets.clips import FPS, locate
 from datasets.hr import HRDataset
 from datasets.splits import training_splits
-from engine.distributed import distributed
-from engine.fit import Show, Task, fit, start_from
+from engine.fit import Show, Task, fit, running, start_from
 from engine.objective import Objective
 from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
@@ -72,7 +71,7 @@ def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
 
 def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
-    with distributed(config.run.device) as world:
+    with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective, size = HRObjective(config), 128 * config.model.scale
         splits = training_splits(config.data.path, config.validation.split)
@@ -92,7 +91,17 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
             log.film(step, "val", validator.film(network))
             return validator.scores(network, objective)
 
-        task = Task(objective, dataset, config.data.window, validate, "loss", lower=True, prepare=prepare, show=show)
+        task = Task(
+            objective,
+            dataset,
+            config.data.window,
+            validate,
+            "loss",
+            lower=True,
+            prepare=prepare,
+            painter=dataset.painter,
+            show=show,
+        )
         return fit(config, task, world)
 
 
@@ -102,7 +111,9 @@ class HRValidator:
     """
 
     def __init__(self, config: TrainHRConfig, split: str, size: int, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert)
+        self.dataset = HRDataset(
+            config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert, thorough=True
+        )
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.clips import Clip
 from datasets.config import SyncDataConfig
+from datasets.damage import readable
 from datasets.frames import FrameStore
 from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
-from engine.distributed import distributed
-from engine.fit import Task, fit, start_from
+from engine.fit import Task, fit, running, start_from
 from engine.loop import pick_device
 from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
@@ -87,8 +88,9 @@ class SyncValidator:
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
         count = min(validation.clips or len(clips), len(clips))
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, count)]
-        self.store, self.apart, self.every = FrameStore(chosen, data.cache), data.apart, validation.every
-        self.features = [clip.features(audio) for clip in chosen]
+        self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
+        self.apart, self.every = data.apart, validation.every
+        self.features = [clip.features(audio) for clip in self.store.clips]
 
     def __call__(self, network: SyncExpert) -> tuple[dict[str, float], dict[str, SyncEstimate]]:
         """Scores, and the estimate of every clip by its id.
@@ -165,7 +167,7 @@ class ChanceWatch:
 
 def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use."""
-    with distributed(config.run.device) as world:
+    with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective = SyncObjective(config)
         splits = training_splits(config.data.path, config.validation.split)

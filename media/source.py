@@ -89,21 +89,27 @@ def check_size(path: Path, size: tuple[int, int]) -> None:
 def decode(
     container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None = None
 ) -> Generator[Any]:
-    """Decoded frames of one stream, in order. Packets that cannot be decoded are skipped, with one note of how many."""
-    broken = 0
+    """Decoded frames of one stream, in order. Packets that cannot be decoded are skipped, with one note of how many,
+    and so are those told of that were decoded in part.
+    """
+    broken = patched = 0
     try:
         for packet in container.demux(stream):
             try:
-                frames = packet.decode()
+                frames: list[Any] = packet.decode()
             except av.FFmpegError:
                 broken += 1
                 continue
-            yield from frames
+            for frame in frames:
+                patched += frame.is_corrupt
+                yield frame
     except av.FFmpegError:  # the file ends or breaks off here: what came before it is kept
         broken += 1
     finally:
         if broken and notes is not None:
             tell(notes, f"{broken} damaged {stream.type} packets were skipped")
+        if patched and notes is not None:
+            tell(notes, f"{patched} {stream.type} frames are damaged and were taken as far as they can be decoded")
 
 
 def tell(notes: list[str], note: str) -> None:

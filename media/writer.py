@@ -1,10 +1,6 @@
 """Writing H.264 video with AAC sound: exact times, original tags, and nothing left behind after a failure."""
 
-import glob
-import hashlib
 import os
-import platform
-import re
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
@@ -13,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from aside import part_of, remove_stale
 from errors import InputError
 from media.audio import channels
 from media.frame import Colour, Frame, pad_even, rgb_to_planes, to_av
@@ -30,8 +27,6 @@ _AAC_RATES = (32000, 44100, 48000, 88200, 96000)
 """Rates kept; others become 44.1 or 48 kHz. AAC lengthens a sound to whole blocks: 64 ms at 16 kHz, 21 ms at 48 kHz."""
 _AAC_BITS = 96000
 _AAC_BLOCK = 1024
-_LONG_NAME = 190
-"""Bytes of a file name to which no more can be added."""
 
 
 class VideoWriter:
@@ -82,7 +77,7 @@ class VideoWriter:
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
         steps = self.fps.numerator
         self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
-        self._temporary = self.path.with_name(_part_name(self.path, os.getpid()))
+        self._temporary = part_of(self.path)
         self._opened = ExitStack()
         self._container: av.container.OutputContainer
         self._video: av.VideoStream | None = None
@@ -102,7 +97,7 @@ class VideoWriter:
     def __enter__(self) -> "VideoWriter":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(self.path)
+            remove_stale(self.path)
             self._temporary.touch()
         except OSError as error:
             raise InputError(
@@ -266,34 +261,6 @@ class _Sound:
             self._written += piece.shape[1]
             self.peak = max(self.peak, float(np.abs(piece).max()))
             container.mux(self._stream.encode(frame))
-
-
-def _part_name(path: Path, process: int) -> str:
-    """Name of the file that becomes `path`, which says which process of which machine writes it."""
-    machine = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:32]
-    stem = path.stem
-    if len(os.fsencode(path.name)) > _LONG_NAME:
-        stem = hashlib.sha1(os.fsencode(stem)).hexdigest()
-    return f".{stem}.{machine}.{process}.part{path.suffix}"
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what processes of this machine that are no more left of `path`."""
-    before, after = _part_name(path, 0).rsplit(".0.", 1)
-    for found in path.parent.glob(f"{glob.escape(before)}.*.{glob.escape(after)}"):
-        process = found.name[len(before) + 1 : -len(after) - 1]
-        if process.isdecimal() and not _runs(int(process)):
-            found.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # asks only
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's
-        return True
-    return True
 
 
 def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Generator[np.ndarray]]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from aside import aside
 from errors import InputError
 from models.channels import PictureNetwork
 from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
@@ -62,13 +63,9 @@ def save_network(
         raise ValueError(f"cannot save {kind} with metadata {clash}: unknown class or reserved names")
     tensors = {key: _stored(key, value, half) for key, value in network.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(tensors, aside, {**(metadata or {}), **details})
-        aside.chmod(0o666 & ~_umask())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with aside(path) as part:
+        save_file(tensors, part, {**(metadata or {}), **details})
+        part.chmod(0o666 & ~_umask())
 
 
 def _umask() -> int:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.clips import clips_of
+from datasets.clips import Clip, clips_of
+from datasets.damage import readable
 from errors import InputError, run_cli
 from media.audio import SOUND_SUFFIXES
 from workers import spread
@@ -45,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.variants < 1:
         raise InputError(f"--variants {args.variants}: expected 1 or more")
-    clips = clips_of(args.data, args.splits)
+    clips = readable(clips_of(args.data, args.splits), Clip.check, args.data)
     recordings = find_recordings(args.noise)
     # This imports torch, which mistakes in the arguments need not wait for.
     from preprocess.clip_variants import Backgrounds, set_up_worker, write_variants

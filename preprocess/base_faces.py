@@ -1,14 +1,15 @@
 """What stage 2 learns from: stage-1 faces of whole clips, and their landmarks."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from aside import aside
 from datasets.archive import write_archive
 from datasets.clips import Clip
+from datasets.damage import readable
 from engine.loop import pick_device
 from engine.prepared import file_digest
 from engine.stages import paint_clip
@@ -28,19 +29,26 @@ def generate_clip(clip: Clip, network: HyperLipsBase, painter: str, landmarks: L
     points, presence = landmarks.landmarks(base)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
-    aside = clip.folder / "base_track.part.npz"
-    np.savez(aside, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
-    os.replace(aside, clip.folder / DONE)
+    with aside(clip.folder / DONE) as part:
+        np.savez(part, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
 
 
-def paint_clips(clips: Sequence[Clip], checkpoint: Path, device: str, again: bool = False) -> int:
-    """Stage-1 faces of those clips that these weights have not painted yet, or of all, `again`; returns how many."""
+def paint_clips(clips: Sequence[Clip], data: Path, checkpoint: Path, device: str, again: bool = False) -> None:
+    """Stage-1 faces of those clips that these weights have not painted yet, or of all, `again`; prints how many.
+
+    Damaged clips of the data set `data` are named and left out, see datasets.damage.
+    """
     network, landmarks = load_painter(checkpoint, device), LandmarkNet()
     painter = painter_of(checkpoint, network)
-    todo = [clip for clip in clips if again or clip.painted_by != painter]
-    for clip in tqdm(todo, unit="clip", desc="stage 1"):
-        generate_clip(clip, network, painter, landmarks)
-    return len(todo)
+    painted: list[Clip] = []
+
+    def paint(clip: Clip) -> None:
+        if again or clip.painted_by != painter:
+            generate_clip(clip, network, painter, landmarks)
+            painted.append(clip)
+
+    whole = readable(tqdm(clips, unit="clip", desc="stage 1"), paint, data)
+    print(f"{len(painted)} clips painted, {len(whole) - len(painted)} were there already")
 
 
 def painter_of(checkpoint: Path, network: HyperLipsBase) -> str:

@@ -1,6 +1,5 @@
 """Noisy variants of the sound of a data set's clips: where the noise comes from, and what is written."""
 
-import os
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aside import aside
 from datasets.clips import Clip, variant_name
 from media.audio import read_audio
 from preprocess.sound_variants import coloured_noise, stretch_of, vary_sound
@@ -54,9 +54,7 @@ def write_variants(clip: Clip, backgrounds: Backgrounds, variants: int, seed: in
         rng = np.random.default_rng((seed, variant, zlib.crc32(clip.info.id.encode())))
         wave = vary_sound(clip.sound(), partial(backgrounds, clip), rng)
         for kind in missing:
-            aside = clip.folder / f"{kind}_{variant}.part"
-            with aside.open("wb") as file:
-                np.save(file, sound_features(wave, kind).astype(DTYPES[kind]))
-            os.replace(aside, clip.folder / variant_name(kind, variant))
+            with aside(clip.folder / variant_name(kind, variant)) as part:
+                np.save(part, sound_features(wave, kind).astype(DTYPES[kind]))
         written += 1
     return written

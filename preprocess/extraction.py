@@ -55,26 +55,30 @@ def use_one_core() -> None:
 def extract_source(job: Job) -> None:
     """Write the clips of one video, then its record of what was kept and rejected."""
     job.forget()
+    notes: list[str] = []
     aside = job.settings.output / "aside" / f"{job.source.id}-{os.getpid()}"
     try:
-        rejected = list(_extract(job, aside))
+        rejected = list(_extract(job, aside, notes))
     except InputError as error:
         rejected = [str(error)]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    job.finish(rejected)
+    job.finish(rejected, notes)
 
 
-def _extract(job: Job, aside: Path) -> Iterator[str]:
-    """Publish every good clip of a video; yield the reason for each one that is not."""
+def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
+    """Publish every good clip of a video; yield the reason for each one that is not. notes: what else there is to say
+    is added to them.
+    """
     source, settings = job.source, job.settings
     recording = source.path if has_audio(source.path) else find_sound(source)
     if recording is None:
         yield "no sound in the file, beside it or in a twin audio tree"
         return
-    wave = read_audio(recording)
+    wave = read_audio(recording, notes=notes)
     reader = VideoReader(source.path)
     faces = follow(reader, make_detector(settings.backend))
+    notes += [note for note in reader.notes if note not in notes]
     if not faces:
         yield "no face found"
         return

@@ -3,13 +3,14 @@
     python -m preprocess.generate_base --checkpoint runs/base/best.safetensors --data DATA
 
 Each clip is painted from references of its own, the most closed mouth first. Restartable; clips that other weights
-painted are painted again.
+painted are painted again. Those that cannot be read are named and left out.
 """
 
 import argparse
 from pathlib import Path
 
-from datasets.clips import clips_of
+from datasets.clips import Clip, clips_of
+from datasets.damage import readable
 from errors import run_cli
 from preprocess.shard import add_shard_argument, shard
 
@@ -26,12 +27,12 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
-    clips = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)
+    share = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)
+    clips = readable(share, Clip.check, args.data)
     # Imports torch, which mistakes in the arguments need not wait for.
     from preprocess.base_faces import paint_clips
 
-    painted = paint_clips(clips, args.checkpoint, args.device, args.again)
-    print(f"{painted} clips painted, {len(clips) - painted} were there already")
+    paint_clips(clips, args.data, args.checkpoint, args.device, args.again)
 
 
 if __name__ == "__main__":

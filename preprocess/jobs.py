@@ -2,10 +2,10 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +13,13 @@ from typing import Literal
 
 import numpy as np
 
+from aside import aside
 from datasets.clips import merge_index
+from datasets.damage import warn
 from preprocess.sources import Source
+
+_SHOWN = 20
+"""Rows of a table that are printed, too."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,11 @@ class Job:
         for folder in (*self.earlier, *(self.settings.output / "aside").glob(f"{self.source.id}-*")):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def finish(self, rejected: list[str]) -> None:
-        """Record that it is done: what of it was rejected, and why."""
-        part = self._record.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps({"source": self.name, "rejected": rejected}), encoding="utf-8")
-        os.replace(part, self._record)
+    def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
+        """Record that it is done: what of it was rejected, and why; notes: what else there is to say of it."""
+        record = {"source": self.name, "rejected": rejected, "notes": list(notes)}
+        with aside(self._record) as part:
+            part.write_text(json.dumps(record), encoding="utf-8")
 
     def reject(self, reason: str) -> None:
         """Record that it gives no clip at all."""
@@ -87,17 +92,12 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
 
 def rejections(data: Path) -> list[tuple[str, str]]:
     """(name of the source, why) of everything that was left out."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((data / "sources").glob("*.json"))]
-    return [(record["source"], reason) for record in records for reason in record["rejected"]]
+    return _told(data, "rejected")
 
 
 def report(data: Path) -> None:
-    """Merge the index and rejected.csv, and print the table of splits and of reasons."""
-    infos, rejected = merge_index(data), rejections(data)
-    with (data / "rejected.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["source", "reason"])
-        table.writerows(rejected)
+    """Merge the index, rejected.csv and notes.csv, and print the table of splits, reasons and notes."""
+    infos = merge_index(data)
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
         print(
@@ -110,6 +110,31 @@ def report(data: Path) -> None:
             f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
             f"{max(map(abs, late)):.0f} at most"
         )
-    print(f"{len(rejected)} rejected" + (f", see {data / 'rejected.csv'}" if rejected else ""))
-    for source, reason in rejected[:20]:
-        print(f"  {source}: {reason}")
+    _list(data / "rejected.csv", "rejected", "reason", rejections(data))
+    _list(data / "notes.csv", "notes", "note", _told(data, "notes"))
+
+
+def _told(data: Path, what: str) -> list[tuple[str, str]]:
+    """(name of the source, words) of all that is recorded. A damaged record is removed, so that the source counts as
+    not done.
+    """
+    told = []
+    for path in sorted((data / "sources").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            told += [(record["source"], words) for words in record.get(what, [])]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path.unlink()
+            warn(f"{path} was damaged ({type(error).__name__}); run the same command again for that video")
+    return told
+
+
+def _list(path: Path, what: str, column: str, rows: list[tuple[str, str]]) -> None:
+    """Write a table of sources and what there is to say of them, and print how many there are and the first ones."""
+    with aside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["source", column])
+        table.writerows(rows)
+    print(f"{len(rows)} {what}" + (f", see {path}" if rows else ""))
+    for source, words in rows[:_SHOWN]:
+        print(f"  {source}: {words}")

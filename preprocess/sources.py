@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 from errors import InputError, printable
@@ -35,6 +36,8 @@ _SPLIT_WORDS = {
 
 _SLUG_PARTS = 5
 """Folders and file whose names make an id readable."""
+_BEGINNING = 1 << 16
+"""Bytes of a file that tell it from another one of its name and size."""
 _LISTED_SUFFIXES = {*VIDEO_SUFFIXES, *SOUND_SUFFIXES, ".txt"}
 """What names in lists may end in: any other dot is part of the name."""
 
@@ -47,16 +50,26 @@ class Source:
     relative: str
     root: Path
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Slug of the path plus 8 hex digits, since LRS2 and VoxCeleb have thousands of 00001.mp4.
 
-        The digits are of the whole path: MEAD has a folder `video` for every person, and no other folder, given
-        beside this one or later, may change the name or share it.
+        The digits are of the path below `root`, so that the same folder has the same ids wherever it lies, and of how
+        the file begins: MEAD has a folder `video` for every person, and no other folder, given beside this one or
+        later, may change the name or share it.
         """
-        path = self.root / self.relative
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(path.with_suffix("").parts[-_SLUG_PARTS:])).strip("-")[-60:]
-        return f"{slug}-{hashlib.sha1(os.fsencode(path)).hexdigest()[:8]}"
+        below = Path(self.root.name, self.relative).with_suffix("")
+        slug = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(below.parts[-_SLUG_PARTS:])).strip("-")[-60:]
+        return f"{slug}-{hashlib.sha1(os.fsencode(self.relative) + self._beginning).hexdigest()[:8]}"
+
+    @property
+    def _beginning(self) -> bytes:
+        """The file's size and first bytes; nothing of one that cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                return b"\0%d\0" % os.fstat(file.fileno()).st_size + file.read(_BEGINNING)
+        except OSError:
+            return b""
 
     @property
     def name(self) -> str:
@@ -65,7 +78,8 @@ class Source:
 
 
 def find_sources(roots: list[Path]) -> list[Source]:
-    """Every video below `roots`, once each, in a stable order; links to folders are followed.
+    """Every video below `roots`, once each, in a stable order; links to folders are followed, and of copies at the same
+    place below two roots the first is taken.
 
     A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
     folder, or one without videos.
@@ -80,7 +94,10 @@ def find_sources(roots: list[Path]) -> list[Source]:
         for path in found:
             source = Source(path, path.relative_to(root).as_posix(), root.resolve())
             sources.setdefault(source.root / source.relative, source)
-    return list(sources.values())
+    unique: dict[str, Source] = {}
+    for source in sources.values():
+        unique.setdefault(source.id, source)
+    return list(unique.values())
 
 
 def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:

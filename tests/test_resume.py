@@ -11,13 +11,17 @@ import yaml
 from test_interruption import ADVERSARIAL, command
 from test_training import ROOT, tiny, weights
 
+from datasets.clips import load_clips
 from engine import precision, resume
 from engine.config import load_config, to_yaml
-from engine.options import TrainBaseConfig
+from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.precision import FLOAT32, Precision
 from engine.resume import Ran, check_changes, record, resumed_precision
 from engine.train_base import train
+from engine.train_hr import train as train_hr
 from errors import InputError
+from models.checkpoint import save_network
+from models.hyperlips import HyperLipsBase
 
 QUICK = ["audio_pretrain.steps=0", "run.validate_every=4"]
 HERE = Ran("float32", "contiguous", "a machine", 2, 1, "2.9", None)
@@ -97,8 +101,8 @@ def test_keys_that_came_or_went_with_the_code_say_nothing():
     now = record("model: {width: 4, new: 1}\n", HERE, "abc")
     assert check_changes(Path("run"), {"config": "model: {width: 4, old: 2}\near: {steps: 3}\n"}, now, False) == []
     assert check_changes(Path("run"), {"config": ""}, now, False) == []
-    told = check_changes(Path("run"), record("{}", HERE, "x" * 64), now, True)
-    assert told == ['the index of data.path "xxxxxxxxxxxx" -> "abc"']
+    told = check_changes(Path("run"), record("{}", HERE, "f" * 64), now, True)
+    assert told == ['the index of data.path "ffffffffffff" -> "abc"']
     threads = record("{}", Ran(**{**vars(HERE), "threads": 8}), "abc")
     assert check_changes(Path("run"), threads, now, False) == ["threads 8 -> 2"]
 
@@ -137,9 +141,57 @@ def test_one_writes_to_a_run_folder_and_a_killed_one_leaves_no_lock(data_set, tm
     )
     assert any("stepped" in line for line in writer.stdout)
     config = tiny(data_set, tmp_path, *ADVERSARIAL, *values, "run.steps=1")
+    elsewhere = tiny(tmp_path / "no data set", tmp_path, *values)  # refused before data are looked at
+    with pytest.raises(InputError, match=f"tiny is being written by process {writer.pid} on "):
+        train(elsewhere)
     with pytest.raises(InputError, match=f"tiny is being written by process {writer.pid} on .*another run.name"):
         train(config)
     writer.kill()
     writer.wait(30)
+    with pytest.raises(InputError, match="no folder .*no data set"):
+        train(elsewhere)
     train(config)
     assert weights(tmp_path, 1)["step"] == 1
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError, match="no folder .*no data set"):
+        train(tiny(tmp_path / "no data set", tmp_path / "runs"))
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_repainted_stage_1_faces_are_another_data_set(painted, tmp_path):
+    data = shutil.copytree(painted, tmp_path / "data")
+    config = load_config(
+        TrainHRConfig,
+        ROOT / "configs" / "hr_tiny.yaml",
+        [
+            f"data.path={data}",
+            f"run.folder={tmp_path}",
+            "loss.perceptual=0",
+            "loss.lip_perceptual=0",
+            "run.steps=1",
+            "loss.sync=0",
+            "precision=float32",
+            "layout=contiguous",
+        ],
+    )
+    train_hr(config)
+    (start,) = yaml.safe_load((tmp_path / "hr_tiny" / "ran.yaml").read_text())
+    assert start["painter"] == load_clips(data, "train")[0].painted_by
+    save_network(tmp_path / "other.safetensors", HyperLipsBase())
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "preprocess.generate_base",
+            "--checkpoint",
+            tmp_path / "other.safetensors",
+            "--data",
+            data,
+        ],
+        cwd=ROOT,
+        check=True,
+    )
+    with pytest.raises(InputError, match="other settings: what painted its stage-1 faces"):
+        train_hr(config)

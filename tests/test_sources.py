@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -32,17 +33,26 @@ def test_sources_are_found_in_depth_and_have_distinct_ids(tmp_path):
     assert found[0].id == find_sources([tmp_path])[0].id
 
 
-def test_ids_are_of_the_whole_path(tmp_path):
+def test_folders_of_one_name_share_no_ids(tmp_path):
     """MEAD has a folder `video` for every person: none may hide another's clips, given at once or later."""
     roots = [tmp_path / person / "video" for person in ("M003", "M005", "W009")]
     for root in roots:
-        touch(root / "001.mp4")
+        touch(root / "001.mp4").write_text(str(root))
     ids = [item.id for item in find_sources(roots)]
     assert len(set(ids)) == 3 and ids == [find_sources([root])[0].id for root in roots]
-    assert all(f"{person}-video-001" in name for person, name in zip(("M003", "M005", "W009"), ids, strict=True))
-    touch(tmp_path / "A" / "video" / "001.mp4")
     touch(roots[0] / "000.mp4")
-    assert {item.id for item in find_sources([tmp_path / "A" / "video", *roots])} > set(ids)
+    assert {item.id for item in find_sources(roots)} > set(ids)
+
+
+def test_ids_stay_where_a_folder_is_moved_or_copied(tmp_path):
+    for name in ("a/1.mp4", "b/1.mp4"):
+        touch(tmp_path / "raw" / name).write_text(name)
+    ids = [item.id for item in find_sources([tmp_path / "raw"])]
+    copy = shutil.copytree(tmp_path / "raw", tmp_path / "elsewhere" / "deep" / "raw")
+    assert [item.id for item in find_sources([copy])] == ids
+    assert [item.root for item in find_sources([tmp_path / "raw", copy])] == [tmp_path / "raw"] * 2
+    (copy / "a" / "1.mp4").write_text("another")
+    assert [item.id == name for item, name in zip(find_sources([copy]), ids, strict=True)] == [False, True]
 
 
 def test_a_folder_inside_another_or_named_through_a_link_is_the_same(tmp_path):

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 
+from aside import part_of
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
 from media.frame import Colour, planes_to_rgb, rgb_to_planes
 from media.video import VideoReader, VideoWriter
-from media.writer import _part_name
 
 RATES = [Fraction(25), Fraction(30000, 1001), Fraction(15), Fraction(50)]
 BT709, BT601_FULL = Colour(1, 1, 1, 1), Colour(5, 2, 5, 6)
@@ -352,14 +352,14 @@ def test_output_appears_only_when_complete(tmp_path):
 def test_parts_of_killed_runs_are_removed(tmp_path):
     killed = subprocess.Popen([sys.executable, "-c", "pass"])
     killed.wait()
-    mine = _part_name(tmp_path / "a.mp4", os.getpid())
-    for name in (_part_name(tmp_path / "a.mp4", killed.pid), _part_name(tmp_path / "a.mp4", os.getppid())):
+    mine = part_of(tmp_path / "a.mp4").name
+    for name in (part_of(tmp_path / "a.mp4", killed.pid).name, part_of(tmp_path / "a.mp4", os.getppid()).name):
         (tmp_path / name).touch()
-    others = [_part_name(tmp_path / "b.mp4", killed.pid), mine.replace(platform.node(), "elsewhere"), "a.mp4.part"]
+    others = [part_of(tmp_path / "b.mp4", killed.pid).name, mine.replace(platform.node(), "elsewhere"), "a.mp4.part"]
     for name in others:
         (tmp_path / name).touch()
     write_video(tmp_path / "a.mp4", 2)
-    assert set(os.listdir(tmp_path)) == {"a.mp4", _part_name(tmp_path / "a.mp4", os.getppid()), *others} - {mine}
+    assert set(os.listdir(tmp_path)) == {"a.mp4", part_of(tmp_path / "a.mp4", os.getppid()).name, *others} - {mine}
 
 
 def test_names_that_are_long_or_not_utf_8(tmp_path):

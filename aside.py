@@ -1,0 +1,54 @@
+"""Files that are written beside their place, and take their name when they are whole."""
+
+import contextlib
+import glob
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_LONG_NAME = 190
+"""Bytes of a file name to which no more can be added."""
+
+
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """The name to write under: becomes `path` when the block ends well, and is removed when it does not."""
+    part = part_of(path)
+    remove_stale(path)
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):  # where nothing could be written, nothing can be removed
+            part.unlink(missing_ok=True)
+
+
+def part_of(path: Path, process: int | None = None) -> Path:
+    """The file that becomes `path`; its name says which process (default: this one) of which machine writes it."""
+    machine = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:32]
+    stem = path.stem
+    if len(os.fsencode(path.name)) > _LONG_NAME:
+        stem = hashlib.sha1(os.fsencode(stem)).hexdigest()
+    return path.with_name(f".{stem}.{machine}.{os.getpid() if process is None else process}.part{path.suffix}")
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what processes of this machine that are no more left of `path`."""
+    before, after = part_of(path, 0).name.rsplit(".0.", 1)
+    for found in path.parent.glob(f"{glob.escape(before)}.*.{glob.escape(after)}"):
+        process = found.name[len(before) + 1 : -len(after) - 1]
+        if process.isdecimal() and not _runs(int(process)):
+            found.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # asks only
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
