@@ -125,7 +125,7 @@ class LipSync:
         self.base = load_network(self.config.base, self.device, HyperLipsBase)
         self.hr = None if self.config.hr is None else load_network(self.config.hr, self.device, HRDecoder)
         self.size = BASE_SIZE * (1 if self.hr is None else self.hr.config.scale)
-        self.landmarks = LandmarkNet()
+        self.landmarks = LandmarkNet(self.device)
         face, audio, feed = self.config.face, self.config.audio, self.base.feed
         self.gain = feed.motion_gain if audio.motion_gain is None else audio.motion_gain
         self.window = audio.window or feed.window

@@ -1,6 +1,7 @@
 """Validation of a stage-1 network by the lips it paints: what the loss alone does not tell."""
 
 import numpy as np
+import torch
 
 from datasets.clips import FPS, Clip
 from datasets.frames import FrameStore
@@ -20,11 +21,11 @@ FILM_FRAMES = 75
 class LipValidator:
     """Paints every frame of up to `count` clips (0: all) of a split, spread over its persons, as inference would."""
 
-    def __init__(self, data: str, split: str, count: int):
+    def __init__(self, data: str, split: str, count: int, device: torch.device):
         clips = load_split(data, split)
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
         self.store = FrameStore(chosen, "memory")
-        self.landmarks = LandmarkNet()
+        self.landmarks = LandmarkNet(device)
 
     def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:
         """Means over the clips of lip_r, fast_r, fast_r_best (best lag), articulation and mouth_psnr (dB, at 128 px,

@@ -33,7 +33,8 @@ def main() -> None:
     from face.landmark_net import LandmarkNet
     from preprocess.base_faces import generate_clip, load_painter, painter_of
 
-    network, landmarks = load_painter(args.checkpoint, args.device), LandmarkNet()
+    network = load_painter(args.checkpoint, args.device)
+    landmarks = LandmarkNet(next(network.parameters()).device)
     painter = painter_of(args.checkpoint, network)
     todo = [clip for clip in clips if args.again or clip.painted_by != painter]
     for clip in tqdm(todo, unit="clip", desc="stage 1"):
