@@ -14,6 +14,7 @@ from errors import InputError
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
+from models.fold import folded
 from models.hyperlips import HyperLipsBase
 
 DONE = "base_track.npz"
@@ -41,4 +42,4 @@ def load_painter(checkpoint: Path, device: str) -> HyperLipsBase:
     network = load_network(checkpoint, pick_device(device), HyperLipsBase)
     if network.feed.crop != "template":
         raise InputError(f"{checkpoint} wants faces cut as {network.feed.crop}; the data set's are registered ones")
-    return network
+    return folded(network)
