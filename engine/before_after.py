@@ -75,7 +75,7 @@ class Comparison:
 
 def compare(clips: Sequence[Clip], painters: Sequence[Painter], frames: int) -> Comparison:
     """Paint the first of the clips, until there are so many frames."""
-    size, score = BASE_SIZE * painters[0].hr.config.scale, ClipScorer()
+    size, score = BASE_SIZE * painters[0].hr.config.scale, ClipScorer(painters[0].base.device)
     ends = np.cumsum([clip.info.frames for clip in clips])
     shown = clips[: int(np.searchsorted(ends, frames)) + 1]
     real = [clip.faces(range(clip.info.frames), size=size) for clip in shown]

@@ -11,9 +11,9 @@ from errors import InputError
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises InputError for a device that is not there."""
+    """`auto` is CUDA where there is one; CUDA is set up for speed. Raises InputError for a device that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -24,6 +24,10 @@ def pick_device(name: str) -> torch.device:
         raise InputError(
             f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu"
         )
+    if device.type == "cuda":
+        # Ten bits of mantissa are more than bf16 has; all batches of a run are of one size.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
     return device
 
 
@@ -86,9 +90,10 @@ class Ema:
         parameters = dict(network.named_parameters())
         names = [name for name in self.average if name in parameters]
         torch._foreach_lerp_([self.average[name] for name in names], [parameters[name] for name in names], 1 - decay)
-        for name, value in network.named_buffers():
-            if name in self.average:  # those that are not saved never change
-                self.average[name].copy_(value)
+        # Buffers that are not saved never change.
+        buffers = {name: value for name, value in network.named_buffers() if name in self.average}
+        if buffers:
+            torch._foreach_copy_([self.average[name] for name in buffers], list(buffers.values()))
 
     def state_dict(self) -> dict:
         return {"average": self.average, "steps": self._steps}

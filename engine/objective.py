@@ -17,13 +17,17 @@ from speech.windows import face_windows
 
 
 class Frozen(Generic[Network]):
-    """A network that is only asked: never trained, always in eval mode, and no part of whatever holds it."""
+    """A network that is only asked: never trained, always in eval mode, and no part of whatever holds it. It moves
+    once, to where its inputs are.
+    """
 
     def __init__(self, network: Network):
         self.network = network.requires_grad_(False).eval()
 
     def __call__(self, *inputs: Any) -> Any:
-        return self.network.to(inputs[0].device)(*inputs)
+        if next(self.network.parameters()).device != inputs[0].device:
+            self.network.to(inputs[0].device)
+        return self.network(*inputs)
 
 
 class Objective(nn.Module):

@@ -25,6 +25,7 @@ from datasets.references import ClipMoves, spanning_references, usual_references
 from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
+from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
 from engine.prepared import FaceSettings, PreparedFace, file_digest
@@ -44,6 +45,7 @@ from media.video import Frame, VideoReader, VideoWriter, parse_size
 from media.watermark import mark
 from models.checkpoint import load_network
 from models.config import BASE_SIZE, check_references
+from models.fold import folded
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, Memory
 from speech.stream import LiveSound, Sound, WholeSound
@@ -123,10 +125,11 @@ class LipSync:
         """Raises InputError where a checkpoint is missing or holds another network."""
         self.config = config or InferenceConfig()
         self.device = pick_device(self.config.device)
-        self.base = load_network(self.config.base, self.device, HyperLipsBase)
-        self.hr = None if self.config.hr is None else load_network(self.config.hr, self.device, HRDecoder)
+        keep_freed_memory()
+        self.base = folded(load_network(self.config.base, self.device, HyperLipsBase))
+        self.hr = None if self.config.hr is None else folded(load_network(self.config.hr, self.device, HRDecoder))
         self.size = BASE_SIZE * (1 if self.hr is None else self.hr.config.scale)
-        self.landmarks = LandmarkNet()
+        self.landmarks = LandmarkNet(self.device)
         face, audio, feed = self.config.face, self.config.audio, self.base.feed
         self.gain = feed.motion_gain if audio.motion_gain is None else audio.motion_gain
         self.window = audio.window or feed.window
@@ -317,7 +320,7 @@ class Drive:
             if visible:
                 with self.report.time("crop"):
                     crop = CropTransform(self._face.transforms[frame.index])
-                    item.face = _Face(crop, crop.cut(frame.rgb(), self._engine.size))
+                    item.face = _Face(crop, crop.cut_from(frame, self._engine.size))
             yield item
 
     def _based(self, chunk: list[_Item], half: Fraction) -> list[_Item]:

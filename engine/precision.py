@@ -157,8 +157,8 @@ def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision
     for run in range(_WARMUP + _REPEATS):
         start = time.perf_counter()
         work(precision)
-        if next(network.parameters()).is_cuda:
-            torch.cuda.synchronize()
+        if (device := next(network.parameters()).device).type == "cuda":
+            torch.cuda.synchronize(device)
         took = time.perf_counter() - start
         if took > 2 * best:
             return took

@@ -5,13 +5,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.clips import FPS, Clip
 from engine.precision import FLOAT32, Precision
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
-from models.channels import in_order
+from models.channels import PictureNetwork, in_order
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, Memory, face_input
 from models.reference_encoder import mix_references
@@ -48,7 +48,7 @@ def paint_base(
     sound says beyond silence is taken this many times; 1 leaves the lips as the network moves them. memory: of a
     recurrent decoder, from one call to the next of the same stretch; without it every call starts anew.
     """
-    device = next(network.parameters()).device
+    device = network.device
     sounds = np.concatenate([windows, silent_window(network)[None]]) if gain != 1 else windows
     with precision.autocast(device):
         vectors = network.encode_audio(torch.from_numpy(sounds).to(device))
@@ -92,7 +92,7 @@ def paint_hr(
     base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
     (n, S, S, 3), reference (S, S, 3) uint8 RGB.
     """
-    sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(next(network.parameters()).device)
+    sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(network.device)
     pictures = (to_network(part, network) for part in (base, faces, reference[None]))
     with precision.autocast(sketches.device):
         return from_network(run_hr(network, next(pictures), sketches, *pictures), network)
@@ -120,13 +120,13 @@ def _silence(kind: str, length: int) -> np.ndarray:
     return audio_window_at(sound_features(np.zeros(2 * SAMPLE_RATE, np.float32), kind), 1.0, kind, length)
 
 
-def to_network(images: np.ndarray, network: nn.Module) -> Tensor:
+def to_network(images: np.ndarray, network: PictureNetwork) -> Tensor:
     """(n, S, S, 3) RGB uint8 -> (n, 3, S, S) uint8 in the network's channel order, on its device."""
     pictures = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return in_order(pictures, network).to(next(network.parameters()).device)
+    return in_order(pictures, network).to(network.device)
 
 
-def from_network(output: Tensor, network: nn.Module) -> np.ndarray:
+def from_network(output: Tensor, network: PictureNetwork) -> np.ndarray:
     """(n, 3, S, S) 0..1 in the network's channel order -> (n, S, S, 3) RGB uint8."""
     images = (in_order(output, network).float().clamp(0, 1) * 255).round().byte()
     return images.permute(0, 2, 3, 1).contiguous().cpu().numpy()

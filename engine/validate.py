@@ -1,6 +1,7 @@
 """Validation of a stage-1 network by the lips it paints: what the loss alone does not tell."""
 
 import numpy as np
+import torch
 
 from datasets.clips import FPS, Clip
 from datasets.frames import FrameStore
@@ -46,8 +47,8 @@ class MouthScorer:
 class ClipScorer:
     """What evaluation says of lips and mouth, for a data set's clip whose faces are painted: no video is needed."""
 
-    def __init__(self) -> None:
-        self.landmarks = LandmarkNet()
+    def __init__(self, device: torch.device):
+        self.landmarks = LandmarkNet(device)
         self._mouths = MouthScorer()
 
     def __call__(self, clip: Clip, output: np.ndarray, real: np.ndarray) -> dict[str, float]:
@@ -66,11 +67,11 @@ class ClipScorer:
 class LipValidator:
     """Paints every frame of up to `count` clips (0: all) of a split, spread over its persons, as inference would."""
 
-    def __init__(self, data: str, split: str, count: int):
+    def __init__(self, data: str, split: str, count: int, device: torch.device):
         clips = load_split(data, split)
         chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
         self.store = FrameStore(chosen, "memory")
-        self.score = ClipScorer()
+        self.score = ClipScorer(device)
 
     def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:
         """Means over the clips of ClipScorer's scores (at 128 px, nothing pasted); a strip and a film. The lips move as

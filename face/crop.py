@@ -14,6 +14,8 @@ from scipy.ndimage import gaussian_filter1d
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from media.frame import Frame
+
 Coordinates = TypeVar("Coordinates", float, np.ndarray, "Tensor")
 
 SIZE = 128
@@ -37,6 +39,8 @@ apart. No jaw and no lips, or the crop itself would tell how far the mouth is op
 BOX_BELOW = 0.05
 """Of a box's height: how much is added under the chin in upright boxes (our guess of published preprocessing)."""
 _MAX_OVERSAMPLING = 8
+_REACH = 3
+"""Frame px beyond a crop that cubic resampling may look at."""
 
 
 def fit_transforms(
@@ -134,6 +138,15 @@ class CropTransform:
     def cut(self, image_rgb: np.ndarray, size: int) -> np.ndarray:
         """The face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
         return warp(image_rgb, self.at(size), (size, size), cv2.BORDER_REPLICATE)
+
+    def cut_from(self, frame: "Frame", size: int) -> np.ndarray:
+        """As `cut`, of a frame of which only the part that the crop looks at is made RGB. Raises ValueError where that
+        is outside the frame.
+        """
+        corners = self.inverse().apply(np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)]) - 0.5)
+        low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, None)
+        high = np.minimum(np.ceil(corners.max(0)).astype(int) + _REACH + 1, frame.size)
+        return self.within(*low).cut(frame.rgb((*low, *high)), size)
 
 
 def scale_of(transforms: np.ndarray) -> np.ndarray:

@@ -57,6 +57,9 @@ def sync_loss(sounds: Tensor, faces: Tensor, counted: Tensor) -> Tensor:
 
 
 def ranked_right(cosines: Tensor, own: Tensor, rivals: Tensor) -> Tensor:
-    """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half: chance is 1/2."""
+    """Share of rivals (B, M) bool whose cosine (B, M) is below the own one (B,); a tie counts half: chance is 1/2.
+
+    Counted without picking the rivals out, as a GPU would have to be asked how many there are.
+    """
     ahead = (own[:, None] > cosines).float() + (own[:, None] == cosines).float() / 2
-    return ahead[rivals].mean()
+    return (ahead * rivals).sum() / rivals.sum()

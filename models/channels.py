@@ -1,5 +1,6 @@
 """Colours in the order a network was trained on."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -8,6 +9,11 @@ class PictureNetwork(nn.Module):
 
     channel_order: str = "rgb"
     """`bgr` where published weights are loaded."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
 
 
 def in_order(images: Tensor, network: nn.Module) -> Tensor:

@@ -17,6 +17,7 @@ from errors import InputError
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
+from models.fold import folded
 from models.hyperlips import HyperLipsBase
 
 DONE = "base_track.npz"
@@ -38,7 +39,8 @@ def paint_clips(clips: Sequence[Clip], data: Path, checkpoint: Path, device: str
 
     Damaged clips of the data set `data` are named and left out, see datasets.damage.
     """
-    network, landmarks = load_painter(checkpoint, device), LandmarkNet()
+    network = load_painter(checkpoint, device)
+    landmarks = LandmarkNet(network.device)
     painter = painter_of(checkpoint, network)
     painted: list[Clip] = []
 
@@ -61,4 +63,4 @@ def load_painter(checkpoint: Path, device: str) -> HyperLipsBase:
     network = load_network(checkpoint, pick_device(device), HyperLipsBase)
     if network.feed.crop != "template":
         raise InputError(f"{checkpoint} wants faces cut as {network.feed.crop}; the data set's are registered ones")
-    return network
+    return folded(network)

@@ -192,8 +192,7 @@ def _crops(walk: _Walk, piece: Piece, size: int) -> Iterator[np.ndarray]:
     for frame in walk.up_to(int(piece.frames[-1])):
         places = piece.transforms[piece.frames == frame.index]
         if len(places):
-            image = frame.rgb()
-            yield from (CropTransform(place).cut(image, size) for place in places)
+            yield from (CropTransform(place).cut_from(frame, size) for place in places)
 
 
 def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Crop transforms: fit, smoothing, exactness of pixel centres, and the way back."""
 
+from fractions import Fraction
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from face.crop import TEMPLATE, CropTransform, area_reduce, box_transforms, fit_transforms
 from face.follow import lips_inside
+from media.frame import Colour, Frame, rgb_to_planes
 
 
 def similarity(scale: float, angle: float, shift: tuple[float, float]) -> np.ndarray:
@@ -139,3 +142,15 @@ def test_lips_beyond_the_picture_are_told():
     assert lips_inside(transforms, (128, 128)).tolist() == [1, 0]
     assert lips_inside(transforms[:1], (128, 88)) == pytest.approx([4 / 9])  # four of the nine rows
     assert lips_inside(transforms[:1], (64, 128)) == pytest.approx([6 / 13])
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.9, 2.0])
+def test_a_crop_of_a_part_of_the_frame_is_that_of_the_whole(scale):
+    """Also where the crop reaches over the border."""
+    picture = np.ascontiguousarray(skimage.data.astronaut()[:400, :480])
+    frame = Frame(0, Fraction(0), rgb_to_planes(picture, Colour()), Colour())
+    for x, y in ((200.0, 150.0), (20.0, 60.0), (470.0, 390.0)):
+        crop = CropTransform(similarity(scale, 0.2, (64 - scale * x, 64 - scale * y)))
+        for size in (128, 256):
+            whole = crop.cut(frame.rgb(), size)
+            assert np.abs(crop.cut_from(frame, size).astype(int) - whole).max() <= 1 and whole.std() > 5

@@ -13,7 +13,7 @@ from errors import InputError
 from face import detect, detect_68
 from face.crop import TEMPLATE, CropTransform, fit_transforms
 from face.detect import make_detector
-from face.landmark_net import LandmarkNet
+from face.landmark_net import LandmarkNet, read_tflite
 
 ROOT = Path(__file__).resolve().parent.parent
 MIRROR = [2, 3, 0, 1, 4, 5, 6, 7, 8, 9]  # of the ten rigid points
@@ -66,6 +66,24 @@ def test_pixel_centres_are_at_integers(astronaut):
     rigid = [33, 133, 263, 362, 168, 6, 197, 195, 5, 4]
     sums = plain[rigid, 0] + mirrored[np.array(rigid)[MIRROR], 0]
     assert abs(sums.mean() - 127) < 1
+
+
+def test_landmark_net_finds_what_opencv_finds_by_the_same_file(astronaut, monkeypatch):
+    transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
+    crops = [CropTransform(transform + [0, 0, 3 * k]).cut(astronaut, 128) for k in range(8)]
+    net, known = LandmarkNet(), read_tflite()
+    points, presence = net.landmarks(np.stack(crops))
+
+    def by_opencv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        known.setInput(np.ascontiguousarray(images.astype(np.float32).transpose(0, 3, 1, 2) / 255))
+        found, logits = known.forward(["Identity", "Identity_1"])
+        return found.reshape(len(images), -1, 3)[:, :, :2], logits.reshape(-1)
+
+    monkeypatch.setattr(net, "_forward", by_opencv)
+    wanted, logits = net.landmarks(np.stack(crops))
+    np.testing.assert_allclose(points, wanted, atol=1e-3)
+    np.testing.assert_allclose(presence, logits, atol=1e-3)
+    assert np.abs(wanted[0] - wanted[7]).mean() > 10 and (presence > 2).any()
 
 
 def test_landmark_net_serves_any_size_and_number(astronaut):
