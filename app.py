@@ -9,6 +9,7 @@ Wants `pip install -r requirements-page.txt`. The work is page.session's, drawn 
 import argparse
 import os
 import signal
+from importlib.metadata import PackageNotFoundError, version
 
 from engine.config import add_config_arguments
 from engine.options import InferenceConfig
@@ -45,10 +46,10 @@ def check_gradio() -> None:
     """Raises InputError where gradio, which is optional, is missing or too old."""
     wanted = "the page wants gradio 6: pip install -r requirements-page.txt"
     try:
-        import gradio
-    except ModuleNotFoundError as error:
-        raise InputError(f"found no package {error.name}; {wanted}") from error
-    check(int(gradio.__version__.split(".")[0]) < 6 and f"found gradio {gradio.__version__}; {wanted}")
+        found = version("gradio")
+    except PackageNotFoundError as error:
+        raise InputError(f"found no package gradio; {wanted}") from error
+    check(int(found.split(".")[0]) < 6 and f"found gradio {found}; {wanted}")
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ class Page:
                         label="Source", visible=False, interactive=False, type="filepath", buttons=[]
                     )
                     self.result = gr.Video(label="Result", visible=False, interactive=False, buttons=[])
-                self.download = gr.DownloadButton("Download", visible=False)
+                self.download = gr.DownloadButton("Download the video", visible=False)
                 self.measured = gr.HTML(visible=False)
                 self.command = gr.Code(
                     label="The same on the command line",

@@ -42,6 +42,10 @@ def fill(page: Any, face: Path, voice: Path) -> None:
     """Give a face (video) and a voice, and wait until both are there."""
     page.locator("#face-video input[type=file]").first.set_input_files(face)
     settled(page, "One face")
+    fill_voice(page, voice)
+
+
+def fill_voice(page: Any, voice: Path) -> None:
     page.locator("#voice-sound input[type=file]").first.set_input_files(voice)
     page.locator("#voice-sound").get_by_label("Play", exact=False).first.wait_for()
 

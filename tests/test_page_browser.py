@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
-from scripts.page_picture import FLAGS, chromium, fill, settled
+from scripts.page_picture import FLAGS, chromium, fill, fill_voice, settled
 
 CLIP, VOICE = ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.m4a"
 LONG_MS = 180_000
@@ -87,7 +87,7 @@ def test_a_visitor_previews_stops_makes_and_downloads(page, server, tmp_path):
     assert page.get_by_text(f"--face {CLIP.name} --audio {VOICE.name}").count() == 1
     assert page.get_by_text("sync, our expert: confidence", exact=True).is_visible()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download").click()
+        page.get_by_role("button", name="Download the video").click()
     download.value.save_as(tmp_path / "made.mp4")
     assert sum(1 for _ in VideoReader(tmp_path / "made.mp4")) == 75
     heard, wanted = read_audio(tmp_path / "made.mp4"), read_audio(VOICE)
@@ -110,8 +110,7 @@ def test_mistakes_are_told_on_the_page(page, tmp_path):
     page.get_by_role("button", name="Preview").click()
     settled(page, "found no voice")
     write_flac(tmp_path / "long.flac", np.zeros(5 * SAMPLE_RATE, np.float32))
-    page.locator("#voice-sound input[type=file]").first.set_input_files(tmp_path / "long.flac")
-    page.wait_for_timeout(1500)
+    fill_voice(page, tmp_path / "long.flac")
     page.get_by_role("button", name="Make the video").click()
     settled(page, "found 5 s of sound, expected at most 4")
 
