@@ -140,12 +140,10 @@ class CropTransform:
         return warp(image_rgb, self.at(size), (size, size), cv2.BORDER_REPLICATE)
 
     def cut_from(self, frame: "Frame", size: int) -> np.ndarray:
-        """As `cut`, of a frame of which only the part that the crop looks at is made RGB. Raises ValueError where that
-        is outside the frame.
-        """
+        """As `cut`, of a frame of which only the part that the crop looks at is made RGB; it must show some of it."""
         corners = self.inverse().apply(np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)]) - 0.5)
-        low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, None)
-        high = np.minimum(np.ceil(corners.max(0)).astype(int) + _REACH + 1, frame.size)
+        low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, np.array(frame.size) - 1)
+        high = np.clip(np.ceil(corners.max(0)).astype(int) + _REACH + 1, low + 1, frame.size)
         return self.within(*low).cut(frame.rgb((*low, *high)), size)
 
 

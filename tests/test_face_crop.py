@@ -150,7 +150,8 @@ def test_a_crop_of_a_part_of_the_frame_is_that_of_the_whole(scale):
     picture = np.ascontiguousarray(skimage.data.astronaut()[:400, :480])
     frame = Frame(0, Fraction(0), rgb_to_planes(picture, Colour()), Colour())
     for x, y in ((200.0, 150.0), (20.0, 60.0), (470.0, 390.0)):
-        crop = CropTransform(similarity(scale, 0.2, (64 - scale * x, 64 - scale * y)))
+        turned = similarity(scale, 0.2, (0, 0))
+        crop = CropTransform(turned + np.array([[0, 0, 64], [0, 0, 64]]) - turned @ [[0, 0, x], [0, 0, y], [0, 0, 0]])
         for size in (128, 256):
             whole = crop.cut(frame.rgb(), size)
             assert np.abs(crop.cut_from(frame, size).astype(int) - whole).max() <= 1 and whole.std() > 5
