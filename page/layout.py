@@ -66,9 +66,9 @@ class Page:
                 with gr.Accordion("Settings", open=False):
                     self.settings = [_widget(setting, self._start[setting.key]) for setting in self._shown]
                 with gr.Row():
-                    self.look_button = gr.Button("Preview", min_width=90)
-                    self.make_button = gr.Button("Make the video", variant="primary", min_width=150)
-                    self.stop_button = gr.Button("Stop", variant="stop", interactive=False, min_width=90)
+                    self.look_button = gr.Button("Preview", min_width=60)
+                    self.make_button = gr.Button("Make video", variant="primary", min_width=60)
+                    self.stop_button = gr.Button("Stop", variant="stop", interactive=False, min_width=60)
                 gr.HTML(show.limits(self.studio.limits))
             with gr.Column(min_width=320, scale=2):
                 self.status = gr.HTML(show.note("Give a face and a voice."), elem_id="status")

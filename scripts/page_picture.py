@@ -54,7 +54,7 @@ def take_page(page: Any, address: str, output: Path) -> None:
     """The page with the demo clip's video made."""
     page.goto(address)
     fill(page, ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.m4a")
-    page.get_by_role("button", name="Make the video").click()
+    page.get_by_role("button", name="Make video").click()
     page.get_by_text("The same on the command line").wait_for()
     page.evaluate("for (const video of document.querySelectorAll('video')) video.currentTime = 1.24")
     page.wait_for_timeout(1500)

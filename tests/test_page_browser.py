@@ -77,12 +77,12 @@ def test_a_visitor_previews_stops_makes_and_downloads(page, server, tmp_path):
     settled(page, "One frame is painted")
     assert page.locator("#moment img").first.evaluate("image => image.naturalWidth") == 360
     before = files(server[1])
-    page.get_by_role("button", name="Make the video").click()
+    page.get_by_role("button", name="Make video").click()
     page.locator("#status progress").first.wait_for()
     page.get_by_role("button", name="Stop").click()
     settled(page, "Stopped")
     assert files(server[1]) == before
-    page.get_by_role("button", name="Make the video").click()
+    page.get_by_role("button", name="Make video").click()
     page.get_by_text("The same on the command line").wait_for()
     assert page.get_by_text(f"--face {CLIP.name} --audio {VOICE.name}").count() == 1
     assert page.get_by_text("sync, our expert: confidence", exact=True).is_visible()
@@ -96,7 +96,7 @@ def test_a_visitor_previews_stops_makes_and_downloads(page, server, tmp_path):
 
 
 def test_mistakes_are_told_on_the_page(page, tmp_path):
-    page.get_by_role("button", name="Make the video").click()
+    page.get_by_role("button", name="Make video").click()
     settled(page, "found no face; give a video")
     noise = tmp_path / "noise.png"
     cv2.imwrite(str(noise), np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))
@@ -111,7 +111,7 @@ def test_mistakes_are_told_on_the_page(page, tmp_path):
     settled(page, "found no voice")
     write_flac(tmp_path / "long.flac", np.zeros(5 * SAMPLE_RATE, np.float32))
     fill_voice(page, tmp_path / "long.flac")
-    page.get_by_role("button", name="Make the video").click()
+    page.get_by_role("button", name="Make video").click()
     settled(page, "found 5 s of sound, expected at most 4")
 
 
