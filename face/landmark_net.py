@@ -30,7 +30,7 @@ class LandmarkNet:
         self._device = torch.device(device)
         self._net = FaceLandmarkNet()
         self._net.fill(_weights(read_tflite()))
-        self._net.to(self._device, memory_format=torch.channels_last).eval()
+        self._net.to(self._device).to(memory_format=torch.channels_last).eval()
 
     def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (N, 478, 2) float32 in px of the crops, and presence logits (N,): 1 to 25 on faces, -7 on noise.
