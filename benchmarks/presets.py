@@ -16,6 +16,10 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: expected 1 or more")
+    print_presets(rounds)
+
+
+def print_presets(rounds: int) -> None:
     from benchmarks.speed import bench_presets  # imports torch, which mistakes in the arguments need not wait for
 
     rows = bench_presets(rounds)

@@ -71,14 +71,17 @@ class Report:
     """s until the last frame: from the first look at the face in lip_sync, from the sound on in a Drive alone."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """s by stage; stages run side by side, so they add up to more than has elapsed."""
+    cpu: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """CPU s by stage of the threads that run the stages, without those that help them."""
     passed: list[tuple[float, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @contextmanager
     def time(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.thread_time()
         yield
         self.seconds[stage] += time.perf_counter() - start
+        self.cpu[stage] += time.thread_time() - spent
 
     def timed(self, stage: str, items: Iterable) -> Iterator:
         """Pass `items` on, counting the time spent making them to `stage`."""
