@@ -84,6 +84,8 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     folder, person, data = state.folder, Person(state.folder), state.folder / "data"
     base, hr = load_start(Path(config.base), HyperLipsBase), load_start(Path(config.hr), HRDecoder)
     config.stage1.model, config.stage1.feed, config.stage2.model = base.config, base.feed, hr.config
+    if not base.config.encodes_references:  # whose references are not mixed by pose
+        config.stage1.data.reference = "span"
     general = InferenceConfig(base=config.base, hr=config.hr, device=config.device)
 
     def left() -> float:

@@ -23,6 +23,7 @@ from models.face_landmarks import FaceLandmarkNet
 from models.fold import folded
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase, face_input
+from models.reference_encoder import mix_references
 
 MOVES = torch.ops.aten._to_copy.default, torch.ops.aten._has_compatible_shallow_copy_type.default
 """What brings tensors to a device, and modules."""
@@ -57,7 +58,8 @@ def floats_of(*shape: int) -> Tensor:
 def base_batch(count: int = 2, frames: int = 5) -> dict[str, Tensor]:
     return {
         "faces": bytes_of(count, frames, 3, 128, 128),
-        "references": bytes_of(count, BaseConfig().references, 3, 128, 128),
+        "references": bytes_of(count, 1, BaseConfig().references, 3, 128, 128),
+        "shares": floats_of(count, frames, 1, BaseConfig().references),
         "audio": floats_of(count, frames, 18, 384),
         "lip_box": floats_of(count, frames, 4),
         "speech_points": floats_of(count, frames, 20, 2),
@@ -133,15 +135,16 @@ def test_a_training_step_stays_on_the_device(name, device):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("preset", ["light", "published"])
-def test_inference_stays_on_the_device(preset, device):
-    base = folded(HyperLipsBase(BaseConfig.of(preset)).eval()).to(device)
+@pytest.mark.parametrize("preset, encoder", [("light", "joint"), ("light", "selected"), ("published", "joint")])
+def test_inference_stays_on_the_device(preset, encoder, device):
+    base = folded(HyperLipsBase(BaseConfig.of(preset, reference_encoder=encoder)).eval()).to(device)
     config = base.config
     sounds = (
         floats_of(3, 1, 80, config.audio_window) if config.audio == "mel" else floats_of(3, config.audio_window, 384)
     )
-    faces = face_input(bytes_of(3, 3, 128, 128), bytes_of(3, config.references, 3, 128, 128))
-    painted = base.paint(base.encode_audio(sounds), faces)
+    maps = base.encode_references(floats_of(1, 2, config.references, 3, 128, 128))
+    shown = mix_references(maps, floats_of(1, 3, 2, config.references))
+    painted = base.paint(base.encode_audio(sounds), face_input(bytes_of(3, 3, 128, 128)), shown, 3)
     assert painted.device == device and painted.shape == (3, 3, 128, 128)
     hr = folded(HRDecoder(HRConfig.of(preset, scale=2)).eval()).to(device)
     large = run_hr(
