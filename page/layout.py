@@ -178,10 +178,10 @@ class Page:
         new = next((Path(path) for path in given if Path(path) != session.face), None)
         if new is None and given:
             return
+        session.choose(new)  # before anything is shown: what is taken away below calls this again
         hidden = gr.update(value=None, visible=False)
         yield {self.status: show.note("Looking for faces …" if new else "Give a face."), self.faces: hidden}
         if new is None:
-            session.forget()
             return
         other = self.picture if str(new) == video else self.video
         if len(given) > 1:

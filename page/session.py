@@ -104,20 +104,21 @@ class Session:
 
     def look(self, path: Path) -> list[np.ndarray]:
         """Pictures (THUMBNAIL, THUMBNAIL, 3) uint8 RGB of the faces to choose from, the largest first."""
-        self._uploads.add(path)
-        self._look, self._face_file = None, path
+        self.choose(path)
         with self._turn():
             found = self._look = self._looked(path, self._studio.default)
             return [self._thumbnail(found, face) for face in found.faces]
 
     @property
     def face(self) -> Path | None:
-        """The file that was looked at last, also where no face was found in it."""
+        """The file that was chosen last, also where no face was found in it."""
         return self._face_file
 
-    def forget(self) -> None:
-        """No face is chosen any more."""
-        self._look = self._face_file = None
+    def choose(self, path: Path | None) -> None:
+        """This file is the face from now on, though nothing is known of it before `look`; None: no file is."""
+        self._look, self._face_file = None, path
+        if path is not None:
+            self._uploads.add(path)
 
     def preview(self, choice: int, voice: Voice | None, changes: Sequence[str] = ()) -> np.ndarray:
         """What the `choice`th face of the look shows at the loudest moment: (H, W, 3) uint8 RGB."""
