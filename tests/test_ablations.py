@@ -86,6 +86,8 @@ def _copy(data: Path, target: Path, frames: int, size: int) -> Path:
         (clip,) = load_clips(target, split)
         faces = [cv2.resize(face, (size, size), interpolation=cv2.INTER_CUBIC) for face in clip.faces(range(frames))]
         write_archive(clip.folder / "faces.zip", faces)
+        if (clip.folder / "base.zip").is_file():
+            write_archive(clip.folder / "base.zip", clip.faces(range(frames), "base.zip"))
         for name in ("track.npz", "base_track.npz"):
             if (clip.folder / name).is_file():
                 _cut_track(clip.folder / name, frames)
