@@ -248,8 +248,8 @@ def test_the_loader_says_what_it_gives(data_set):
     [
         ("path", "error: no folder {data}: expected a data set written by python -m preprocess.extract_clips"),
         ("split", "error: {data}: no clip is in split 'val', and none of its 1 train clips can lend its last tenth"),
-        ("mel", "error: clip {clip} has no mel.npy; extract the clip again, with --again"),
-        ("features", "error: {clip}/whisper.npy is damaged"),
+        ("mel", "error: {data}: 1 of 1 clips cannot be read, the first: clip {clip} has no mel.npy; extract the clip"),
+        ("features", "error: {data}: 1 of 1 clips cannot be read, the first: {clip}/whisper.npy is damaged"),
         ("index", "error: {data}/index.jsonl is damaged"),
         ("window", "error: {data}: no clip of split 'train' has data.window = 7 frames"),
     ],
