@@ -177,6 +177,7 @@ class Page:
         given = [path for path in (video, picture) if path is not None]
         new = next((Path(path) for path in given if Path(path) != session.face), None)
         if new is None and given:
+            yield {self.status: gr.skip()}  # without any yield Gradio would empty every output
             return
         session.choose(new)  # before anything is shown: what is taken away below calls this again
         hidden = gr.update(value=None, visible=False)
