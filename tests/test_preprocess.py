@@ -77,15 +77,17 @@ def test_a_second_run_extracts_nothing_again(talking_clip, tmp_path):
     arguments = "--videos", videos, "--output", data, "--size", "128"
     assert extract(*arguments).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
-    (videos / "clip.mp4").unlink()
-    (videos / "clip.mp4").write_bytes(b"")  # would be rejected if it were read
     result = extract(*arguments)
     assert result.returncode == 0, result.stderr
     assert {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")} == before
-    assert len(merge_index(data)) == 1
-    result = extract(*arguments, "--again")
+    assert extract(*arguments, "--again").returncode == 0
+    after = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
+    assert after.keys() == before.keys() and all(after[path] > before[path] for path in after)
+    (videos / "clip.mp4").unlink()
+    (videos / "clip.mp4").write_bytes(b"")  # another video of that name
+    result = extract(*arguments)
     assert result.returncode == 0 and "videos/clip.mp4" in result.stdout
-    assert len(merge_index(data)) == 0
+    assert len(merge_index(data)) == 1
 
 
 def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
