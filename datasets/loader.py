@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from functools import partial
 
-import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -86,7 +85,6 @@ def _set_up_worker(parent: int, worker: int) -> None:
     Slurm) leaves it to the main process when to stop.
     """
     end_with(parent)
-    cv2.setNumThreads(1)  # as torch has it: the cores are the workers'
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
