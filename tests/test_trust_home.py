@@ -26,7 +26,11 @@ EVERYTHING = """
 import importlib, pkgutil, sys
 for room in {rooms!r}:
     for module in pkgutil.iter_modules([f"{root}/{{room}}"]):
-        importlib.import_module(f"{{room}}.{{module.name}}")
+        try:
+            importlib.import_module(f"{{room}}.{{module.name}}")
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":  # the page's, which is optional
+                raise
 for script in ("inference", "evaluate", "train_base", "train_hr", "train_syncnet", "workers"):
     importlib.import_module(script)
 """
