@@ -15,7 +15,7 @@ from media.video import VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
 
-SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 10))]
+SEEDS = range(10)
 """Each kills twice."""
 QUICK = {
     "train_base": ["audio_pretrain.steps=2", "run.steps=6", "data.workers=1"],
@@ -78,6 +78,8 @@ def commands(data_set, painted, tmp_path_factory) -> dict[str, Callable[[], Comm
 
 
 NAMES = ["extract_clips", "generate_base", "train_base", "train_hr", "inference"]
+PLAIN = {("train_base", 0), ("inference", 0)}
+"""What the plain suite has time for."""
 
 
 @pytest.fixture(scope="session")
@@ -94,8 +96,14 @@ def whole(commands, tmp_path_factory) -> Callable[[str], tuple[Path, float]]:
     return get
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        pytest.param(name, seed, marks=[] if (name, seed) in PLAIN else pytest.mark.long)
+        for name in NAMES
+        for seed in SEEDS
+    ],
+)
 def test_killed_at_any_moment_the_same_command_ends_as_if_undisturbed(commands, whole, tmp_path, name, seed):
     kill_and_repeat(commands[name], *whole(name), tmp_path / "whole", 100 * NAMES.index(name) + seed)
 
