@@ -11,6 +11,7 @@ from datasets.archive import write_archive
 from datasets.clips import Clip
 from datasets.damage import readable
 from engine.loop import pick_device
+from engine.memory import keep_freed_memory
 from engine.prepared import file_digest
 from engine.stages import paint_clip
 from errors import InputError
@@ -60,6 +61,7 @@ def painter_of(checkpoint: Path, network: HyperLipsBase) -> str:
 
 def load_painter(checkpoint: Path, device: str) -> HyperLipsBase:
     """Stage-1 weights that paint a data set's faces. Raises InputError for others."""
+    keep_freed_memory()
     network = load_network(checkpoint, pick_device(device), HyperLipsBase)
     if network.feed.crop != "template":
         raise InputError(f"{checkpoint} wants faces cut as {network.feed.crop}; the data set's are registered ones")

@@ -15,6 +15,7 @@ import torch
 from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, publish_clip
 from engine.chunks import chunks
+from engine.memory import keep_freed_memory
 from engine.prepared import file_digest
 from errors import InputError
 from face.crop import CropTransform, rescale, scale_of
@@ -50,6 +51,7 @@ def use_one_core() -> None:
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 def extract_source(job: Job) -> None:
