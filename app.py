@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from engine.config import add_config_arguments
 from engine.options import InferenceConfig
+from engine.stop import end_on_signal
 from errors import InputError, check, run_cli
-from inference import stop
 from page.limits import Limits
 
 LOOPBACK = "127.0.0.1"
@@ -74,5 +74,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

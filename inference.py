@@ -16,12 +16,12 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from types import FrameType
 
 from engine.bar import bar
 from engine.config import add_config_arguments, load_config
 from engine.options import PREPARED, InferenceConfig
 from engine.person import Person
+from engine.stop import end_on_signal
 from errors import InputError, run_cli
 
 ROOT = Path(__file__).resolve().parent
@@ -184,12 +184,6 @@ def main() -> None:
     print(f"{output}: {report}")
 
 
-def stop(number: int, _: FrameType | None) -> None:
-    """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

@@ -26,7 +26,7 @@ import numpy as np
 from aside import aside
 from datasets.archive import Archive
 from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable, warn
-from datasets.references import ClipMoves, References, spanning_references, usual_references
+from datasets.references import ClipMoves, References, usual_references
 from errors import InputError
 from face.crop import area_reduce
 from face.lips import lip_gap
@@ -117,11 +117,6 @@ class Clip:
     def references(self, rule: ReferenceRule, count: int) -> References:
         """The references, `count` mouths, that inference would show."""
         return usual_references(rule, self.moves, count)
-
-    @property
-    def portrait(self) -> int:
-        """Number of the one frame that inference would show to stage 2."""
-        return int(spanning_references(self.moves.lip_gaps, self.moves.yaw, 1)[0])
 
     @cached_property
     def base_landmarks(self) -> np.ndarray:

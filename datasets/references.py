@@ -43,6 +43,11 @@ class ClipMoves:
     yaw: np.ndarray
     pose: np.ndarray
 
+    @property
+    def portrait(self) -> int:
+        """The frame with the most closed mouth, a rather frontal one: the reference of stage 2."""
+        return int(spanning_references(self.lip_gaps, self.yaw, 1)[0])
+
     def only(self, usable: np.ndarray) -> "ClipMoves":
         """With references among the `usable` (n,) bool frames alone."""
         return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.yaw, self.pose)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
+from aside import aside
 from datasets.clips import FPS, Clip
 from engine.bar import told
 from engine.loop import pick_device
@@ -43,7 +45,7 @@ class Painter:
         base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
-        reference = real[clip.portrait]
+        reference = real[clip.moves.portrait]
         parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
         return np.concatenate([paint_hr(self.hr, base[part], points[part], real[part], reference) for part in parts])
 
@@ -101,7 +103,8 @@ def write_both(folder: Path, clips: Sequence[Clip], weights: Mapping[str, Infere
         for name, config in weights.items()
     ]
     comparison = compare(clips, painters, frames)
-    cv2.imwrite(str(folder / "before_after.png"), cv2.cvtColor(comparison.strip(), cv2.COLOR_RGB2BGR))
+    with aside(folder / "before_after.png") as part:
+        Image.fromarray(comparison.strip()).save(part)
     comparison.film().write(folder / "before_after.mp4")
     for name, scores in comparison.scores.items():
         print(f"held out, {name}: {told(scores)}")

@@ -1,7 +1,6 @@
 """The folder that adapt.py makes of one person: what inference needs of it, and how far it is. Imports no torch."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aside import aside
 from engine.options import PREPARED
 from errors import InputError
 
@@ -43,11 +43,10 @@ class Person:
             )
 
     def export(self, base: Path, hr: Path) -> None:
-        """Take over these weights; written aside, then renamed."""
+        """Take over these weights."""
         for source, target in ((base, self.base), (hr, self.hr)):
-            aside = target.with_suffix(f".{os.getpid()}.part")
-            shutil.copyfile(source, aside)
-            os.replace(aside, target)
+            with aside(target) as part:
+                shutil.copyfile(source, part)
 
 
 @dataclass
@@ -103,12 +102,11 @@ class Adaptation:
 
     def save(self) -> None:
         path = self.folder / _RECORD
-        aside = path.with_suffix(".part")
         record = asdict(self)
         del record["folder"]
         try:
-            aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-            os.replace(aside, path)
+            with aside(path) as part:
+                part.write_text(json.dumps(record, indent=1), encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}); see to that, then run it again") from error
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.references import ClipMoves, spanning_references, usual_references
+from datasets.references import ClipMoves, usual_references
 from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
@@ -198,18 +198,16 @@ class LipSync:
         track, rule = found.track, self.settings.reference
         clip = ClipMoves(track.lip_gap, track.yaw, smooth_pose(head_pose(track.rigid)[:, :2], track.shot))
         clip = clip.only(found.present & ~track.interpolated)
-        if rule != "first":
-            (closed,) = spanning_references(clip.lip_gaps, clip.yaw, 1)
-            clip = clip.only(track.shot == track.shot[closed])
-        chosen = usual_references(rule, clip, self.settings.references)
-        portrait = int(chosen.frames[0, 0]) if rule == "first" else int(closed)
-        wanted = {portrait, *chosen.frames.ravel().tolist()}
+        portrait = int(usual_references("first", clip, 1).frames[0, 0]) if rule == "first" else clip.portrait
+        chosen = usual_references(rule, clip.only(track.shot == track.shot[portrait]), self.settings.references)
+        frames = chosen.frames.ravel().tolist()
+        wanted = {portrait, *frames}
         cut = {
             frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
             for frame in islice(reader, max(wanted) + 1)
             if frame.index in wanted
         }
-        small = np.stack([area_reduce(cut[index], BASE_SIZE) for index in chosen.frames.ravel().tolist()])
+        small = np.stack([area_reduce(cut[index], BASE_SIZE) for index in frames])
         return small.reshape(*chosen.frames.shape, *small.shape[1:]), chosen.shares, cut[portrait]
 
     def read(self, face: str | Path) -> VideoReader:

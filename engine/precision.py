@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from aside import aside
 from engine.options import LayoutName, PrecisionName
 from losses.terms import LATE
 
@@ -186,6 +187,5 @@ def _write_cache(cache: dict[str, list[bool]]) -> None:
     """Keep the choice; a home that cannot be written only means measuring again."""
     with contextlib.suppress(OSError):
         CACHE.parent.mkdir(parents=True, exist_ok=True)
-        aside = CACHE.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(cache), encoding="utf-8")
-        os.replace(aside, CACHE)
+        with aside(CACHE) as part:
+            part.write_text(json.dumps(cache), encoding="utf-8")

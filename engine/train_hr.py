@@ -87,9 +87,10 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
 
         def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
             assert validator is not None
-            log.images(step, "val", validator.strip(network))
+            shown = pictures(network, validator.shown)
+            log.images(step, "val", validator.strip(shown))
             log.film(step, "val", validator.film(network))
-            return validator.scores(network, objective)
+            return validator.scores(network, objective, shown)
 
         task = Task(
             objective,
@@ -127,26 +128,28 @@ class HRValidator:
         self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        items = [self.dataset.sample(clip, frames, self.dataset.clips[clip].portrait) for clip, frames in places]
+        items = [self.dataset.sample(clip, frames, self.dataset.clips[clip].moves.portrait) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()
-    def scores(self, network: HRDecoder, objective: HRObjective) -> dict[str, float]:
+    def scores(self, network: HRDecoder, objective: HRObjective, shown: list[np.ndarray]) -> dict[str, float]:
         """The objective's terms, all set in, with this network in the place of its own; the loss leaves out the
-        discriminator, which changes. Also MouthScorer's scores.
+        discriminator, which changes. Also MouthScorer's scores of `shown`, its pictures.
         """
         trained, objective.network = objective.network, network
         terms = {name: value.item() for name, value in objective(self.shown, LATE)[1].items()}
         objective.network = trained
         loss = sum(objective.weights[name] * value for name, value in terms.items() if name != "adversarial")
-        *_, output, real = pictures(network, self.shown)
+        *_, output, real = shown
         return terms | {"loss": loss} | self.mouths(output, real, self.landmarks)
 
-    def strip(self, network: HRDecoder, count: int = 6) -> np.ndarray:
-        """Rows: stage-1 face (upscaled), sketch, output, real; a column each of `count` windows' first frames."""
-        chosen = np.linspace(0, len(self.shown["base"]) - 1, count).astype(int).tolist()
-        rows = pictures(network, {name: value[chosen] for name, value in self.shown.items()})
-        return np.concatenate([np.concatenate(list(row[:: len(row) // len(chosen)]), 1) for row in rows])
+    def strip(self, shown: list[np.ndarray], count: int = 6) -> np.ndarray:
+        """Rows of `shown`, the pictures: stage-1 face (upscaled), sketch, output, real; a column each of `count`
+        windows' first frames.
+        """
+        windows, frames = self.shown["base"].shape[:2]
+        chosen = frames * np.linspace(0, windows - 1, count).astype(int)
+        return np.concatenate([np.concatenate(list(row[chosen]), 1) for row in shown])
 
     def film(self, network: HRDecoder) -> Film:
         """Stage-1 face (upscaled), output and real beside each other."""

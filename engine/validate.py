@@ -93,6 +93,6 @@ class LipValidator:
                 frame = int(np.nanargmax(clip.lip_gaps))
                 masked = real[frame].copy()
                 masked[len(masked) // 2 :] = 0
-                reference = real[clip.portrait]
+                reference = real[clip.moves.portrait]
                 columns.append(np.concatenate([masked, reference, output[frame], real[frame]]))
         return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1), film

@@ -13,7 +13,6 @@ the checkpoint's. Wants `pip install onnx onnxscript`; onnxruntime runs the file
 import argparse
 import copy
 import json
-import os
 import types
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
+from aside import aside
 from engine.options import InferenceConfig
 from engine.stages import silent_window
 from errors import InputError, run_cli
@@ -136,15 +136,13 @@ def export(part: Part, folder: Path, metadata: dict[str, str]) -> Path:
     model = program.model_proto
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
-    path, aside = folder / f"{part.name}.onnx", folder / f".{part.name}.{os.getpid()}.part"
+    path = folder / f"{part.name}.onnx"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, aside)
-        os.replace(aside, path)
+        with aside(path) as beside:
+            onnx.save(model, beside)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}); choose another --output") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

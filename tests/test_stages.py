@@ -139,7 +139,7 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
             generate_clip(clip, engine.base, "test", LandmarkNet())
     dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", 128, 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
-    reference = clip.portrait
+    reference = clip.moves.portrait
     torch.manual_seed(0)
     network = HRDecoder(HRConfig(scale=1, width=8)).eval()
     batch = default_collate([dataset.sample(0, frames, reference)])

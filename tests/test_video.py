@@ -372,13 +372,13 @@ def test_names_that_are_long_or_not_utf_8(tmp_path):
 
 
 def test_a_stopped_run_leaves_nothing(tmp_path):
-    """inference.py's signal handler, in the middle of writing."""
+    """The scripts' signal handler, in the middle of writing."""
     script = f"""
 import signal, time, numpy as np
 from fractions import Fraction
-from inference import stop
+from engine.stop import end_on_signal
 from media.video import VideoWriter
-signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGTERM, end_on_signal)
 with VideoWriter({str(tmp_path / "a.mp4")!r}, (64, 64), Fraction(25)) as writer:
     for _ in range(500):
         writer.write(np.zeros((64, 64, 3), np.uint8))
