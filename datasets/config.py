@@ -5,8 +5,7 @@ from typing import Literal
 
 from errors import check, too_small
 
-ReferencePolicy = Literal["random", "far", "closed", "span"]
-BaseReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
+ReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
 Cache = Literal["auto", "memory", "disk"]
 _PROBABILITIES = "flip", "reference_blur", "reference_jpeg", "base_blur", "silence", "sound"
 _RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5)
@@ -49,7 +48,7 @@ class DrawConfig(DataSection):
 class DataConfig(DrawConfig):
     """`data` section of stage 1."""
 
-    reference: BaseReferencePolicy = "closed"
+    reference: ReferencePolicy = "closed"
     """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
     rather closed mouth to a wide one; pose: such ones in the poses nearest to the window's, mixed."""
     cache: Cache = "auto"
@@ -61,8 +60,8 @@ class HRDataConfig(DrawConfig):
     """`data` section of stage 2."""
 
     reference: ReferencePolicy = "closed"
-    """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
-    rather closed mouth to a wide one."""
+    """closed: the most closed mouth; random: any frame; far: any at least 10 frames away; span: a far one with a rather
+    closed mouth; pose: such a one in the window's pose, as inference has it."""
     min_face_px: float = 150.0
     """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
     from them."""

@@ -1,10 +1,11 @@
 """Which frames of a clip the networks see as references of the person."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from datasets.config import BaseReferencePolicy
+from datasets.config import ReferencePolicy
 from models.config import ReferenceRule
 
 FAR_FRAMES = 10
@@ -19,9 +20,13 @@ KEY_POSES_DRAWN = 2
 """Key poses that a training sample sees: the two nearest hold nearly all of its shares."""
 BLEND = 3.5
 """Degrees: sigma with which a key frame's share falls as a pose departs from its own."""
-_NEAR, _LEAST_NEAR = 0.25, 25
+HOLD = 2.0
+"""Degrees: a portrait is left for one that is nearer by this much, so that a head at rest between two sees one."""
+_NEAR = 0.25, 25
 """Share of a clip's frames, those nearest in pose, and their least number, among which a key pose finds its mouths:
 more than it holds itself, for what is near in pose may all be near in time, and show one mouth."""
+_NEAREST = 0.04, 4
+"""The same for stage 2, which lends jaw and hair but no lips: the pose counts for more than the mouth."""
 _OUTLIERS = 0.02
 """Share of poses at either end that no key pose is added for."""
 _TURNED = 0.3
@@ -45,8 +50,14 @@ class ClipMoves:
 
     @property
     def portrait(self) -> int:
-        """The frame with the most closed mouth, a rather frontal one: the reference of stage 2."""
+        """The frame with the most closed mouth, a rather frontal one."""
         return int(spanning_references(self.lip_gaps, self.yaw, 1)[0])
+
+    @cached_property
+    def portraits(self) -> "Portraits":
+        """The references of stage 2."""
+        frames = _key_frames(self, np.zeros(1), _NEAREST)[:, 0]
+        return Portraits(frames, _held(np.linalg.norm(np.nan_to_num(self.pose)[:, None] - self.pose[frames], axis=2)))
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
         """With references among the `usable` (n,) bool frames alone."""
@@ -66,6 +77,25 @@ class References:
     def fixed(cls, frames: np.ndarray, count: int) -> "References":
         """The same R `frames` for `count` frames, whatever their pose."""
         return cls(frames[None], np.ones((count, 1, len(frames)), np.float32))
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """References of stage 2, which lends their very pixels, so they are not mixed: `frames` (K,) are the most closed
+    mouths of K key poses, `shown` (n,) int says which of them each frame of the clip sees.
+    """
+
+    frames: np.ndarray
+    shown: np.ndarray
+
+    def of(self, frame: int) -> int:
+        """The number of the frame that this one sees."""
+        return int(self.frames[self.shown[frame]])
+
+    @classmethod
+    def fixed(cls, frame: int, count: int) -> "Portraits":
+        """The same one for `count` frames."""
+        return cls(np.array([frame]), np.zeros(count, int))
 
 
 def spanning_references(lip_gaps: np.ndarray, yaw: np.ndarray, count: int) -> np.ndarray:
@@ -91,7 +121,7 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
 
 
 def drawn_references(
-    policy: BaseReferencePolicy, clip: ClipMoves, frames: np.ndarray, count: int, rng: np.random.Generator
+    policy: ReferencePolicy, clip: ClipMoves, frames: np.ndarray, count: int, rng: np.random.Generator
 ) -> References:
     """`count` mouths for the window `frames` (T,) of a clip, in training.
 
@@ -123,6 +153,16 @@ def drawn_references(
     return _largest(chosen, _shares(clip.pose[chosen], clip.pose[frames]))
 
 
+def _held(distance: np.ndarray) -> np.ndarray:
+    """(n,) int: the nearest by distances (n, K) in degrees, left only for one that is nearer by HOLD."""
+    shown = distance.argmin(1)
+    for frame in range(1, len(shown)):
+        before = shown[frame - 1]
+        if distance[frame, before] < distance[frame, shown[frame]] + HOLD:
+            shown[frame] = before
+    return shown
+
+
 def _largest(chosen: np.ndarray, shares: np.ndarray) -> References:
     """Of key frames (K, R) with shares (T, K, R) KEY_POSES_DRAWN of the largest; fewer are repeated, with no share."""
     order = np.argsort(-shares.mean(0), axis=0, kind="stable")[:KEY_POSES_DRAWN]
@@ -134,16 +174,19 @@ def _largest(chosen: np.ndarray, shares: np.ndarray) -> References:
     )
 
 
-def _key_frames(clip: ClipMoves, ranks: np.ndarray) -> np.ndarray:
-    """(K, R): the mouths of these ranks in every pose that the clip visits; one that does not turn has one key pose."""
+def _key_frames(clip: ClipMoves, ranks: np.ndarray, nearest: tuple[float, int] = _NEAR) -> np.ndarray:
+    """(K, R): the mouths of these ranks in every pose that the clip visits, each among its `nearest` frames; a clip
+    that does not turn has one key pose.
+    """
     known = np.flatnonzero(np.isfinite(clip.lip_gaps) & np.isfinite(clip.pose).all(1))
     poses = clip.pose[known]
     keys = _key_poses(poses)
-    near = max(round(_NEAR * len(known)), _LEAST_NEAR) if len(keys) > 1 else len(known)
+    share, least = nearest
+    near = max(round(share * len(known)), least) if len(keys) > 1 else len(known)
     chosen = []
     for key in keys:
-        nearest = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
-        chosen.append(nearest[_at_ranks(clip.lip_gaps[nearest], ranks)])
+        among = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
+        chosen.append(among[_at_ranks(clip.lip_gaps[among], ranks)])
     return np.stack(chosen)
 
 

@@ -45,9 +45,10 @@ class Painter:
         base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
-        reference = real[clip.moves.portrait]
+        portraits = clip.moves.portraits
+        shown = real[portraits.frames][portraits.shown]
         parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
-        return np.concatenate([paint_hr(self.hr, base[part], points[part], real[part], reference) for part in parts])
+        return np.concatenate([paint_hr(self.hr, base[part], points[part], real[part], shown[part]) for part in parts])
 
 
 @dataclass

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.references import ClipMoves, usual_references
+from datasets.references import ClipMoves, Portraits, usual_references
 from engine.ahead import ahead
 from engine.chunks import chunks
 from engine.loop import pick_device
@@ -193,22 +193,25 @@ class LipSync:
             )
         return Drive(self, face, sound, watch, span)
 
-    def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """references, shares and portrait of a PreparedFace: fixed faces of one shot, so that nothing flickers."""
+    def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, ...]:
+        """references, shares, portraits and portrait_shown of a PreparedFace, all of one shot."""
         track, rule = found.track, self.settings.reference
         clip = ClipMoves(track.lip_gap, track.yaw, smooth_pose(head_pose(track.rigid)[:, :2], track.shot))
         clip = clip.only(found.present & ~track.interpolated)
         portrait = int(usual_references("first", clip, 1).frames[0, 0]) if rule == "first" else clip.portrait
-        chosen = usual_references(rule, clip.only(track.shot == track.shot[portrait]), self.settings.references)
+        clip = clip.only(track.shot == track.shot[portrait])
+        chosen = usual_references(rule, clip, self.settings.references)
+        portraits = Portraits.fixed(portrait, len(track.shot)) if rule == "first" else clip.portraits
         frames = chosen.frames.ravel().tolist()
-        wanted = {portrait, *frames}
+        wanted = {*frames, *portraits.frames.tolist()}
         cut = {
             frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
             for frame in islice(reader, max(wanted) + 1)
             if frame.index in wanted
         }
         small = np.stack([area_reduce(cut[index], BASE_SIZE) for index in frames])
-        return small.reshape(*chosen.frames.shape, *small.shape[1:]), chosen.shares, cut[portrait]
+        large = np.stack([cut[index] for index in portraits.frames.tolist()])
+        return small.reshape(*chosen.frames.shape, *small.shape[1:]), chosen.shares, large, portraits.shown
 
     def read(self, face: str | Path) -> VideoReader:
         """The video or picture, no larger than the config allows."""
@@ -254,7 +257,7 @@ class LipSync:
             return base, base
 
         def try_hr(precision: Precision) -> None:
-            paint_hr(hr, small, landmarks, large, large[0], precision)
+            paint_hr(hr, small, landmarks, large, large, precision)
 
         return base, choose_precision(kind, hr, try_hr, f"infer {count}")
 
@@ -360,7 +363,8 @@ class Drive:
                     landmarks, pictures = (
                         np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
                     )
-                    painted = paint_hr(hr, painted, landmarks, pictures, self._face.portrait, self._precision[1])
+                    shown = self._face.portraits[self._face.portrait_shown[[item.frame.index for item in items]]]
+                    painted = paint_hr(hr, painted, landmarks, pictures, shown, self._precision[1])
             with self.report.time("paste"):
                 for frame, face, image in zip((item.frame for item in items), faces, painted, strict=True):
                     rect = paste_rect(face.crop, frame.size)

@@ -16,7 +16,7 @@ from aside import aside
 from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
-_FORMAT = "2"
+_FORMAT = "3"
 _DAMAGE = ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError, RecursionError
 """What values that no prepared face has may raise."""
 
@@ -40,8 +40,8 @@ class PreparedFace:
 
     times: s after the first frame. transforms (T, 2, 3): frame px to px of the 128 crop, NaN where the face is not
     shown. shot (T,) int. references (K, R, 128, 128, 3) uint8 RGB: key frames as stage 1 sees them, R mouths, the most
-    closed first, of each of K key poses; shares (T, K, R) float32: how much of each a frame shows. portrait
-    (size, size, 3) uint8 RGB: the reference of stage 2.
+    closed first, of each of K key poses; shares (T, K, R) float32: how much of each a frame shows. portraits
+    (P, size, size, 3) uint8 RGB: the references of stage 2; portrait_shown (T,) int: which of them a frame sees.
     """
 
     video: Path
@@ -51,7 +51,8 @@ class PreparedFace:
     shot: np.ndarray
     references: np.ndarray
     shares: np.ndarray
-    portrait: np.ndarray
+    portraits: np.ndarray
+    portrait_shown: np.ndarray
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -71,7 +72,8 @@ class PreparedFace:
             "shot": self.shot.astype(np.int64),
             "references": self.references,
             "shares": self.shares,
-            "portrait": self.portrait,
+            "portraits": self.portraits,
+            "portrait_shown": self.portrait_shown.astype(np.int64),
         }
         metadata = {
             "prepared_face": _FORMAT,
@@ -102,21 +104,23 @@ class PreparedFace:
                 raise ValueError("it says nothing of being one of this version")
             settings = FaceSettings(**json.loads(metadata["settings"]))
             times = [Fraction(int(above), int(below)) for above, below in tensors["times"]]
-            transforms, shot, references, shares, portrait = (
-                tensors[name] for name in ("transforms", "shot", "references", "shares", "portrait")
+            frames, size, mouths = len(times), settings.size, settings.references
+            poses, portraits = len(tensors["references"]), len(tensors["portraits"])
+            parts = {
+                "transforms": ((frames, 2, 3), np.float64),
+                "shot": ((frames,), np.int64),
+                "references": ((poses, mouths, BASE_SIZE, BASE_SIZE, 3), np.uint8),
+                "shares": ((frames, poses, mouths), np.float32),
+                "portraits": ((portraits, size, size, 3), np.uint8),
+                "portrait_shown": ((frames,), np.int64),
+            }
+            fit = all(
+                tensors[name].shape == shape and tensors[name].dtype == kind for name, (shape, kind) in parts.items()
             )
             notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
         except (OSError, SafetensorError, *_DAMAGE) as error:
             raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
-        frames, size, poses = len(times), settings.size, len(references)
-        parts = {
-            (frames, 2, 3): (transforms, np.float64),
-            (frames,): (shot, np.int64),
-            (poses, settings.references, BASE_SIZE, BASE_SIZE, 3): (references, np.uint8),
-            (frames, poses, settings.references): (shares, np.float32),
-            (size, size, 3): (portrait, np.uint8),
-        }
-        fit = all(part.shape == shape and part.dtype == kind for shape, (part, kind) in parts.items())
+        fit = fit and bool(np.isin(tensors["portrait_shown"], np.arange(portraits)).all())
         fit &= all(before < after for before, after in pairwise(times))
         fit &= isinstance(notes, list) and all(isinstance(note, str) for note in notes)
         if not fit or not times:
@@ -124,7 +128,7 @@ class PreparedFace:
         video = _find_video(path, kept)
         if file_digest(video) != digest:
             raise InputError(f"{video} is not the video that {path} was prepared from; prepare it again")
-        return cls(video, settings, times, transforms, shot, references, shares, portrait, notes)
+        return cls(video, settings, times, notes=notes, **{name: tensors[name] for name in parts})
 
 
 def _find_video(face: Path, kept: str) -> Path:

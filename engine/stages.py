@@ -84,16 +84,16 @@ def paint_hr(
     base: np.ndarray,
     landmarks: np.ndarray,
     faces: np.ndarray,
-    reference: np.ndarray,
+    references: np.ndarray,
     precision: Precision = FLOAT32,
 ) -> np.ndarray:
     """Stage-2 faces (n, S, S, 3) uint8 RGB.
 
     base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
-    (n, S, S, 3), reference (S, S, 3) uint8 RGB.
+    (n, S, S, 3), references (m, S, S, 3) uint8 RGB, each for n / m frames.
     """
     sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(network.device)
-    pictures = (to_network(part, network) for part in (base, faces, reference[None]))
+    pictures = (to_network(part, network) for part in (base, faces, references))
     with precision.autocast(sketches.device):
         return from_network(run_hr(network, next(pictures), sketches, *pictures), network)
 

@@ -107,8 +107,8 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
 
 
 class HRValidator:
-    """Fixed frames spread over the validation clips, and a short video of one; each clip's most closed mouth is its
-    reference.
+    """Fixed frames spread over the validation clips, and a short video of one; a window's reference is the one that
+    inference shows its first frame.
     """
 
     def __init__(self, config: TrainHRConfig, split: str, size: int, expert: SyncConfig | None, device: torch.device):
@@ -128,7 +128,8 @@ class HRValidator:
         self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        items = [self.dataset.sample(clip, frames, self.dataset.clips[clip].moves.portrait) for clip, frames in places]
+        portraits = [clip.moves.portraits for clip in self.dataset.clips]
+        items = [self.dataset.sample(clip, frames, portraits[clip].of(frames[0])) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ def test_a_kept_face_is_the_same_face(engine, prepared, talking_clip, tmp_path):
     again.save(tmp_path / "me.face")
     loaded = PreparedFace.load(tmp_path / "me.face")
     assert loaded.times == prepared.times and loaded.settings == prepared.settings
-    for name in ("transforms", "shot", "references", "shares", "portrait"):
+    for name in ("transforms", "shot", "references", "shares", "portraits", "portrait_shown"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(prepared, name))
     # Folder and all may move.
     (tmp_path / "there").mkdir()

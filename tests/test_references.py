@@ -1,5 +1,7 @@
 """Which frames of a clip become references."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from datasets.draw import window_starts
 from datasets.references import (
     CELL,
     FAR_FRAMES,
+    HOLD,
     KEY_POSES,
     KEY_POSES_DRAWN,
     ClipMoves,
@@ -109,6 +112,25 @@ def test_shares_sum_to_one_favour_the_near_and_never_jump():
     own = chosen.shares[chosen.frames[:, 0], :, 0]
     assert (own.argmax(1) == np.arange(len(own))).all()
     assert np.abs(np.diff(chosen.shares, axis=0)).max() < 0.5  # the head turns by a degree a frame
+
+
+def test_stage_2_sees_the_most_closed_mouth_of_the_nearest_pose_and_does_not_switch_at_rest():
+    portraits = TURNING.portraits
+    assert 3 <= len(portraits.frames) <= KEY_POSES and TURNING.lip_gaps[portraits.frames].max() < 0.1
+    assert [portraits.of(frame) for frame in (0, 199)] == portraits.frames[portraits.shown[[0, 199]]].tolist()
+    distance = np.linalg.norm(TURNING.pose[:, None] - TURNING.pose[portraits.frames], axis=2)
+    own = distance[np.arange(200), portraits.shown]
+    assert (own <= distance.min(1) + HOLD).all() and (own > distance.min(1)).any()
+    keys = np.sort(TURNING.pose[portraits.frames, 0])
+    between = np.stack([keys[:2].mean() + np.random.default_rng(0).uniform(-0.9, 0.9, 60), np.zeros(60)], 1)
+    resting = replace(  # of no use as references, so that the key poses stay
+        TURNING,
+        lip_gaps=np.append(TURNING.lip_gaps, np.full(60, np.nan)),
+        yaw=np.zeros(260),
+        pose=np.concatenate([TURNING.pose, between]),
+    )
+    assert resting.portraits.frames.tolist() == portraits.frames.tolist()
+    assert len(set(resting.portraits.shown[200:])) == 1
 
 
 def test_training_in_the_windows_pose_sees_nothing_near_in_time():

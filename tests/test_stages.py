@@ -139,14 +139,14 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
             generate_clip(clip, engine.base, "test", LandmarkNet())
     dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", 128, 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
-    reference = clip.moves.portrait
+    reference = clip.moves.portraits.of(5)
     torch.manual_seed(0)
     network = HRDecoder(HRConfig(scale=1, width=8)).eval()
     batch = default_collate([dataset.sample(0, frames, reference)])
     with torch.no_grad():
         trained = run_batch(network, batch).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     shown = clip.faces([*frames, reference])
-    used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], shown[-1])
+    used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], shown[-1:])
     np.testing.assert_array_equal(used, trained)
 
 

@@ -37,9 +37,10 @@ pipeline.paint_base = lambda network, windows, faces, *_: 255 - faces
 pipeline.paint_hr = lambda network, painted, landmarks, faces, *_: 255 - faces
 times = VideoReader(video).times
 crops = np.tile(np.array([[0.4, 0, -100], [0, 0.4, -60]]), (len(times), 1, 1))
-references, portrait = np.zeros((1, 1, 128, 128, 3), np.uint8), np.zeros((256, 256, 3), np.uint8)
+references, portraits = np.zeros((1, 1, 128, 128, 3), np.uint8), np.zeros((1, 256, 256, 3), np.uint8)
 shares = np.ones((len(times), 1, 1), np.float32)
-face = PreparedFace(video, engine.settings, times, crops, np.zeros(len(times), int), references, shares, portrait)
+alike = np.zeros(len(times), int)
+face = PreparedFace(video, engine.settings, times, crops, alike, references, shares, portraits, alike)
 wave = 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32)
 report = pipeline.lip_sync(face, wave, output, engine=engine)
 print(report.frames, peak_mib())

@@ -145,9 +145,10 @@ def write_face(path: Path, video: str, digest: str, notes: str = "[]", **changes
         "shot": np.zeros(1, np.int64),
         "references": np.zeros((1, 1, 128, 128, 3), np.uint8),
         "shares": np.ones((1, 1, 1), np.float32),
-        "portrait": np.zeros((128, 128, 3), np.uint8),
+        "portraits": np.zeros((1, 128, 128, 3), np.uint8),
+        "portrait_shown": np.zeros(1, np.int64),
     }
-    details = {"prepared_face": "2", "video": video, "sha256": digest, "notes": notes}
+    details = {"prepared_face": "3", "video": video, "sha256": digest, "notes": notes}
     safetensors.numpy.save_file({**tensors, **changes}, path, {**details, "settings": json.dumps(vars(settings))})
     return path
 
