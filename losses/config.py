@@ -55,6 +55,8 @@ class BaseLossConfig(NetworkTerms):
     """L1 of the lip and chin points that the audio path predicts, as in audio pre-training."""
     perceptual: float = 0.0
     """On the lips, see the `perceptual` section."""
+    colour: float = 0.0
+    """L1 of the colour of the box of the real lips, coarsely: the other terms forgive a green tooth."""
 
 
 @dataclass

@@ -2,12 +2,16 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from face.crop import rescale
 
 LIP_CROP = 40 / 128, 56 / 128
 """Height and width of a lip crop, in shares of the image: about the widened box of lips half open."""
+
+COLOUR_SQUARE = 4
+"""px over which the colour of a lip crop is averaged."""
 
 LOWER_ROWS_FROM = 60 / 128
 """Share of the height from which the painted half is counted; a little above the mask's edge, so that no seam grows."""
@@ -35,6 +39,14 @@ def mouth_l1(output: Tensor, target: Tensor, boxes: Tensor, mouth_weight: float)
 def l1(output: Tensor, target: Tensor) -> Tensor:
     """Mean |error| over the whole image."""
     return (output - target).abs().mean()
+
+
+def colour_l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean |error| of colour, what a pixel has beside its grey, over squares of COLOUR_SQUARE px: colour is
+    seen coarsely, and brightness has terms of its own.
+    """
+    error = output - target
+    return F.avg_pool2d(error - error.mean(1, keepdim=True), COLOUR_SQUARE).abs().mean()
 
 
 def lip_crops(images: Tensor, boxes: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from losses.adversarial import (
     relativistic_generator_loss,
 )
 from losses.perceptual import load_perceptual
-from losses.reconstruction import LIP_CROP, lip_crops
+from losses.reconstruction import LIP_CROP, colour_l1, lip_crops
 from losses.sync import sync_loss
 from losses.terms import ramp
 from models.checkpoint import save_network
@@ -70,6 +70,15 @@ def test_an_expert_sees_lower_halves_in_order_of_time_and_of_its_colours(order, 
     seen = face_windows(faces, expert)
     assert seen.shape == (1, 15, 64, 128)
     assert seen[0, 3 * 3 + channel, 6].eq(1).all() and seen.sum() == 128
+
+
+def test_colour_is_blind_to_brightness_and_to_places_within_a_square():
+    picture = torch.zeros(1, 3, 40, 56)
+    picture[:, 0, 18] = 0.9
+    assert colour_l1(picture + 0.25, picture).item() == pytest.approx(0, abs=1e-6)
+    greener = picture + torch.tensor([0, 0.3, 0])[:, None, None]  # less its mean: -.1, .2, -.1
+    assert colour_l1(greener, picture).item() == pytest.approx(0.4 / 3, abs=1e-6)
+    assert colour_l1(picture.roll(1, 2), picture).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [128, 256])
