@@ -33,6 +33,8 @@ class Detector(Protocol):
     """Landmarks a face has: 478 or 68."""
     lip_gap: tuple[int, int]
     """Landmarks whose distance tells how far the mouth is open."""
+    least_side: int | None
+    """Shorter side, px, to which a film's pictures may be reduced before it looks at them; None: not at all."""
 
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
         """Faces of (H, W, 3) uint8, which is shown at `time_s` seconds."""
@@ -63,6 +65,9 @@ class MediapipeDetector:
 
     points = 478
     lip_gap = LIP_GAP
+    least_side = 360
+    """It sees pictures at 128 px, where it misses faces below about a tenth of the longer side, so those that it finds
+    are 60 px wide or more in a reduced picture, too."""
 
     def __init__(self, max_faces: int = 5):
         """Raises InputError where the model file is missing."""

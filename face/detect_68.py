@@ -22,6 +22,8 @@ class FaceAlignmentDetector:
 
     points = 68
     lip_gap = LIP_GAP_68
+    least_side = None
+    """Points are placed in faces of any size, however large the picture."""
 
     def __init__(self, max_faces: int = 5, device: str = "cpu"):
         """Loads the networks, which the package fetches at first use. Raises InputError where it cannot."""

@@ -1,15 +1,16 @@
 """A video's faces, followed: decoded, tracked, and cut smoothly."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 
 import numpy as np
 
-from face.crop import box_transforms, fit_transforms
+from face.crop import box_transforms, fit_transforms, rescale
 from face.detect import Detector
 from face.track import Track, track_faces
-from media.video import Frame
+from media.frame import Frame, Rect
 
 LIPS_BOX = np.array([40.0, 72, 88, 104])
 """x0, y0, x1, y1, px of the 128 crop: lips, also wide open ones, lie in it."""
@@ -37,29 +38,45 @@ class Followed:
 
 
 def follow(
-    frames: Iterable[Frame],
-    detector: Detector,
-    crop: str = "template",
-    picture: Callable[[Frame], np.ndarray] = Frame.rgb,
+    frames: Iterable[Frame], detector: Detector, crop: str = "template", area: Rect | None = None
 ) -> list[Followed]:
     """Every face of a video whose lips are shown somewhere, the largest first; none where none is seen.
 
-    crop: `template` registers eyes and nose, `box` cuts upright boxes (published). picture: what of a frame is looked
-    at, (H, W, 3) uint8 RGB; the transforms are in its px.
+    crop: `template` registers eyes and nose, `box` cuts upright boxes (published). area: the part (x0, y0, x1, y1) px
+    of every frame that is looked at, the whole if None; tracks and transforms are in its px.
     """
     times: list[Fraction] = []
-    size = [0, 0]
+    coming = iter(frames)
+    first = list(islice(coming, 2))
+    if not first:
+        return []
+    rect = area or (0, 0, *first[0].size)
+    fewer = _reduction(rect, detector.least_side) if len(first) > 1 else 1  # a still is searched with all care
 
     def timed() -> Iterator[tuple[np.ndarray, float]]:
-        for frame in frames:
+        for frame in chain(first, coming):
             times.append(Fraction(frame.time))
-            image = picture(frame)
-            size[:] = image.shape[1::-1]
-            yield image, float(frame.time)
+            yield frame.rgb_reduced(fewer, rect), float(frame.time)
 
-    tracks = track_faces(timed(), detector)
-    found = [Followed(times, track, _transforms(track, crop, (size[0], size[1]))) for track in tracks]
+    size = rect[2] - rect[0], rect[3] - rect[1]
+    tracks = [_enlarged(track, fewer) for track in track_faces(timed(), detector)]
+    found = [Followed(times, track, _transforms(track, crop, size)) for track in tracks]
     return [face for face in found if face.present.any()]
+
+
+def _reduction(rect: Rect, least_side: int | None) -> int:
+    """How many times smaller a picture is looked at: a power of two that divides rect and leaves `least_side` px."""
+    times, side = 1, min(rect[2] - rect[0], rect[3] - rect[1])
+    while least_side and side >= 2 * times * least_side and not any(value % (2 * times) for value in rect):
+        times *= 2
+    return times
+
+
+def _enlarged(track: Track, times: int) -> Track:
+    """A track of pictures that were reduced, in px of the whole ones."""
+    if times == 1:
+        return track
+    return replace(track, rigid=rescale(track.rigid, 1, times), box=rescale(track.box, 1, times))
 
 
 def _transforms(track: Track, crop: str, size_wh: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
+import cv2
 import numpy as np
 from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
@@ -72,6 +73,21 @@ class Frame:
         image = planes_to_rgb(_part(self.planes, outer), self.colour)
         return np.ascontiguousarray(image[y0 - top : y1 - top, x0 - left : x1 - left])
 
+    def rgb_reduced(self, times: int, rect: Rect) -> np.ndarray:
+        """The part rect = (x0, y0, x1, y1) px at 1 / times of its size, area means, as (h, w, 3) uint8.
+
+        times: 1, or an even number that divides all of rect. Only what is left is made RGB: at half the size the
+        colours, coded so, stay as they are.
+        """
+        if times == 1:
+            return self.rgb(rect)
+        if any(value % times for value in _inside(rect, self.size)) or times % 2:
+            raise ValueError(f"rectangle {rect} cannot be reduced {times} times")
+        x0, y0, x1, y1 = rect
+        size = (x1 - x0) // times, (y1 - y0) // times
+        y, u, v = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in _part(self.planes, rect))
+        return planes_to_rgb((y, u, v), self.colour)
+
     def write_rgb(self, rect: Sequence[int], image: np.ndarray) -> None:
         """Put an (h, w, 3) uint8 image into rect = (x0, y0, x1, y1), even numbers; every value outside it stays as it
         is.
@@ -90,7 +106,7 @@ class Frame:
 
 
 def planes_to_rgb(planes: Planes, colour: Colour) -> np.ndarray:
-    """4:2:0 planes to (H, W, 3) uint8."""
+    """4:2:0 or 4:4:4 planes to (H, W, 3) uint8."""
     frame = _reformatter().reformat(
         to_av(planes),
         format="rgb24",
@@ -162,9 +178,9 @@ def planes_of(frame: av.VideoFrame) -> Planes:
 
 
 def to_av(planes: Planes) -> av.VideoFrame:
-    """A yuv420p frame holding these planes."""
+    """A yuv420p frame holding these planes; yuv444p where all are of one size."""
     height, width = planes[0].shape
-    frame = av.VideoFrame(width, height, "yuv420p")
+    frame = av.VideoFrame(width, height, "yuv444p" if planes[1].shape == planes[0].shape else "yuv420p")
     for plane, values in zip(frame.planes, planes, strict=True):
         _rows(plane)[:] = values
     return frame

@@ -1,5 +1,6 @@
 """Videos to compare: views of files, the real face in one, and which frames of another belong to its frames."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -122,11 +123,12 @@ def find_face(view: View, transforms: np.ndarray | None = None) -> FaceClip:
     reader = VideoReader(view.path)
     thumbs = []
 
-    def picture(frame: Frame) -> np.ndarray:
-        thumbs.append(view.thumbnail(frame))
-        return frame.rgb(view.area(frame))
+    def watched() -> Iterator[Frame]:
+        for frame in reader:
+            thumbs.append(view.thumbnail(frame))
+            yield frame
 
-    faces = follow(reader, make_detector("mediapipe"), picture=picture)
+    faces = follow(watched(), make_detector("mediapipe"), area=view.rect)
     if not faces:
         raise NoFace(f"no face found in {view.path}")
     return FaceClip(view, reader, np.array(faces[0].times, float), np.array(thumbs), faces[0].transforms)

@@ -1,13 +1,18 @@
 """Following faces: cuts, gaps, two people; with a detector that reads its faces from a script, and a real one."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import skimage.data
 
+from benchmarks.memory import film
+from face.crop import CropTransform
 from face.detect import Face
+from face.follow import follow
 from face.topology import LIP_GAP, RIGID
 from face.track import track_faces
-from media.video import VideoReader
+from media.video import Frame, VideoReader
 
 FPS = 25
 _MESH = np.random.default_rng(0).uniform(0, 1, (478, 2)).astype(np.float32)
@@ -147,6 +152,25 @@ def test_real_detector_follows_the_talking_clip(talking_clip):
     tracks = track_faces(frames, make_detector("mediapipe"))
     assert len(tracks) == 1 and tracks[0].present.all() and not tracks[0].shot.any()
     assert np.ptp(tracks[0].lip_gap) > 0.08 and np.abs(tracks[0].yaw).max() < 0.4
+
+
+def test_a_large_picture_is_looked_at_reduced_and_its_face_cut_as_from_the_whole(tmp_path, monkeypatch):
+    from face.detect import make_detector
+
+    reader, corners, seen = VideoReader(film(tmp_path / "large.mp4", 1)), [], []
+    reduced = Frame.rgb_reduced
+    monkeypatch.setattr(Frame, "rgb_reduced", lambda frame, *how: seen.append(how[0]) or reduced(frame, *how))
+    for least_side in (360, None):
+        detector = make_detector("mediapipe")
+        detector.least_side = least_side
+        (face,) = follow(reader, detector)
+        square = np.array([(0, 0), (128, 0), (128, 128), (0, 128)]) - 0.5
+        corners.append(np.stack([CropTransform(place).inverse().apply(square) for place in face.transforms]))
+        enlarged = CropTransform(face.transforms[0]).scale
+    assert seen == [2] * 25 + [1] * 25
+    moved = enlarged * np.linalg.norm(corners[0] - corners[1], axis=-1)
+    assert moved.mean() < 0.5 and moved.max() < 1.5  # px of the 128 crop
+    assert len(follow(islice(reader, 1), make_detector("mediapipe"))) == 1 and seen[-1] == 1
 
 
 def test_real_cut_between_two_pictures():

@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -178,6 +179,17 @@ def test_part_of_a_picture_equals_the_part_of_the_whole(tmp_path, rect):
     frame = next(iter(VideoReader(write_video(tmp_path / "a.mp4"))))
     x0, y0, x1, y1 = rect
     assert (frame.rgb(rect) == frame.rgb()[y0:y1, x0:x1]).all()
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_a_reduced_picture_is_the_mean_of_the_whole_ones_pixels(tmp_path, times):
+    frame = next(iter(VideoReader(write_video(tmp_path / "a.mp4"))))
+    x0, y0, x1, y1 = rect = (8, 16, 72, 48)
+    wanted = cv2.resize(frame.rgb()[y0:y1, x0:x1], None, fx=1 / times, fy=1 / times, interpolation=cv2.INTER_AREA)
+    reduced = frame.rgb_reduced(times, rect)
+    assert reduced.shape == wanted.shape and np.abs(reduced.astype(int) - wanted)[1:-1, 1:-1].mean() < 1
+    with pytest.raises(ValueError, match="reduced"):
+        frame.rgb_reduced(8, (8, 16, 72, 44))
 
 
 def test_bad_rectangles_are_refused(tmp_path):
