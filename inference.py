@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.bar import bar
 from engine.config import add_config_arguments, load_config
@@ -23,6 +24,9 @@ from engine.options import PREPARED, InferenceConfig
 from engine.person import Person
 from engine.stop import end_on_signal
 from errors import InputError, run_cli
+
+if TYPE_CHECKING:
+    from engine.pipeline import Report
 
 ROOT = Path(__file__).resolve().parent
 DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"
@@ -142,15 +146,31 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
 
 
 def speak_folders(args: argparse.Namespace, config: InferenceConfig) -> int:
-    """All pairs of files; prints a line each and a count, and returns the exit code: 1 where some failed."""
-    from engine.folders import plan, speak
+    """All pairs of files; prints a line as each is done, at the end the table, and returns the exit code: 1 where some
+    failed.
+    """
+    from engine.folders import plan, speak, table
 
-    states = []
-    for outcome in speak(plan(Path(args.face), Path(args.audio), Path(args.output)), config, bar):
-        states.append(outcome.state)
-        print(f"{outcome.state:8} {outcome.pair.output}: {outcome.words}", flush=True)
-    print(", ".join(f"{states.count(state)} {state}" for state in ("done", "skipped", "failed")))
-    return 1 if "failed" in states else 0
+    pairs, outcomes = plan(Path(args.face), Path(args.audio), Path(args.output)), []
+    try:
+        for outcome in speak(pairs, config, bar):
+            outcomes.append(outcome)
+            print(f"{len(outcomes)}/{len(pairs)} {outcome.pair.output}: {outcome}", flush=True)
+            if outcome.report is not None:
+                tell(outcome.report)
+    finally:  # of what was done before a signal, too
+        if outcomes:
+            print(f"\n{table(outcomes)}")
+    return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
+
+
+def tell(report: "Report") -> None:
+    """Print what the user should know of a video that was made."""
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for start, end in report.passed:
+        missing = f"no face, or no mouth in the picture, from {start:.2f} s to {end:.2f} s of the source"
+        print(f"note: {missing}; shown as it was", file=sys.stderr)
 
 
 def main() -> None:
@@ -176,11 +196,7 @@ def main() -> None:
         if Path(face).suffix == PREPARED:
             face = PreparedFace.load(face)
         report = lip_sync(face, audio, output, config, watch=bar)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-    for start, end in report.passed:
-        missing = f"no face, or no mouth in the picture, from {start:.2f} s to {end:.2f} s of the source"
-        print(f"note: {missing}; shown as it was", file=sys.stderr)
+    tell(report)
     print(f"{output}: {report}")
 
 

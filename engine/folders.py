@@ -1,19 +1,23 @@
 """Folders of faces and sounds: every pair speaks, each face is tracked once, and one failure does not end the rest."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Literal, get_args
 
 from engine.options import PREPARED, InferenceConfig
-from engine.pipeline import LipSync, Watch, lip_sync, unwatched
+from engine.pipeline import LipSync, Report, Watch, lip_sync, unwatched
 from engine.prepared import PreparedFace
 from errors import InputError, check
 from media.audio import SOUND_SUFFIXES
 from media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from media.video import VideoReader
 
 FACES = {*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, PREPARED}
 SOUNDS = {*SOUND_SUFFIXES, *VIDEO_SUFFIXES}
+State = Literal["made", "already there", "failed"]
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,32 @@ class Pair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a pair: `done`, `skipped` (it was there already) or `failed`, and a word on it."""
+    """What came of a pair. frames: of the video, 0 where there is none; seconds: that it took; words: why it failed, or
+    what else there is to say, in one line; report: of what was made."""
 
     pair: Pair
-    state: str
-    words: str
+    state: State
+    frames: int = 0
+    seconds: float = 0.0
+    words: str = ""
+    report: Report | None = None
+
+    def __str__(self) -> str:
+        return f"{self.state}: {self.words}" if self.words else self.state
 
 
 def plan(face: Path, audio: Path, output: Path) -> list[Pair]:
     """All pairs of one face with many sounds, or of many faces with one; of two folders, the files of one name.
 
-    Raises InputError for a folder without such files, two files of one name, names that have no partner, and where
-    `output` is no folder.
+    Raises InputError for a folder without such files, two files of one name, names that have no partner, where `output`
+    is no folder, and where a video would have the name of a source.
     """
     faces, sounds = _named(face, FACES, "face"), _named(audio, SOUNDS, "sound")
-    check(output.is_file() and f"--output {output} is a file, expected a folder for the videos of the pairs")
+    check(
+        output.exists()
+        and not output.is_dir()
+        and f"--output {output} is a file, expected a folder for the videos of the pairs"
+    )
     if face.is_dir() and audio.is_dir():
         alone = sorted(faces.keys() ^ sounds.keys())
         check(
@@ -52,7 +67,11 @@ def plan(face: Path, audio: Path, output: Path) -> list[Pair]:
         pairs = [(name, faces[name], sounds[name]) for name in faces]
     else:
         pairs = [(name if face.is_dir() else other, faces[name], sounds[other]) for name in faces for other in sounds]
-    return [Pair(shown, heard, output / f"{name}.mp4") for name, shown, heard in pairs]
+    planned = [Pair(shown, heard, output / f"{name}.mp4") for name, shown, heard in pairs]
+    sources = {path.resolve() for pair in planned for path in (pair.face, pair.audio)}
+    taken = [str(pair.output) for pair in planned if pair.output.resolve() in sources]
+    check(bool(taken) and f"{', '.join(taken[:5])} would be made, and is a source itself; choose another --output")
+    return planned
 
 
 def speak(pairs: list[Pair], config: InferenceConfig, watch: Watch = unwatched) -> Iterator[Outcome]:
@@ -61,17 +80,37 @@ def speak(pairs: list[Pair], config: InferenceConfig, watch: Watch = unwatched) 
     for face, group in groupby(pairs, key=lambda pair: pair.face):
         prepared: PreparedFace | InputError | None = None
         for pair in group:
-            if pair.output.exists():
-                yield Outcome(pair, "skipped", "it was there already")
-                continue
+            started = time.monotonic()
             try:
+                if pair.output.exists():
+                    yield Outcome(pair, "already there", VideoReader(pair.output).frame_count, words=_changed(pair))
+                    continue
                 prepared = prepared or _prepared(engine, face, watch)
                 if isinstance(prepared, InputError):
                     raise prepared
                 report = lip_sync(prepared, pair.audio, pair.output, engine=engine, watch=watch)
-                yield Outcome(pair, "done", str(report))
             except InputError as error:
-                yield Outcome(pair, "failed", str(error))
+                yield Outcome(pair, "failed", 0, time.monotonic() - started, " ".join(str(error).split()))
+            else:
+                yield Outcome(pair, "made", report.frames, time.monotonic() - started, report=report)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A row a pair and a last line with the counts, for a terminal."""
+    rows = [("output", "frames", "seconds", "what happened")]
+    for outcome in outcomes:
+        rows.append((str(outcome.pair.output), str(outcome.frames), f"{outcome.seconds:.1f}", str(outcome)))
+    name, frames, seconds = (max(len(row[column]) for row in rows) for column in range(3))
+    lines = [f"{row[0]:{name}}  {row[1]:>{frames}}  {row[2]:>{seconds}}  {row[3]}" for row in rows]
+    states = [outcome.state for outcome in outcomes]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in get_args(State))
+    return "\n".join([*lines, f"{len(states)} pairs: {counts}"])
+
+
+def _changed(pair: Pair) -> str:
+    """What is to be said where the face or the sound is newer than the video."""
+    newer = [str(path) for path in (pair.face, pair.audio) if path.stat().st_mtime > pair.output.stat().st_mtime]
+    return f"{' and '.join(newer)} changed since; remove the video to have it made anew" if newer else ""
 
 
 def _prepared(engine: LipSync, face: Path, watch: Watch) -> PreparedFace | InputError:
