@@ -30,10 +30,8 @@ from datasets.references import ClipMoves, References, usual_references
 from errors import InputError
 from face.crop import area_reduce
 from face.lips import lip_gap
-from face.pose import head_pose, smooth_pose
 from face.smooth import smooth_stretches
 from face.topology import RIGID
-from face.track import yaw_of
 from media.audio import read_audio
 from models.config import ReferenceRule
 
@@ -112,7 +110,7 @@ class Clip:
     def moves(self) -> ClipMoves:
         """What references are chosen by."""
         rigid = np.where(self.visible[:, None, None], self.landmarks[:, RIGID], np.nan)
-        return ClipMoves(self.lip_gaps, yaw_of(rigid), smooth_pose(head_pose(rigid)[:, :2]))
+        return ClipMoves.of(self.lip_gaps, rigid)
 
     def references(self, rule: ReferenceRule, count: int) -> References:
         """The references, `count` mouths, that inference would show."""

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from datasets.config import ReferencePolicy
+from face.pose import head_pose, smooth_pose
 from models.config import ReferenceRule
 
 FAR_FRAMES = 10
@@ -29,8 +30,8 @@ _NEAREST = 0.04, 4
 """The same for stage 2, which lends jaw and hair but no lips: the pose counts for more than the mouth."""
 _OUTLIERS = 0.02
 """Share of poses at either end that no key pose is added for."""
-_TURNED = 0.3
-"""Lip gap that a yaw of 1 weighs as much as: references should be frontal, too."""
+_TURNED = 0.004
+"""Lip gap that a degree of yaw weighs as much as: references should be frontal, too."""
 _RANK_SPREAD = 0.2
 _SAME = 0.1
 """Probability in training that all spanning references are one frame: a portrait has no other."""
@@ -40,18 +41,22 @@ _SAME = 0.1
 class ClipMoves:
     """What the choice of references looks at, of each of a clip's n frames.
 
-    lip_gaps (n,): how far the lips open, NaN where a frame is of no use. yaw (n,): as a Track has it, 0 frontal. pose
-    (n, 2): smoothed yaw and pitch in degrees, NaN where no frame shows a face.
+    lip_gaps (n,): how far the lips open, NaN where a frame is of no use. pose (n, 2): smoothed yaw and pitch in
+    degrees, NaN where no frame shows a face.
     """
 
     lip_gaps: np.ndarray
-    yaw: np.ndarray
     pose: np.ndarray
+
+    @classmethod
+    def of(cls, lip_gaps: np.ndarray, rigid: np.ndarray, shot: np.ndarray | None = None) -> "ClipMoves":
+        """From rigid points (n, 10, 2), NaN where there is no face; shot (n,): see smooth_pose."""
+        return cls(lip_gaps, smooth_pose(head_pose(rigid)[:, :2], shot))
 
     @property
     def portrait(self) -> int:
         """The frame with the most closed mouth, a rather frontal one."""
-        return int(spanning_references(self.lip_gaps, self.yaw, 1)[0])
+        return int(spanning_references(self, 1)[0])
 
     @cached_property
     def portraits(self) -> "Portraits":
@@ -61,7 +66,7 @@ class ClipMoves:
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
         """With references among the `usable` (n,) bool frames alone."""
-        return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.yaw, self.pose)
+        return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.pose)
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,11 @@ class Portraits:
         return cls(np.array([frame]), np.zeros(count, int))
 
 
-def spanning_references(lip_gaps: np.ndarray, yaw: np.ndarray, count: int) -> np.ndarray:
-    """`count` frames of a clip: the most closed mouth, and further ones evenly on to its widest; rather frontal ones.
-
-    lip_gaps (n,), yaw (n,): see ClipMoves.
-    """
-    turned = _TURNED * np.abs(yaw)
-    chosen = _at_ranks(lip_gaps - turned, np.linspace(0, WIDEST, count))
-    chosen[0] = np.nanargmin(lip_gaps + turned)
+def spanning_references(clip: ClipMoves, count: int) -> np.ndarray:
+    """`count` frames: the most closed mouth, and further ones evenly on to the widest; rather frontal ones."""
+    turned = _TURNED * np.abs(clip.pose[:, 0])
+    chosen = _at_ranks(clip.lip_gaps - turned, np.linspace(0, WIDEST, count))
+    chosen[0] = np.nanargmin(clip.lip_gaps + turned)
     return chosen
 
 
@@ -115,7 +117,7 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
     if rule == "first":
         return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
     if rule == "closed":
-        return References.fixed(spanning_references(clip.lip_gaps, clip.yaw, count), frames)
+        return References.fixed(spanning_references(clip, count), frames)
     chosen = _key_frames(clip, np.linspace(0, WIDEST, count))
     return References(chosen, _shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
@@ -131,7 +133,7 @@ def drawn_references(
     would show the very mouth that is to be painted.
     """
     if policy == "closed":
-        return References.fixed(spanning_references(clip.lip_gaps, clip.yaw, count), len(frames))
+        return References.fixed(spanning_references(clip, count), len(frames))
     known = np.isfinite(clip.lip_gaps)
     if policy != "random":
         times = np.arange(len(known))

@@ -38,7 +38,6 @@ from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect
-from face.pose import head_pose, smooth_pose
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter, parse_size
@@ -193,10 +192,10 @@ class LipSync:
             )
         return Drive(self, face, sound, watch, span)
 
-    def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, ...]:
+    def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """references, shares, portraits and portrait_shown of a PreparedFace, all of one shot."""
         track, rule = found.track, self.settings.reference
-        clip = ClipMoves(track.lip_gap, track.yaw, smooth_pose(head_pose(track.rigid)[:, :2], track.shot))
+        clip = ClipMoves.of(track.lip_gap, track.rigid, track.shot)
         clip = clip.only(found.present & ~track.interpolated)
         portrait = int(usual_references("first", clip, 1).frames[0, 0]) if rule == "first" else clip.portrait
         clip = clip.only(track.shot == track.shot[portrait])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +17,8 @@ from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
 _FORMAT = "3"
+_BY_FRAME = "transforms", "shot", "shares", "portrait_shown"
+"""Parts that hold a row a frame."""
 _DAMAGE = ValueError, KeyError, TypeError, ZeroDivisionError, OverflowError, RecursionError
 """What values that no prepared face has may raise."""
 
@@ -59,6 +61,11 @@ class PreparedFace:
     def present(self) -> np.ndarray:
         """(T,) bool: where the face is shown."""
         return np.isfinite(self.transforms[:, 0, 0])
+
+    def still(self, frame: int, picture: Path) -> "PreparedFace":
+        """One frame, which `picture` shows, with the references that it has here."""
+        alone = {name: getattr(self, name)[frame : frame + 1] for name in _BY_FRAME}
+        return replace(self, video=picture, times=[Fraction(0)], **alone)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, bound to the video by its digest; written aside, then renamed.

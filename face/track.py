@@ -24,8 +24,8 @@ GROWTH = 1.5
 """How much a face's size changes from one frame to the next only if there is a cut between them."""
 _SIZE_CLASS = 1.1
 """Faces whose size differs by less than about this factor count as equally large."""
-_ROW = 26
-"""Values of a face in a frame: rigid points (20), box (4), lip gap, yaw."""
+_ROW = 25
+"""Values of a face in a frame: rigid points (20), box (4), lip gap."""
 _BLIP = 3
 """A face seen in fewer frames of a longer shot is taken for a false alarm."""
 
@@ -36,7 +36,7 @@ class Track:
 
     present (T,) bool: detected, or interpolated over a short gap. interpolated (T,) bool. shot (T,) int: counts shots.
     rigid (T, 10, 2) and box (T, 4): px in the frame. lip_gap (T,): inner lip gap over eye distance, good enough to find
-    a closed mouth. yaw (T,): nose tip's offset from the eyes' middle over eye distance, 0 frontal, 0.5 near profile.
+    a closed mouth.
     """
 
     present: np.ndarray
@@ -45,7 +45,6 @@ class Track:
     box: np.ndarray
     shot: np.ndarray
     lip_gap: np.ndarray
-    yaw: np.ndarray
 
 
 @dataclass
@@ -58,13 +57,13 @@ class _Trail:
     """Row after row in one growing block: small arrays kept between the pictures would pin the memory these leave."""
 
     def add(self, frame: int, row: np.ndarray) -> None:
-        """row (26,): rigid points (20), box (4), lip gap, yaw."""
+        """row (25,): rigid points (20), box (4), lip gap."""
         self.frames.append(frame)
         self._rows.extend(row.tolist())
 
     @property
     def rows(self) -> np.ndarray:
-        """(frames, 26) float32."""
+        """(frames, 25) float32."""
         return np.array(self._rows, np.float32).reshape(-1, _ROW)
 
     @property
@@ -168,21 +167,12 @@ def _follow(trails: list[_Trail], faces: list[Face], index: int, shot: int, dete
 
 
 def _measure(face: Face, detector: Detector) -> np.ndarray:
-    """Rigid points (20), box (4), lip gap and yaw of one face, as one float32 row."""
+    """Rigid points (20), box (4) and lip gap of one face, as one float32 row."""
     rigid = detector.rigid(face.landmarks).astype(float)
     eyes = max(float(np.linalg.norm(rigid[:2].mean(0) - rigid[2:4].mean(0))), 1e-3)
     upper, lower = face.landmarks[list(detector.lip_gap)]
     gap = float(np.linalg.norm(upper - lower)) / eyes
-    return np.concatenate([rigid.ravel(), face.box_xyxy, [gap, yaw_of(rigid)]]).astype(np.float32)
-
-
-def yaw_of(rigid: np.ndarray) -> np.ndarray:
-    """Nose tip's offset from the eyes' middle, along the line through them, over eye distance, of rigid points
-    (..., 10, 2): (...,), 0 frontal, 0.5 near profile."""
-    right, left = rigid[..., :2, :].mean(-2), rigid[..., 2:4, :].mean(-2)
-    across = left - right
-    offset = rigid[..., 9, :] - (left + right) / 2
-    return (offset * across).sum(-1) / (across**2).sum(-1).clip(1e-6)
+    return np.concatenate([rigid.ravel(), face.box_xyxy, [gap]]).astype(np.float32)
 
 
 def _join(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> list[Track]:
@@ -223,5 +213,4 @@ def _track(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> Track:
         box=values[:, 20:24],
         shot=shots,
         lip_gap=values[:, 24],
-        yaw=values[:, 25],
     )

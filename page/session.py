@@ -20,6 +20,7 @@ from engine.timeline import source_frame
 from errors import InputError
 from face.crop import CropTransform
 from face.follow import Followed
+from face.pose import head_pose
 from media.audio import SAMPLE_RATE, read_audio
 from media.source import open_input
 from media.video import STILL_FPS, VideoReader
@@ -239,7 +240,7 @@ class Session:
         return look if same else self._looked(look.path, engine)
 
     def _thumbnail(self, look: Look, face: Followed) -> np.ndarray:
-        best = int(np.nanargmax(np.where(face.present, -np.abs(face.track.yaw), np.nan)))
+        best = int(np.nanargmax(np.where(face.present, -np.abs(head_pose(face.track.rigid)[:, 0]), np.nan)))
         frame = next(islice(self._studio.default.read(look.path), best, None))
         return CropTransform(face.transforms[best]).cut(frame.rgb(), THUMBNAIL)
 
@@ -252,14 +253,7 @@ class Session:
         index = int(known[np.argmin([abs(float(found.times[k]) - seconds) for k in known])])
         picture = folder / "moment.png"
         cv2.imwrite(str(picture), cv2.cvtColor(next(islice(reader, index, None)).rgb(), cv2.COLOR_RGB2BGR))
-        chosen = slice(index, index + 1)
-        return replace(
-            prepared,
-            video=picture,
-            times=[Fraction(0)],
-            transforms=found.transforms[chosen],
-            shot=found.track.shot[chosen],
-        )
+        return prepared.still(index, picture)
 
     def _make(self, choice: int, voice: Voice | None, changes: Sequence[str], folder: Path, watch: Watch) -> Made:
         look = self._current(self._engine(choice, changes))
