@@ -65,7 +65,7 @@ class MediapipeDetector:
 
     points = 478
     lip_gap = LIP_GAP
-    least_side = 360
+    least_side: int | None = 360
     """It sees pictures at 128 px, where it misses faces below about a tenth of the longer side, so those that it finds
     are 60 px wide or more in a reduced picture, too."""
 

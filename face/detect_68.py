@@ -22,7 +22,7 @@ class FaceAlignmentDetector:
 
     points = 68
     lip_gap = LIP_GAP_68
-    least_side = None
+    least_side: int | None = None
     """Points are placed in faces of any size, however large the picture."""
 
     def __init__(self, max_faces: int = 5, device: str = "cpu"):
