@@ -94,9 +94,9 @@ def paint_hr(
     (n, S, S, 3), reference (S, S, 3) uint8 RGB. part: see HRDecoder; outside it the pictures are those of `faces`.
     """
     sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(network.device)
-    pictures = (to_network(part, network) for part in (base, faces, reference[None]))
+    small, shown, known = (to_network(images, network) for images in (base, faces, reference[None]))
     with precision.autocast(sketches.device):
-        painted = from_network(run_hr(network, next(pictures), sketches, *pictures, part=part), network)
+        painted = from_network(run_hr(network, small, sketches, shown, known, part), network)
     if part is None:
         return painted
     x0, y0, x1, y1 = (network.config.scale * value for value in part)
