@@ -37,7 +37,7 @@ from face.detect import make_detector
 from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.mask import paste_mask
-from face.paste import paste_face, paste_rect
+from face.paste import paste_face, paste_rect, sampled_part
 from face.smooth import smoothed
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import Frame, VideoReader, VideoWriter, parse_size
@@ -357,17 +357,20 @@ class Drive:
         size, hr = self._engine.size, self._engine.hr
         for items, faces in _runs(chunk, False):
             painted = np.stack([face.base for face in faces])
+            with self.report.time("paste"):
+                masks = np.stack([paste_mask(face.landmarks, size) for face in faces])
             if hr is not None:
                 with self.report.time("hr"):
                     landmarks, pictures = (
                         np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
                     )
                     shown = self._face.portraits[self._face.portrait_shown[[item.frame.index for item in items]]]
-                    painted = paint_hr(hr, painted, landmarks, pictures, shown, self._precision[1])
+                    precision, part = self._precision[1], sampled_part(masks)
+                    painted = paint_hr(hr, painted, landmarks, pictures, shown, precision, part)
             with self.report.time("paste"):
-                for frame, face, image in zip((item.frame for item in items), faces, painted, strict=True):
+                frames = [item.frame for item in items]
+                for frame, face, image, mask in zip(frames, faces, painted, masks, strict=True):
                     rect = paste_rect(face.crop, frame.size)
-                    mask = paste_mask(face.landmarks, size)
                     frame.write_rgb(rect, paste_face(frame.rgb(rect), rect, image, mask, face.crop))
         return chunk
 

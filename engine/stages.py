@@ -12,7 +12,7 @@ from engine.precision import FLOAT32, Precision
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
 from models.channels import PictureNetwork, in_order
-from models.hr_decoder import HRDecoder
+from models.hr_decoder import HRDecoder, Rect
 from models.hyperlips import HyperLipsBase, Memory, face_input
 from models.reference_encoder import mix_references
 from speech.features import sound_features
@@ -86,20 +86,30 @@ def paint_hr(
     faces: np.ndarray,
     references: np.ndarray,
     precision: Precision = FLOAT32,
+    part: Rect | None = None,
 ) -> np.ndarray:
     """Stage-2 faces (n, S, S, 3) uint8 RGB.
 
     base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
-    (n, S, S, 3), references (m, S, S, 3) uint8 RGB, each for n / m frames.
+    (n, S, S, 3), references (m, S, S, 3) uint8 RGB, each for n / m frames. part: see HRDecoder; outside it the pictures
+    are those of `faces`.
     """
     sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(network.device)
-    pictures = (to_network(part, network) for part in (base, faces, references))
+    small, shown, known = (to_network(images, network) for images in (base, faces, references))
     with precision.autocast(sketches.device):
-        return from_network(run_hr(network, next(pictures), sketches, *pictures), network)
+        painted = from_network(run_hr(network, small, sketches, shown, known, part), network)
+    if part is None:
+        return painted
+    x0, y0, x1, y1 = (network.config.scale * value for value in part)
+    whole = faces.copy()
+    whole[:, y0:y1, x0:x1] = painted
+    return whole
 
 
-def run_hr(network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor) -> Tensor:
-    """(n, 3, S, S) of uint8 pictures in the network's channel order.
+def run_hr(
+    network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor, part: Rect | None = None
+) -> Tensor:
+    """(n, 3, S, S), or `part` of it, see HRDecoder, of uint8 pictures in the network's channel order.
 
     base (n, 3, 128, 128), sketches (n, 1, 128, 128), faces (n, 3, S, S), references (m, 3, S, S), each for n / m
     frames.
@@ -107,7 +117,7 @@ def run_hr(network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, re
     inputs = [base.float() / 255, (sketches.float() / 255).expand(-1, 3, -1, -1)]
     if network.config.reference:
         inputs.append(face_input(faces, references.repeat_interleave(len(faces) // len(references), 0)[:, None]))
-    return network(*inputs)
+    return network(*inputs, part=part)
 
 
 def silent_window(network: HyperLipsBase) -> np.ndarray:

@@ -6,6 +6,12 @@ import numpy as np
 from face.crop import SIZE, CropTransform, warp
 from face.mask import TOP_ROW
 
+_SAMPLED_PX = 4
+"""px of 128 round a mask that its pixels in the frame are made from: by cubic sampling, and by the blur of small faces.
+"""
+_STEP = 4
+"""Parts are multiples of it, so that networks meet few shapes: each new one costs them a start."""
+
 
 def paste_rect(transform: CropTransform, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) px of the frame, all even, x1 and y1 excluded: what this crop's mask can touch, 2 x 2 at least.
@@ -17,6 +23,21 @@ def paste_rect(transform: CropTransform, size_wh: tuple[int, int]) -> tuple[int,
     x0, y0 = np.clip(low, 0, np.array(size_wh) - 2).astype(int)
     x1, y1 = np.clip(high, (x0 + 2, y0 + 2), size_wh).astype(int)
     return int(x0), int(y0), int(x1), int(y1)
+
+
+def sampled_part(masks: np.ndarray) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) px of 128, multiples of four: what `paste_face` looks at of faces with masks (n, S, S); of other
+    pixels it makes no use. All of them where the masks are empty.
+    """
+    rows, columns = np.flatnonzero(masks.any((0, 2))), np.flatnonzero(masks.any((0, 1)))
+    if not len(rows):
+        return 0, 0, SIZE, SIZE
+    scale = masks.shape[1] // SIZE
+    low = np.array([columns[0], rows[0]]) // scale - _SAMPLED_PX
+    high = np.array([columns[-1], rows[-1]]) // scale + 1 + _SAMPLED_PX
+    x0, y0 = np.clip(low // _STEP * _STEP, 0, SIZE).tolist()
+    x1, y1 = np.clip(-(-high // _STEP) * _STEP, 0, SIZE).tolist()
+    return x0, y0, x1, y1
 
 
 def paste_face(

@@ -8,6 +8,7 @@ from models.blocks import ConvNormReLU, UpConvNormReLU
 from models.channels import PictureNetwork
 from models.config import BASE_SIZE, HRConfig
 
+Rect = tuple[int, int, int, int]
 MOUTH = (64.0, 92.0), (32.0, 28.0)
 """Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it
 on average, .87 at most).
@@ -45,41 +46,67 @@ class HRDecoder(PictureNetwork):
         if blends:
             self.register_buffer("lendable", outside_mouth(BASE_SIZE * config.scale), persistent=False)
 
-    def forward(self, base: Tensor, sketch: Tensor, reference: Tensor | None = None) -> Tensor:
+    def forward(
+        self, base: Tensor, sketch: Tensor, reference: Tensor | None = None, part: Rect | None = None
+    ) -> Tensor:
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
 
         `reference` (N, 6, S, S) = [masked face | reference face] is given just where the config has it (ValueError).
-        With `residual`, only eval mode clamps to 0..1, so that training keeps its gradient.
+        `part` (x0, y0, x1, y1), px of 128: only what is inside is painted and returned, (N, 3, y1 - y0, x1 - x0) times
+        scale, as it is in the whole. With `residual`, only eval mode clamps to 0..1, so that training keeps its
+        gradient.
         """
         if (reference is not None) != self.config.reference:
             found = "missing" if reference is None else "given"
             raise ValueError(f"reference is {found}, config.reference is {self.config.reference}")
         scale, copied = self.config.scale, self.config.copied_rows
-        inputs = [base, sketch] + ([F.pixel_unshuffle(reference, scale)] if reference is not None else [])
-        x = self.output(self.head(self.body(self.entry(torch.cat([image[:, :, copied:] for image in inputs], 1)))))
-        x = F.pixel_shuffle(x, self.shuffle)
-        copied *= scale
-        painted = (
-            self._corrected(x.to(base.dtype), base, reference, copied) if self.config.residual else torch.sigmoid(x)
+        x0, y0, x1, y1 = part or (0, 0, BASE_SIZE, BASE_SIZE)
+        top = max(y0, copied)
+        left, above, right, below = seen = (
+            max(x0 - self.reach, 0),
+            max(top - self.reach, copied),
+            min(x1 + self.reach, BASE_SIZE),
+            min(y1 + self.reach, BASE_SIZE),
         )
-        if not copied:
-            return painted
-        above = self._enlarged(base) if reference is None else reference[:, :3]
-        return torch.cat([above[:, :, :copied].to(painted.dtype), painted], 2)
+        inputs = [_cut(base, seen), _cut(sketch, seen)]
+        if reference is not None:
+            inputs.append(F.pixel_unshuffle(_cut(reference, seen, scale), scale))
+        x = self.output(self.head(self.body(self.entry(torch.cat(inputs, 1)))))
+        x = _cut(F.pixel_shuffle(x, self.shuffle), (x0 - left, top - above, x1 - left, y1 - above), scale)
+        painted = x0, top, x1, y1
+        image = (
+            self._corrected(x.to(base.dtype), base, reference, painted) if self.config.residual else torch.sigmoid(x)
+        )
+        if y0 >= copied:
+            return image
+        source = self._enlarged(base) if reference is None else reference[:, :3]
+        return torch.cat([_cut(source, (x0, y0, x1, copied), scale).to(image.dtype), image], 2)
+
+    @property
+    def reach(self) -> int:
+        """How far from a pixel, px of 128, others change it: one px a convolution, at larger sizes less."""
+        return len(self.entry) + len(self.body) + isinstance(self.head, ConvNormReLU)
 
     def _enlarged(self, base: Tensor) -> Tensor:
         scale = self.config.scale
         return base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
 
-    def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, copied: int) -> Tensor:
-        """x plus what it corrects, rows from `copied` on; in full precision under autocast."""
-        known = self._enlarged(base)[:, :, copied:]
+    def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, part: Rect) -> Tensor:
+        """x, which is a part, plus what it corrects; in full precision under autocast."""
+        scale = self.config.scale
+        known = _cut(self._enlarged(base), part, scale)
         if reference is not None:
             half = reference.shape[2] // 2
-            own = torch.cat([reference[:, :3, copied:half], reference[:, 3:, half:]], 2)
-            known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * self.lendable[:, :, copied:])
+            own = _cut(torch.cat([reference[:, :3, :half], reference[:, 3:, half:]], 2), part, scale)
+            known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * _cut(self.lendable, part, scale))
         x = x[:, :3] + known
         return x if self.training else x.clamp(0, 1)
+
+
+def _cut(images: Tensor, part: Rect, scale: int = 1) -> Tensor:
+    """The part (x0, y0, x1, y1) of (N, C, H, W) that are `scale` times as large."""
+    x0, y0, x1, y1 = (scale * value for value in part)
+    return images[:, :, y0:y1, x0:x1]
 
 
 def outside_mouth(size: int) -> Tensor:

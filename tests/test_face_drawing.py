@@ -10,7 +10,7 @@ import skimage.data
 from face.crop import SIZE, CropTransform
 from face.landmark_net import LandmarkNet
 from face.mask import TOP_ROW, paste_mask
-from face.paste import paste_face, paste_rect
+from face.paste import paste_face, paste_rect, sampled_part
 from face.sketch import draw_sketch, to_68
 from face.smooth import smoothed, stretches
 from face.topology import CONTOUR, LIPS, LIPS_INNER, RIGID, SPEECH_POINTS, SPEECH_POINTS_MIRRORED
@@ -129,6 +129,23 @@ def test_paste_changes_only_what_the_mask_covers(landmarks):
     back = np.rint(TRANSFORM.apply(np.stack([columns, rows], 1)) * 2).astype(int).clip(0, 255)
     near = cv2.dilate(mask, np.ones((7, 7)))
     assert (near[back[:, 1], back[:, 0]] > 0).all()
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.72, 2.0])
+def test_what_is_not_sampled_does_not_show(landmarks, scale):
+    image = skimage.data.astronaut()
+    transform = CropTransform(np.array([[scale, -0.02, 64 - 220 * scale], [0.02, scale, 64 - 120 * scale]]))
+    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+    masks = np.stack([paste_mask(landmarks + [shift, 0], 256) for shift in (-3, 2)])
+    left, top, right, bottom = (2 * value for value in sampled_part(masks))
+    assert (right - left) * (bottom - top) < 0.5 * 256**2 and top >= 2 * 48
+    for mask in masks:
+        whole = transform.cut(image, 256)
+        part = 255 - whole
+        part[top:bottom, left:right] = whole[top:bottom, left:right]
+        pasted = (paste_face(image[y0:y1, x0:x1], rect, face, mask, transform) for face in (whole, part))
+        np.testing.assert_array_equal(*pasted)
+    assert sampled_part(0 * masks) == (0, 0, 128, 128)
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.72, 1.5])

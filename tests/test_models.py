@@ -137,15 +137,19 @@ def test_base_presets(preset):
 @pytest.mark.parametrize(
     "changes", [{}, {"reference": None}, {"residual": None}], ids=["preset", "other reference", "other residual"]
 )
-def test_hr_shapes(preset, scale, changes):
+def test_hr_shapes_and_parts(preset, scale, changes):
     usual = HRConfig.of(preset, scale=scale, width=8, head_width=4)
     config = HRConfig.of(
         preset, scale=scale, width=8, head_width=4, **{key: not getattr(usual, key) for key in changes}
     )
     network = HRDecoder(config).eval()
     with torch.no_grad():
-        output = network(*hr_inputs(config, 1))
-    assert output.shape == (1, 3, 128 * scale, 128 * scale) and output.min() >= 0 and output.max() <= 1
+        inputs = hr_inputs(config, 1)
+        output = network(*inputs)
+        assert output.shape == (1, 3, 128 * scale, 128 * scale) and output.min() >= 0 and output.max() <= 1
+        for x0, y0, x1, y1 in ((24, 60, 104, 124), (1, 40, 128, 128)):
+            inside = output[:, :, scale * y0 : scale * y1, scale * x0 : scale * x1]
+            torch.testing.assert_close(network(*inputs, part=(x0, y0, x1, y1)), inside, atol=1e-5, rtol=0)
 
 
 def test_the_largest_size_follows_the_scale_where_it_is_the_outputs():

@@ -148,6 +148,17 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
     shown = clip.faces([*frames, reference])
     used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], shown[-1:])
     np.testing.assert_array_equal(used, trained)
+    part = paint_hr(
+        network,
+        clip.faces(frames, "base.zip"),
+        clip.base_landmarks[frames],
+        shown[:-1],
+        shown[-1],
+        part=(20, 56, 108, 124),
+    )
+    outside = np.ones(used.shape, bool)
+    outside[:, 56:124, 20:108] = False
+    np.testing.assert_array_equal(part, np.where(outside, shown[:-1], used))
 
 
 def test_validation_paints_what_inference_paints(data_set):
