@@ -86,6 +86,7 @@ class Adaptation:
         if name in self.done:
             return
         started = time.monotonic()
+        self.save()  # whose folder it is, should the first step be killed
         try:
             work()
             self.done.append(name)

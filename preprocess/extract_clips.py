@@ -2,8 +2,8 @@
 
     python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA
 
-Restartable: a finished source is not read again, unless with --again. Shards (`--shard 2/8`) may run side by side on a
-shared disk.
+Restartable: a finished source is not read again, unless with --again or its file has changed. Shards (`--shard 2/8`)
+may run side by side on a shared disk.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import InputError, run_cli
-from preprocess.jobs import Job, Settings, clips_by_source, report
+from preprocess.jobs import Job, Settings, clips_by_source, report, see_to_replaced
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
 from workers import spread
@@ -45,6 +45,11 @@ def parse_arguments() -> argparse.Namespace:
         "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
     )
     parser.add_argument("--again", action="store_true", help="also videos that are done already")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="where a video's file has changed since it was read, remove what was made of the earlier one",
+    )
     add_shard_argument(parser, "videos")
     return parser.parse_args()
 
@@ -60,12 +65,14 @@ def main() -> None:
     if args.sync_expert is not None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
     use_one_core()
-    run(jobs, args.workers, extract_source, use_one_core)
+    todo = [job for job in jobs if args.again or not job.is_done]
+    run(todo, args.workers, extract_source, use_one_core)
+    see_to_replaced(jobs, args.output, args.replace)
     report(args.output)
 
 
 def plan(args: argparse.Namespace) -> list[Job]:
-    """The videos that are not done yet. Raises InputError for mistakes in the arguments."""
+    """The videos of this shard. Raises InputError for mistakes in the arguments."""
     persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
     found = find_sources(args.videos)
     splits.check(found)
@@ -82,7 +89,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
         person = persons(source)
         offset = offset_of(source, offsets) or Fraction(0)
         jobs.append(Job(source, settings, person, splits(source, person) or "", offset, earlier.get(source.id, [])))
-    return [job for job in jobs if args.again or not job.is_done]
+    return jobs
 
 
 def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -62,7 +63,7 @@ class Job:
 
     @property
     def _record(self) -> Path:
-        return self.settings.output / "sources" / f"{self.source.id}.json"
+        return record_of(self.settings.output, self.source.id)
 
     def forget(self) -> None:
         """Remove what an earlier time left of it."""
@@ -72,7 +73,7 @@ class Job:
 
     def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
         """Record that it is done: what of it was rejected, and why; notes: what else there is to say of it."""
-        record = {"source": self.name, "rejected": rejected, "notes": list(notes)}
+        record = {"source": self.name, "place": self.source.place, "rejected": rejected, "notes": list(notes)}
         with aside(self._record) as part:
             part.write_text(json.dumps(record), encoding="utf-8")
 
@@ -82,11 +83,49 @@ class Job:
         self.finish([reason])
 
 
+def record_of(data: Path, source: str) -> Path:
+    """The record of a source by its id."""
+    return data / "sources" / f"{source}.json"
+
+
 def clips_by_source(data: Path) -> dict[str, list[Path]]:
     """Clip folders by the id of their source: pieces have their number behind it."""
     found = defaultdict(list)
     for folder in (data / "clips").iterdir():
         found[re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", folder.name)].append(folder)
+    return found
+
+
+def see_to_replaced(jobs: Sequence[Job], data: Path, replace: bool) -> None:
+    """Videos that were read at their place before under another id, with other content that is: say so in a line, or
+    remove what was made of them then, if they have given clips now.
+
+    Not unasked: it may be another video that lay at that place, of a disk or an archive that is gone.
+    """
+    made, known = clips_by_source(data), _ids_by_place(data)
+    left = []
+    for job in jobs:
+        earlier = known[job.source.place] - {job.source.id}
+        if earlier and replace and job.source.id in made:
+            for source in earlier:
+                for folder in made.get(source, []):
+                    shutil.rmtree(folder)
+                record_of(data, source).unlink()  # last, so that a run that is stopped before can be gone on with
+            print(f"{job.name}: what was made of the earlier file was removed")
+        elif earlier:
+            left.append(job.name)
+    if left:
+        others = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        advice = "stays, as the new ones gave no clip" if replace else "stays beside the new; --replace removes it"
+        warn(f"{left[0]}{others}: read before with other content, what was made of that {advice}")
+
+
+def _ids_by_place(data: Path) -> dict[str, set[str]]:
+    """Ids of the sources that were read at each place, see Source.place; of damaged records nothing is known."""
+    found = defaultdict(set)
+    for path in (data / "sources").glob("*.json"):
+        with suppress(ValueError, KeyError, TypeError):
+            found[json.loads(path.read_text(encoding="utf-8"))["place"]].add(path.stem)
     return found
 
 

@@ -72,6 +72,11 @@ class Source:
             return b""
 
     @property
+    def place(self) -> str:
+        """Digits that stand for where the file lies on this machine, whatever is in it."""
+        return hashlib.sha1(os.fsencode(self.root / self.relative)).hexdigest()
+
+    @property
     def name(self) -> str:
         """What people are told: the last folder's name and the path below it, printable whatever the bytes in it."""
         return printable(f"{self.root.name}/{self.relative}")

@@ -1,5 +1,6 @@
 """What the tests of faults share: commands, each with a folder of its own, and what is to be true of such a folder."""
 
+import json
 import os
 import random
 import shutil
@@ -17,6 +18,8 @@ import torch
 from conftest import ROOT
 
 from datasets.archive import Archive
+from engine.options import PREPARED
+from engine.prepared import PreparedFace
 from engine.state import RunState
 from media.video import VideoReader
 from models.checkpoint import load_network, read_metadata
@@ -160,7 +163,7 @@ def assert_nothing_half(folder: Path) -> None:
 def assert_nothing_stale(folder: Path) -> None:
     """Of what earlier runs left."""
     assert not [path for path in folder.rglob("*") if ".part" in path.name], "a part is left"
-    assert not list((folder / "aside").glob("*")), "half a clip is left"
+    assert not list(folder.rglob("aside/*")), "half a clip is left"
 
 
 def finished(folder: Path) -> list[Path]:
@@ -177,7 +180,8 @@ def read(path: Path) -> object:
             return [(entry.filename, entry.CRC) for entry in archive.infolist()]
     if path.suffix == ".npz":
         with np.load(path) as arrays:
-            return {name: arrays[name].tobytes() for name in arrays}
+            # The painter is a digest of weights, whose file tells of the training.
+            return {name: arrays[name].tobytes() for name in arrays if name != "painter"}
     if path.suffix == ".npy":
         return np.load(path).tobytes()
     if path.suffix == ".pt":
@@ -188,13 +192,18 @@ def read(path: Path) -> object:
         return metadata, plain(load_network(path).state_dict())
     if path.suffix in (".mp4", ".mkv"):
         return [b"".join(plane.tobytes() for plane in frame.planes) for frame in VideoReader(path)]
+    if path.suffix == PREPARED:
+        return plain({name: value for name, value in vars(PreparedFace.load(path)).items() if name != "video"})
+    if path.name == "adapt.json":
+        record = json.loads(path.read_text())
+        return record["begun"], record["done"]
     return path.read_bytes()
 
 
 def plain(value: object) -> object:
-    """Tensors in nested values as bytes, which can be compared."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
+    """Tensors and arrays in nested values as bytes, which can be compared."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        return str(value.dtype), tuple(value.shape), np.asarray(value).tobytes()
     if isinstance(value, dict):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, (list, tuple)) else value

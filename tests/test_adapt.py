@@ -51,8 +51,11 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> list[str]:
-    """Options that name untrained weights of both stages."""
-    folder = tmp_path_factory.mktemp("weights")
+    return untrained(tmp_path_factory.mktemp("weights"))
+
+
+def untrained(folder: Path) -> list[str]:
+    """Options that name untrained weights of both stages, which are put into the folder."""
     shape = BaseConfig(latent_channels=[8, 8, 8, 16], hyper_width=16, audio_width=16, decoder_channels=[16, 8, 8])
     save_network(folder / "base.safetensors", HyperLipsBase(shape))
     save_network(folder / "hr.safetensors", HRDecoder(HRConfig(scale=1, width=8)))
@@ -161,6 +164,11 @@ def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):
     assert Adaptation.of(tmp_path, {"videos": ["a"], "base": "b"}).done == []
     with pytest.raises(InputError, match="was begun with other videos; give those again"):
         Adaptation.of(tmp_path, {"videos": ["c"], "base": "b"})
+    (tmp_path / "adapt.json").unlink()
+    known: list[Adaptation] = []  # what a run would find after this one was killed in its first step
+    begun = {"videos": ["a"]}
+    Adaptation.of(tmp_path, begun).run("videos", lambda: known.append(Adaptation.of(tmp_path, {})))
+    assert known[0].begun == begun and known[0].done == []
     (tmp_path / "adapt.json").write_text("{")
     with pytest.raises(InputError, match=r"adapt.json cannot be read"):
         Adaptation.of(tmp_path, {})

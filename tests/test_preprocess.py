@@ -90,6 +90,46 @@ def test_a_second_run_extracts_nothing_again(talking_clip, tmp_path):
     assert len(merge_index(data)) == 1
 
 
+def other_bytes(clip: Path, number: int) -> bytes:
+    """The same clip in other bytes: with boxes of the container that hold nothing."""
+    return clip.read_bytes() + number * b"\0\0\0\x08free"
+
+
+def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_removed_when_asked(talking_clip, tmp_path):
+    videos, elsewhere, data = tmp_path / "videos", tmp_path / "elsewhere" / "videos", tmp_path / "data"
+    for number, folder in enumerate((videos, elsewhere)):
+        folder.mkdir(parents=True)
+        (folder / "clip.mp4").write_bytes(other_bytes(talking_clip, number))
+
+    def clips(*arguments: object) -> tuple[set[str], list[str]]:
+        """The clips after a run, and what it said of files that were replaced."""
+        done = extract("--output", data, "--split", "train", "--videos", *arguments)
+        assert done.returncode == 0, done.stderr
+        found = {path.name for path in (data / "clips").iterdir()}
+        assert found == {info.id for info in merge_index(data)}
+        return found, [line for line in (done.stdout + done.stderr).splitlines() if "what was made" in line]
+
+    both, said = clips(videos, elsewhere)  # whose ids differ by their digits alone
+    assert len(both) == 2 and not said
+
+    (videos / "clip.mp4").write_bytes(other_bytes(talking_clip, 2))
+    three, (line,) = clips(videos)
+    assert both < three and len(three) == 3
+    assert line.startswith("warning: videos/clip.mp4: read before with other content")
+    assert line.endswith("stays beside the new; --replace removes it")
+
+    (videos / "clip.mp4").write_bytes(b"half a copy")
+    kept, (line,) = clips(videos, "--replace")
+    assert kept == three and line.endswith("stays, as the new ones gave no clip")
+
+    (videos / "clip.mp4").write_bytes(other_bytes(talking_clip, 2))
+    left, said = clips(videos, "--replace")
+    assert three - both < left and len(left) == 2
+    assert said == ["videos/clip.mp4: what was made of the earlier file was removed"]
+    assert {path.stem for path in (data / "sources").iterdir()} == left  # nothing of the half copy either
+    assert clips(elsewhere) == (left, [])  # the other folder's is still there
+
+
 def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
     walk, place = _Walk(VideoReader(talking_clip)), np.array([[0.7, 0, -60], [0, 0.7, -40]])
     for numbers in ([0, 0, 1, 2], [2, 3, 3], [10, 12]):

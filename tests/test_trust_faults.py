@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import FPS, ROOT, SIZE, talking_face, voice
 from faults import Command, assert_nothing_half, assert_nothing_stale, contents, kill_and_repeat, undisturbed
+from test_adapt import SMALL, untrained
 from test_training import FIXED
 
 from media.audio import SAMPLE_RATE
@@ -56,8 +57,14 @@ def inference(clip: Path) -> Command:
     )
 
 
+def adaptation(video: Path, weights: Path) -> Command:
+    """It ends by its steps, in whatever time they take, so that all runs of it end alike."""
+    options = [*untrained(weights), "--minutes", 10000, "--set", *SMALL]
+    return Command(lambda folder: ["adapt.py", "--video", video, "--output", folder, *options], [video.parent, weights])
+
+
 @pytest.fixture(scope="session")
-def commands(data_set, painted, tmp_path_factory) -> dict[str, Callable[[], Command]]:
+def commands(data_set, painted, talking_clip, tmp_path_factory) -> dict[str, Callable[[], Command]]:
     place = tmp_path_factory.mktemp("commands")
     videos, unpainted = place / "videos", place / "unpainted"
     videos.mkdir()
@@ -66,7 +73,8 @@ def commands(data_set, painted, tmp_path_factory) -> dict[str, Callable[[], Comm
             for index in range(30):
                 writer.write(talking_face(index / 25))
     shutil.copytree(data_set, unpainted, ignore=shutil.ignore_patterns("base*"))
-    (place / "weights").mkdir()
+    for name in ("weights", "small_weights"):
+        (place / name).mkdir()
     save_network(place / "weights" / "base.safetensors", HyperLipsBase())
     return {
         "extract_clips": extraction(videos),
@@ -74,10 +82,11 @@ def commands(data_set, painted, tmp_path_factory) -> dict[str, Callable[[], Comm
         "train_base": training("train_base", "tiny.yaml", unpainted),
         "train_hr": training("train_hr", "hr_tiny.yaml", painted),
         "inference": inference(videos / "a.mp4"),
+        "adapt": adaptation(talking_clip, place / "small_weights"),
     }
 
 
-NAMES = ["extract_clips", "generate_base", "train_base", "train_hr", "inference"]
+NAMES = ["extract_clips", "generate_base", "train_base", "train_hr", "inference", "adapt"]
 PLAIN = {("train_base", 0), ("inference", 0)}
 """What the plain suite has time for."""
 
