@@ -153,7 +153,7 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
         clip.faces(frames, "base.zip"),
         clip.base_landmarks[frames],
         shown[:-1],
-        shown[-1],
+        shown[-1:],
         part=(20, 56, 108, 124),
     )
     outside = np.ones(used.shape, bool)
