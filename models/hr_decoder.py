@@ -52,9 +52,9 @@ class HRDecoder(PictureNetwork):
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
 
         `reference` (N, 6, S, S) = [masked face | reference face] is given just where the config has it (ValueError).
-        `part` (x0, y0, x1, y1), px of 128: only what is inside is painted and returned, (N, 3, y1 - y0, x1 - x0) times
-        scale, as it is in the whole. With `residual`, only eval mode clamps to 0..1, so that training keeps its
-        gradient.
+        `part` (x0, y0, x1, y1), px of 128, which ends below the copied rows: only what is inside is painted and
+        returned, (N, 3, y1 - y0, x1 - x0) times scale, as it is in the whole. With `residual`, only eval mode clamps to
+        0..1, so that training keeps its gradient.
         """
         if (reference is not None) != self.config.reference:
             found = "missing" if reference is None else "given"
