@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from engine.config import add_config_arguments
 from engine.options import InferenceConfig
 from engine.stop import end_on_signal
-from errors import InputError, check, run_cli
+from errors import InputError, check, number, run_cli
 from page.limits import Limits
 
 LOOPBACK = "127.0.0.1"
@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument(
         "--longest",
-        type=float,
+        type=number,
         default=Limits.seconds,
         metavar="SECONDS",
         help=f"video and sound (default {Limits.seconds:g})",

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import sys
 from collections.abc import Callable
 
@@ -26,6 +27,14 @@ def check(*problems: str | bool) -> None:
     """Raises one InputError that names every problem; empty and false ones are none."""
     if found := [problem for problem in problems if isinstance(problem, str) and problem]:
         raise InputError(*found)
+
+
+def number(text: str) -> float:
+    """For argparse: a finite number. Everything is false of nan, so checks of it would pass."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value
 
 
 def too_small(config: object, *names: str, least: int = 1) -> str:

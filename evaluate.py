@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
-from errors import InputError, check, run_cli
+from errors import InputError, check, number, run_cli
 
 if TYPE_CHECKING:
     from metrics.jobs import Job
@@ -56,7 +56,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--from",
         dest="from_s",
         metavar="SECONDS",
-        type=float,
+        type=number,
         default=0.0,
         help="score only what is shown from then on, e.g. where the weights were adapted to the beginning",
     )

@@ -11,6 +11,7 @@ import math
 import textwrap
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, schema: type, default:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="override values; --help-config lists them",
+        help="override values, of a key given again the last; --help-config lists them",
     )
     parser.add_argument("--help-config", action=_HelpConfig, schema=schema, help="print every key with its meaning")
 
@@ -133,10 +134,14 @@ class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, which YAML would let pass."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+        keys = Counter(str(self.construct_object(key, deep=True)) for key, _ in node.value)
+        if twice := [key for key, count in keys.items() if count > 1]:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise InputError(f"{path}: 'inherit' comes back to the file itself; break the circle")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}  # noqa: S506 (a SafeLoader)
+        tree = _parsed(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"no config file {path} ({error.strerror}); see configs/ for the ones that ship") from error
     except _NO_YAML as error:
@@ -186,9 +191,10 @@ def _override(tree: dict[str, Any], text: str) -> None:
         if not isinstance(tree, dict):
             raise InputError(f"--set {text}: {section} is a value, not a section")
     try:
-        tree[leaf] = yaml.safe_load(value)
+        tree.update(_merge(tree, {leaf: _parsed(value)}))
     except _NO_YAML as error:
-        raise InputError(f"--set {text[:80]}: the value is not YAML") from error
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise InputError(f"--set {text[:80]}: the value is not YAML ({problem})") from error
 
 
 def _build(schema: Any, tree: Any, where: str, problems: list[str]) -> Any:

@@ -122,13 +122,15 @@ def _prepared(engine: LipSync, face: Path, watch: Watch) -> PreparedFace | Input
 
 
 def _named(path: Path, suffixes: set[str], what: str) -> dict[str, Path]:
-    """The files of a folder by name without suffix, in order; of a file, itself."""
+    """The files of a folder by name without suffix, in order, without hidden ones; of a file, itself."""
     if not path.is_dir():
         return {path.stem: path}
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+    shown = (file for file in path.iterdir() if not file.name.startswith("."))
+    files = sorted(file for file in shown if file.suffix.lower() in suffixes and file.is_file())
     named = {file.stem: file for file in files}
+    twice = [file.name for file in files if named[file.stem] != file]
     check(
         not files and f"found no {what} in {path} (looked for {', '.join(sorted(suffixes))})",
-        len(named) < len(files) and f"{path} holds several files of one name; their videos would be one",
+        bool(twice) and f"{path} holds several files of one name ({', '.join(twice[:5])}); their videos would be one",
     )
     return named

@@ -1,8 +1,8 @@
 """What is to be scored: finished videos by name, by list, or side by side in one file."""
 
-import glob
 import itertools
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from errors import InputError
 from media.audio import SOUND_SUFFIXES
+from media.source import VIDEO_SUFFIXES
 from media.text import read_text
 from media.video import VideoReader
 from metrics.pairs import View
@@ -56,16 +57,16 @@ def matched(
         raise InputError(
             "found --generated names that repeat; give every method a name of its own, --generated NAME=PATH"
         )
-    jobs, missing = [], []
+    jobs, missing, partners = [], [], _Partners(real)
     for path in videos:
         views = {}
         for name, place in methods.items():
-            found = _partner(path, real, Path(place), is_sound=False)
+            found = partners(path, Path(place), VIDEO_SUFFIXES)
             if found is None:
                 missing.append(f"{path}: no video of that name in {place}")
             else:
                 views[name] = View(found)
-        sound = None if audio is None else _partner(path, real, audio, is_sound=True)
+        sound = None if audio is None else partners(path, audio, SOUND_SUFFIXES, VIDEO_SUFFIXES)
         if audio is not None and sound is None:
             missing.append(f"{path}: no sound of that name in {audio}")
         if views or not must:
@@ -83,18 +84,37 @@ def job_name(path: Path, root: Path) -> str:
     return "_".join(below.with_suffix("").parts)
 
 
-def _partner(path: Path, root: Path, place: Path, is_sound: bool) -> Path | None:
-    """The file that belongs to `path` in another folder; or `place` itself where both are files."""
-    if not place.is_dir():
-        if not place.is_file():
-            raise InputError(f"found no file or folder {place}; check the path")
-        if root.is_dir():
-            raise InputError(f"found a folder {root} and a file {place}; expected two files or two folders")
-        return place
-    folder = place / (path.parent.relative_to(root) if root.is_dir() else "")
-    found = sorted(folder.glob(f"{glob.escape(path.stem)}.*"))
-    sounds = [file for file in found if file.suffix.lower() in SOUND_SUFFIXES]
-    return next(iter([*sounds, *found] if is_sound else [file for file in found if file not in sounds]), None)
+class _Partners:
+    """Files that belong to those below `root`, by their names without suffix. Each folder is listed once."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._listed: dict[Path, dict[str, list[Path]]] = {}
+
+    def __call__(self, path: Path, place: Path, *kinds: Collection[str]) -> Path | None:
+        """The file that belongs to `path` in another folder, of the first kind (suffixes) there is; or `place` itself
+        where both are files. Raises InputError where there are several.
+        """
+        root = self._root
+        if not place.is_dir():
+            if not place.is_file():
+                raise InputError(f"found no file or folder {place}; check the path")
+            if root.is_dir():
+                raise InputError(f"found a folder {root} and a file {place}; expected two files or two folders")
+            return place
+        named = self._names(place / (path.parent.relative_to(root) if root.is_dir() else "")).get(path.stem, [])
+        found = next(filter(None, ([file for file in named if file.suffix.lower() in kind] for kind in kinds)), [])
+        if len(found) > 1:
+            raise InputError(f"{path}: found {' and '.join(map(str, found))}, expected one; take the others away")
+        return next(iter(found), None)
+
+    def _names(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._listed:
+            names: dict[str, list[Path]] = defaultdict(list)
+            for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+                names[file.stem].append(file)
+            self._listed[folder] = names
+        return self._listed[folder]
 
 
 def _named(entry: str, default: str) -> tuple[str, str]:
@@ -127,11 +147,11 @@ def listed(path: Path) -> list[Job]:
 
 def numbered(jobs: list[Job]) -> list[Job]:
     """The jobs, of which those that share a name have a number in it: files and drivers go by it."""
-    names = [job.name for job in jobs]
-    taken, told_apart = set(names), []
+    count, numbers = Counter(job.name for job in jobs), defaultdict[str, Iterator[int]](lambda: itertools.count(1))
+    taken, told_apart = set(count), []
     for job in jobs:
-        if names.count(job.name) > 1:
-            name = next(name for k in itertools.count(1) if (name := f"{job.name} ({k})") not in taken)
+        if count[job.name] > 1:
+            name = next(name for k in numbers[job.name] if (name := f"{job.name} ({k})") not in taken)
             taken.add(name)
             job = replace(job, name=name)
         told_apart.append(job)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from errors import InputError, run_cli
+from errors import InputError, number, run_cli
 from preprocess.jobs import Job, Settings, clips_by_source, report, see_to_replaced
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         help="find each clip's sound offset, take it out, and reject clips out of sync",
     )
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
-    parser.add_argument("--min-face", type=float, default=40, metavar="PX", help="reject narrower faces (default 40)")
+    parser.add_argument("--min-face", type=number, default=40, metavar="PX", help="reject narrower faces (default 40)")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
     )

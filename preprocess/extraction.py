@@ -73,7 +73,7 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
     is added to them.
     """
     source, settings = job.source, job.settings
-    recording = source.path if has_audio(source.path) else find_sound(source)
+    recording = source.path if has_audio(source.path) else find_sound(source, notes)
     if recording is None:
         yield "no sound in the file, beside it or in a twin audio tree"
         return

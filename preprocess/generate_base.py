@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.clips import Clip, clips_of
 from datasets.damage import readable
-from errors import run_cli
+from errors import number, run_cli
 from preprocess.shard import add_shard_argument, shard
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DATA")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], help="those that are there are painted")
     parser.add_argument(
-        "--min-face-px", type=float, default=0.0, help="only clips whose faces are this wide in the source"
+        "--min-face-px", type=number, default=0.0, help="only clips whose faces are this wide in the source"
     )
     add_shard_argument(parser, "clips")
     parser.add_argument("--device", default="auto")

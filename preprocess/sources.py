@@ -5,13 +5,14 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
-from errors import InputError, printable
+from errors import InputError, check, printable
 from media.audio import SOUND_SUFFIXES
 from media.source import VIDEO_SUFFIXES
 from media.text import read_text
@@ -38,6 +39,8 @@ _SLUG_PARTS = 5
 """Folders and file whose names make an id readable."""
 _BEGINNING = 1 << 16
 """Bytes of a file that tell it from another one of its name and size."""
+_LATEST = 60
+"""Seconds by which a sound may be late or early."""
 _LISTED_SUFFIXES = {*VIDEO_SUFFIXES, *SOUND_SUFFIXES, ".txt"}
 """What names in lists may end in: any other dot is part of the name."""
 
@@ -83,7 +86,8 @@ class Source:
 
 
 def find_sources(roots: list[Path]) -> list[Source]:
-    """Every video below `roots`, once each, in a stable order; links to folders are followed, and of copies at the same
+    """Every video below `roots`, once each, in a stable order, without hidden files, which are another system's or were
+    not finished; links to folders are followed, and of copies at the same
     place below two roots the first is taken.
 
     A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
@@ -93,7 +97,8 @@ def find_sources(roots: list[Path]) -> list[Source]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"no such folder: {root}")
-        found = sorted(path for path in _files(root, set()) if path.suffix.lower() in VIDEO_SUFFIXES)
+        shown = (path for path in _files(root, set()) if not path.name.startswith("."))
+        found = sorted(path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES)
         if not found:
             raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         for path in found:
@@ -122,8 +127,10 @@ def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
             yield path
 
 
-def find_sound(source: Source) -> Path | None:
-    """The separate sound file of a silent video: beside it, or in the twin tree of MEAD and VoxCeleb2."""
+def find_sound(source: Source, notes: list[str]) -> Path | None:
+    """The separate sound file of a silent video: beside it, or in the twin tree of MEAD and VoxCeleb2. notes: where
+    there are several, a line is added that says which was taken.
+    """
     candidates = [source.path]
     for video, sound in _SOUND_TREES:
         parts = list(source.path.parts)
@@ -134,11 +141,11 @@ def find_sound(source: Source) -> Path | None:
             if video == "video":  # MEAD: video/<view>/<emotion>/... but audio/<emotion>/...
                 del parts[positions[-1] + 1]
                 candidates.append(Path(*parts))
-    for candidate in candidates:
-        for suffix in SOUND_SUFFIXES:
-            if candidate.with_suffix(suffix).is_file():
-                return candidate.with_suffix(suffix)
-    return None
+    paths = dict.fromkeys(candidate.with_suffix(suffix) for candidate in candidates for suffix in SOUND_SUFFIXES)
+    found = [path for path in paths if path.is_file()]
+    if len(found) > 1:
+        notes.append(f"its sound is {found[0].name}, others of that name were left: {', '.join(map(str, found[1:]))}")
+    return next(iter(found), None)
 
 
 class Persons:
@@ -200,6 +207,7 @@ class Splits:
     @staticmethod
     def _read(files: list[str]) -> dict[str, str]:
         entries: dict[str, str] = {}
+        known: dict[str, dict[str, str]] = {}
         for name in files:
             path = Path(name)
             if not path.is_file():
@@ -215,6 +223,9 @@ class Splits:
                         f"--split {name}: line {line!r} names no split, nor does the file's name; "
                         "name the list train.txt or val.txt"
                     )
+                if (before := known.setdefault(line, found)) != found:
+                    splits = " and ".join(sorted({*before.values(), *found.values()}))
+                    raise InputError(f"--split {name}: line {line!r} is listed for {splits}; leave it in one list")
                 entries |= found
             if not any(lines):
                 raise InputError(f"--split {name}: found an empty list; expected one entry a line")
@@ -256,12 +267,15 @@ def _normal(name: str) -> str:
     return name.removesuffix(suffix) if suffix.lower() in _LISTED_SUFFIXES else name
 
 
-def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
-    """A table of known sound offsets: (set, file name) -> seconds by which the sound is late ("" where no set is
-    given).
+Offsets = Mapping[str, Mapping[str, Fraction]]
+"""By file name and set ("" where none is given): seconds by which the sound is late."""
+
+
+def read_offsets(path: Path | None) -> Offsets:
+    """A table of known sound offsets.
 
     Tab-separated with columns `file` and `offset_ms`, optionally `set` (the end of the folder's path); # lines are
-    comments.
+    comments. Raises InputError for another table, for two offsets of one file, and for more than a minute.
     """
     if path is None:
         return {}
@@ -271,16 +285,26 @@ def read_offsets(path: Path | None) -> dict[tuple[str, str], Fraction]:
     rows = list(csv.DictReader(lines, delimiter="\t"))
     if not rows or not {"file", "offset_ms"} <= set(rows[0]):
         raise InputError(f"--offsets {path}: expected a tab-separated table with columns file and offset_ms")
-    try:
-        return {(row.get("set") or "", row["file"]): Fraction(row["offset_ms"]) / 1000 for row in rows}
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
+    offsets: dict[str, dict[str, Fraction]] = defaultdict(dict)
+    for row in rows:
+        name, group = row["file"], row.get("set") or ""
+        try:
+            seconds = Fraction(row["offset_ms"]) / 1000
+        except (ValueError, TypeError, ZeroDivisionError) as error:
+            raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
+        check(
+            abs(seconds) > _LATEST and f"--offsets {path}: {name} by {row['offset_ms']} ms, expected a minute at most",
+            offsets[name].setdefault(group, seconds) != seconds
+            and f"--offsets {path}: {name} is given twice with other offsets; leave one",
+        )
+    return offsets
 
 
-def offset_of(source: Source, offsets: dict[tuple[str, str], Fraction]) -> Fraction | None:
+def offset_of(source: Source, offsets: Offsets) -> Fraction | None:
     """The known offset of a source in seconds, None where none is known."""
-    folder = source.path.resolve().parent.as_posix()
-    for (group, name), offset in offsets.items():
-        if name == source.path.name and (not group or folder == group or folder.endswith("/" + group)):
+    groups = offsets.get(source.path.name, {})
+    folder = source.path.resolve().parent.as_posix() if groups else ""
+    for group, offset in groups.items():
+        if not group or folder == group or folder.endswith("/" + group):
             return offset
     return None

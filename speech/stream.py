@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from errors import check
 from media.audio import SAMPLE_RATE
 from models.whisper import FEATURE_HOP
 from speech.features import sound_features, whisper
@@ -30,12 +31,12 @@ class Sound(Protocol):
 
 
 class WholeSound:
-    """A sound (samples,) float32 at 16 kHz that is there from the start."""
+    """A sound (samples,) float32 at 16 kHz that is there from the start. Raises InputError for another array."""
 
     def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
         """kind, length: features of a window, see audio_window; convention: see first_feature."""
         self.duration = Fraction(len(wave), SAMPLE_RATE)
-        self._features = sound_features(wave, kind)
+        self._features = sound_features(_checked(wave), kind)
         self._kind, self._length, self._convention = kind, length, convention
 
     def lasts(self, seconds: Fraction) -> bool:
@@ -47,7 +48,8 @@ class WholeSound:
 
 
 class LiveSound:
-    """Pieces (samples,) float32 at 16 kHz, of any length, taken no earlier than a window needs them.
+    """Pieces (samples,) float32 at 16 kHz, of any length, taken no earlier than a window needs them; InputError is
+    raised when one is another array.
 
     A window of Whisper features needs at most 0.41 s of sound beyond the frame's middle, one of mel 0.13 s. Mel windows
     equal those of the whole sound. Whisper's differ about as much as those of a whole sound that begins 1.3 s earlier
@@ -80,8 +82,21 @@ class LiveSound:
             self._ended = True
             self._make.end()
         else:
+            piece = _checked(piece)
             self._received += len(piece)
-            self._make.add(np.asarray(piece, np.float32))
+            self._make.add(piece)
+
+
+def _checked(wave: np.ndarray) -> np.ndarray:
+    """The sound as float32. Raises InputError where it is not mono, not of floats in -1..1 or not finite: whole numbers
+    would be heard as a very loud sound, and one nan would reach every frame."""
+    wave = np.asarray(wave)
+    check(
+        wave.ndim != 1 and f"found a sound of shape {wave.shape}, expected (samples,): mix its channels to one",
+        wave.dtype.kind != "f" and f"found a sound of {wave.dtype}, expected float32 in -1..1: int16 over 32768, say",
+    )
+    check(not np.isfinite(wave).all() and "found a sound with samples that are nan or infinite, expected numbers")
+    return wave.astype(np.float32, copy=False)
 
 
 class _Features:

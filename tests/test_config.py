@@ -1,5 +1,6 @@
 """Config files: inheritance, overrides, and mistakes told at once."""
 
+import argparse
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import yaml
 
 from engine.config import describe, load_config, to_yaml
 from engine.options import AdaptConfig, EvaluateConfig, InferenceConfig, TrainBaseConfig, TrainHRConfig, TrainSyncConfig
-from errors import InputError
+from errors import InputError, number
 from models.checkpoint import load_network
 from models.config import BaseConfig
 
@@ -124,6 +125,22 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
         load_config(Outer, write(tmp_path, "a.yaml", "steps: 5\nenabled: true\nsteps: 6\n"))
 
 
+def test_a_section_on_the_command_line_adds_to_it_and_names_a_key_once(tmp_path):
+    path = write(tmp_path, "a.yaml", "optim: {lr: 0.5, clip: 3}\n")
+    config = load_config(TrainBaseConfig, path, ["optim={lr: 0.25}"])
+    assert (config.optim.lr, config.optim.clip) == (0.25, 3)
+    with pytest.raises(InputError, match=r"--set optim=.*: the value is not YAML \(lr is given twice\)"):
+        load_config(TrainBaseConfig, path, ["optim={lr: 0.25, lr: 0.5}"])
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "x"])
+def test_numbers_of_the_command_line_are_finite(text):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--min-face", type=number)
+    with pytest.raises(argparse.ArgumentError, match=f"invalid number value: '{text}'"):
+        parser.parse_args([f"--min-face={text}"])
+
+
 def test_a_config_is_for_one_script():
     with pytest.raises(InputError, match="hr_256.yaml is for train_hr.py, expected a file for train_base.py"):
         load_config(TrainBaseConfig, CONFIGS / "hr_256.yaml")
@@ -179,10 +196,10 @@ def test_an_ablation_differs_from_its_parent_in_more_than_its_name(path):
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_every_key_has_a_meaning(schema):
     lines = list(describe(schema))
-    entries = [number for number, line in enumerate(lines) if line.startswith("  ") and not line.startswith("   ")]
+    entries = [place for place, line in enumerate(lines) if line.startswith("  ") and not line.startswith("   ")]
     assert len(entries) > 10
-    for number in entries:
-        assert lines[number + 1].startswith("      "), lines[number]
+    for place in entries:
+        assert lines[place + 1].startswith("      "), lines[place]
 
 
 @pytest.mark.parametrize("script", SCHEMAS)

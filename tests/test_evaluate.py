@@ -53,6 +53,22 @@ def test_folders_are_matched_by_name_and_the_rest_is_reported(tmp_path):
         matched([real / "b.mp4"], real, [str(other)], None, must=True)
 
 
+def test_a_partner_has_the_very_name_and_is_the_only_one(tmp_path, monkeypatch):
+    real, other = tmp_path / "real", tmp_path / "gen"
+    for name in ("real/a.mp4", "real/b.mp4", "gen/a.b.mp4", "gen/a.json", "gen/b.json", "gen/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed_folders: list[Path] = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: listed_folders.append(folder) or iterdir(folder))
+    (job,), (missing,) = matched([real / "a.mp4", real / "b.mp4"], real, [str(other)], None, must=True)
+    assert job.generated["generated"].path == other / "b.mp4" and "a.mp4: no video of that name" in missing
+    assert listed_folders == [other]  # once, however many videos there are
+    (other / "b.mov").touch()
+    with pytest.raises(InputError, match=r"found .*/gen/b.mov and .*/gen/b.mp4, expected one"):
+        matched([real / "b.mp4"], real, [str(other)], None, must=True)
+
+
 def test_list_files_are_read(tmp_path):
     (tmp_path / "pairs.tsv").write_text("# comment\na.mp4\tb.mp4\na.mp4\tc.mp4\ts.wav\n")
     jobs = numbered(listed(tmp_path / "pairs.tsv"))

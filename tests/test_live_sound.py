@@ -9,6 +9,7 @@ from conftest import voice
 
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
+from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
 from speech.stream import LiveSound, WholeSound
 
@@ -21,6 +22,22 @@ def pieces(wave: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def windows(sound: WholeSound | LiveSound, count: int) -> np.ndarray:
     return np.stack([sound.window((index + Fraction(1, 2)) / FPS) for index in range(count)])
+
+
+@pytest.mark.parametrize("kind", ["mel", "whisper"])
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (np.where(np.arange(16000) == 5000, np.nan, voice(1)), "samples that are nan or infinite"),
+        ((voice(1) * 32767).astype(np.int16), "a sound of int16, expected float32 in -1..1"),
+        (np.stack([voice(1)] * 2, 1), r"of shape \(16000, 2\), expected \(samples,\)"),
+    ],
+)
+def test_arrays_that_are_no_sound_are_refused(kind, wave, message):
+    with pytest.raises(InputError, match=message):
+        WholeSound(wave, kind, 16)
+    with pytest.raises(InputError, match=message):
+        LiveSound([voice(0.1), wave], kind, 16).window(Fraction(1, 2))
 
 
 @pytest.mark.parametrize("size", [1, 333, 16000])

@@ -104,9 +104,13 @@ def test_missing_and_empty_folders_are_input_errors(tmp_path):
 )
 def test_sound_of_a_silent_video_is_found(tmp_path, video, sound):
     touch(tmp_path / video)
-    assert find_sound(source(tmp_path, video)) is None
+    notes: list[str] = []
+    assert find_sound(source(tmp_path, video), notes) is None
     touch(tmp_path / sound)
-    assert find_sound(source(tmp_path, video)) == tmp_path / sound
+    assert find_sound(source(tmp_path, video), notes) == tmp_path / sound and not notes
+    other = touch((tmp_path / sound).with_suffix(".opus"))
+    assert find_sound(source(tmp_path, video), notes) == tmp_path / sound
+    assert notes == [f"its sound is {Path(sound).name}, others of that name were left: {other}"]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +258,35 @@ def test_offsets_are_matched_by_folder_and_name(tmp_path):
     assert offset_of(source(tmp_path / "more" / "train", "a.mp4"), offsets) == Fraction(160, 1000)
     assert offset_of(source(tmp_path / "any", "b.mp4"), offsets) == Fraction(40, 1000)
     assert offset_of(source(tmp_path / "any", "a.mp4"), offsets) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a\t40\na\t40\na\t-40", "a is given twice with other offsets"),
+        ("a\t1e400", "a by 1e400 ms, expected a minute at most"),
+        ("a\tnan", "expected milliseconds"),
+    ],
+)
+def test_offsets_that_cannot_be_meant_are_input_errors(tmp_path, rows, message):
+    (tmp_path / "o.tsv").write_text(f"file\toffset_ms\n{rows}\n")
+    with pytest.raises(InputError, match=message):
+        read_offsets(tmp_path / "o.tsv")
+
+
+def test_a_line_that_two_lists_have_for_other_splits_is_an_input_error(tmp_path):
+    lists = [tmp_path / name for name in ("train.txt", "pretrain.txt", "val.txt")]
+    for path in lists:
+        path.write_text("a/b\n")
+    assert set(Splits(f"{lists[0]},{lists[1]}").entries.values()) == {"train"}
+    with pytest.raises(InputError, match=r"val.txt: line 'a/b' is listed for train and val"):
+        Splits(",".join(map(str, lists)))
+
+
+def test_hidden_files_are_no_videos(tmp_path):
+    for name in ("a.mp4", "._a.mp4", ".a.here.123.part.mp4"):
+        touch(tmp_path / name)
+    assert [found.relative for found in find_sources([tmp_path])] == ["a.mp4"]
 
 
 def test_a_table_without_its_columns_is_an_input_error(tmp_path):
