@@ -13,20 +13,18 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
-_ASKS = frozenset(
-    "item tolist __bool__ __int__ __float__ __index__ is_nonzero equal allclose nonzero argwhere count_nonzero "
-    "masked_select unique unique_consecutive bincount".split()
-)
+_ASKS = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "is_nonzero", "equal", "allclose"}
+_ASKS |= {"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"}
 """What needs a value, or a size that depends on values."""
-_TO_NUMPY = frozenset(("numpy", "__array__", "__dlpack__"))
-_MOVES = frozenset(("to", "cpu", "cuda"))
-_UPLOADS = frozenset(("tensor", "as_tensor", "new_tensor"))
+_TO_NUMPY = {"numpy", "__array__", "__dlpack__"}
+_MOVES = {"to", "cpu", "cuda"}
+_UPLOADS = {"tensor", "as_tensor", "new_tensor"}
 """Factories whose values come from the program."""
 
 
 class FakeCuda(TorchFunctionMode):
-    """Raises where an operation mixes tensors of the CPU and of the device (those without a dimension may mix) and where
-    numpy is handed one of the device. Counts, by name, what makes the program wait for the device, and the uploads.
+    """Raises where an operation mixes tensors of the CPU and of the device (those without a dimension may mix), and
+    where numpy is handed one of the device. Counts, by name, what makes the program wait for it, and the uploads.
 
     It sees what Python calls, not what runs inside of it: backward, an optimiser's kernels. Nor does it see other
     threads.
@@ -146,6 +144,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     real, asked = torch.autocast, torch.is_autocast_enabled
     patch.setattr(torch, "autocast", lambda kind, *args, **kwargs: real("cpu", *args, **kwargs))
     patch.setattr(torch, "is_autocast_enabled", lambda kind: asked("cpu"))
+    patch.setattr(torch, "get_autocast_dtype", lambda kind, _get=torch.get_autocast_dtype: _get("cpu"))
     patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda *_: None)
     grouped = torch._C._group_tensors_by_device_and_dtype
 
