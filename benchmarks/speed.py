@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.base import BaseDataset
-from datasets.loader import batches
+from datasets.loader import batches, loader_workers
+from engine.loop import pick_device
 from engine.options import TrainBaseConfig
 from engine.precision import Precision, choose_precision
 from engine.train_base import BaseObjective
@@ -27,7 +28,8 @@ def bench_config(config: TrainBaseConfig) -> str:
     """bench_loader of the data that a stage-1 config trains on."""
     heard = BaseObjective(config).heard
     dataset = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, heard)
-    return bench_loader(dataset, config.run.batch, config.data.workers)
+    workers = loader_workers(config.data.workers, pick_device(config.run.device))
+    return bench_loader(dataset, config.run.batch, workers)
 
 
 def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10.0) -> str:

@@ -20,11 +20,16 @@ class DataSection:
     """Folder of the data set."""
     min_face_px: float = 0.0
     """Clips whose faces are narrower in the source are left out."""
-    workers: int = 1
-    """Loader processes."""
+    workers: int | None = None
+    """Loader processes; null: 1 beside a CPU, which trains on the same cores, and for a GPU all cores, of several
+    processes its share, but one."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "workers", least=0))
+        check(self.too_few_workers())
+
+    def too_few_workers(self) -> str:
+        """What is wrong with `workers`, if anything."""
+        return too_small(self, "workers", least=0) if self.workers is not None else ""
 
 
 @dataclass
@@ -39,7 +44,7 @@ class DrawConfig(DataSection):
     def __post_init__(self) -> None:
         check(
             too_small(self, "window"),
-            too_small(self, "workers", least=0),
+            self.too_few_workers(),
             not 0 <= self.balance <= 1 and f"balance is {self.balance}, expected 0 to 1",
         )
 
@@ -84,7 +89,8 @@ class SyncDataConfig(DataSection):
         check(
             self.windows < 2 and f"windows is {self.windows}, expected 2 or more: each gives another its wrong sound",
             too_small(self, "apart"),
-            too_small(self, "sounds", "workers", least=0),
+            too_small(self, "sounds", least=0),
+            self.too_few_workers(),
         )
 
 

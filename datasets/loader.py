@@ -16,6 +16,8 @@ from workers import end_with
 
 _ATTEMPTS = 10
 """Samples tried in the place of one: with half of the clips damaged, one in a thousand finds none."""
+_MOST_WORKERS = 16
+"""Of a process where nobody says how many: at 3 ms a window, see BENCHMARKS.md, they give 5000 a second."""
 _ELSEWHERE = 1 << 40
 """Added to a sample's number: beyond those of any training."""
 
@@ -51,6 +53,16 @@ def batches(
         if isinstance(loaded, InputError):
             raise loaded
         yield loaded
+
+
+def loader_workers(wanted: int | None, device: torch.device) -> int:
+    """Loader processes of this process: as many as are wanted, else as `data.workers` says of null."""
+    if wanted is not None:
+        return wanted
+    if device.type == "cpu":
+        return 1
+    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return min(max(share - 1, 1), _MOST_WORKERS)
 
 
 class _Told(Dataset):

@@ -42,12 +42,16 @@ class World:
             )
         return batch // self.size
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module whose backward averages gradients over the processes; all begin with the weights of the first."""
+    def wrap(self, module: nn.Module, unused: bool = False) -> nn.Module:
+        """The module whose backward averages gradients over the processes; all begin with the weights of the first.
+
+        unused: some parameters may get no gradient, which costs a walk through the graph and a wait in every step.
+        """
         if self.size == 1:
             return module
-        # Terms of weight zero leave parameters without a gradient.
-        return DistributedDataParallel(module, find_unused_parameters=True)
+        # With SyncBatchNorm all take the same statistics: there are none to tell each other.
+        told = not any(isinstance(layer, nn.SyncBatchNorm) for layer in module.modules())
+        return DistributedDataParallel(module, find_unused_parameters=unused, broadcast_buffers=told)
 
     def sync_norms(self, module: nn.Module) -> None:
         """BatchNorm over all processes, in place."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datasets.clips import INDEX
-from datasets.loader import batches
+from datasets.loader import batches, loader_workers
 from engine.config import to_yaml
 from engine.distributed import World, distributed
+from engine.finite import Finite, LossScale
 from engine.limits import Clock, validations_since_best
 from engine.lock import run_lock
 from engine.loop import Ema, apply_step, freeze, learning_rate, make_optimizer, match_layout, not_finite
@@ -146,6 +147,10 @@ class _DiscriminatorStep(nn.Module):
         return self._discriminate()
 
 
+_SCALES = "loss_scales"
+"""Key of a checkpoint's record: one `LossScale.state` an optimiser, of fp16."""
+
+
 class _Run:
     def __init__(self, config: TrainConfig, task: Task, world: World):
         self.config, self.run, self.task, self.world = config, config.run, task, world
@@ -173,6 +178,7 @@ class _Run:
             objects |= {"discriminator": discriminator, "discriminator_optimizer": self.discriminator_optimizer}
             self.modules.append(discriminator)
             self.optimizers.append(self.discriminator_optimizer)
+        self.notes = Finite() if world.device.type == "cuda" else None
         self.folder = Path(self.run.folder) / self.run.name
         self.best = self.folder / "best.safetensors"
         self.state = RunState(self.folder / "checkpoints", self.run.keep, **objects)
@@ -187,6 +193,7 @@ class _Run:
         self._describe(precision)
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
+        self._scale(precision, saved)
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -254,6 +261,7 @@ class _Run:
             precision.place(module)
         for optimizer in self.optimizers:
             match_layout(optimizer)
+        self.ema.match_layout(self.objective.network)
         for module in self.modules:
             if self.config.ddp.sync_bn:
                 self.world.sync_norms(module)
@@ -262,11 +270,18 @@ class _Run:
                 part.compile(
                     dynamic=False
                 )  # batches are all of one size; with symbolic ones HyperConv does not compile
-        self.generator = self.world.wrap(self.objective)
+        self.generator = self.world.wrap(self.objective, self.objective.unused)
         self.discriminator = (
             self.world.wrap(_DiscriminatorStep(self.objective)) if self.objective.discriminator is not None else None
         )
         self._train_mode()
+
+    def _scale(self, precision: Precision, saved: Saved | None) -> None:
+        """An fp16 loss has a factor for each optimiser, which goes on as it was."""
+        self.scales = [LossScale(self.world.device) if precision.fp16 else None for _ in self.optimizers]
+        for scale, state in zip(self.scales, saved.record.get(_SCALES, []) if saved else [], strict=False):
+            if scale is not None:
+                scale.load(state)
 
     def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
         run, world, device = self.run, self.world, self.world.device
@@ -282,7 +297,7 @@ class _Run:
             run.batch,
             first,
             run.steps,
-            self.config.data.workers,
+            loader_workers(self.config.data.workers, device),
             world.rank,
             world.size,
             pinned=device.type == "cuda",
@@ -294,20 +309,23 @@ class _Run:
             with precision.autocast(device):
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
-            apply_step(loss, self.optimizer, rate, self.config.optim.clip, step)
+            self._apply(loss, 0, rate, step)
             if self.discriminator is not None and self.objective.seen:
                 with precision.autocast(device):
                     discriminator_loss, discriminator_terms = self.discriminator()
                 stopping = self._check(discriminator_loss, discriminator_terms, step, stop)
-                apply_step(discriminator_loss, self.discriminator_optimizer, rate, self.config.optim.clip, step)
+                self._apply(discriminator_loss, 1, rate, step)
                 terms = terms | discriminator_terms
             self.ema.update(self.objective.network)
             done = step + 1
+            over = self._is_over(done)
+            saves = stopping or self._validates(done, over) or done % run.checkpoint_every == 0
+            if saves or done % run.log_every == 0:
+                self._read_notes(step)
             progress.log(done, {**terms, "loss": loss}, self._rates(rate))
             if world.main and self.task.watch is not None and (warning := self.task.watch(done, loss, terms)):
                 print(f"{done:7d}  WARNING: {warning}", flush=True)
-            over = self._is_over(done)
-            if stopping or self._validates(done, over) or done % run.checkpoint_every == 0:
+            if saves:
                 self._save(done)
             if stopping:
                 raise stop.stopped()
@@ -321,12 +339,31 @@ class _Run:
 
     def _check(self, loss: Tensor, terms: dict[str, Tensor], step: int, stop: StopSignals) -> bool:
         """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not
-        finite.
+        finite; a GPU only takes that down, see `_read_notes`.
         """
+        if self.notes is not None:
+            self.notes.note(step, "loss term", terms | {"total": loss})
+            return self.world.any(stop.seen)[0]
         broken, stopping = self.world.any(not torch.isfinite(loss), stop.seen)
         if broken:
             raise not_finite(step, terms)
         return stopping
+
+    def _apply(self, loss: Tensor, number: int, rate: float, step: int) -> None:
+        """Move the parameters of an optimiser, the first or the discriminator's."""
+        clip = self.config.optim.clip
+        apply_step(loss, self.optimizers[number], rate, clip, step, self.notes, self.scales[number])
+
+    def _read_notes(self, step: int) -> None:
+        """Raises InputError, on all processes, where something was not finite since the last time on one of them.
+
+        Not in every step, since it waits for the GPU; but before what came of it is logged or saved.
+        """
+        if self.notes is None:
+            return
+        problem = self.notes.read()
+        if self.world.any(problem is not None)[0]:
+            raise problem or not_finite(step, {})
 
     def _is_over(self, done: int) -> bool:
         """Whether this was the last step, on any process."""
@@ -404,7 +441,8 @@ class _Run:
 
     def _save(self, step: int) -> None:
         if self.world.main:
-            self.state.save(step, self.record | {"seconds": self.clock.seconds})
+            scales = [scale.state() for scale in self.scales if scale is not None]
+            self.state.save(step, self.record | {"seconds": self.clock.seconds, _SCALES: scales})
 
     def _rates(self, rate: float) -> dict[str, float]:
         """Learning rates, that of the network and, under their names, those of groups that differ from it."""

@@ -1,13 +1,19 @@
 """What every training loop needs: device, schedule, optimiser, averaged weights, one step."""
 
 import math
+import re
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.finite import Finite, LossScale, diverged
 from engine.options import OptimConfig
 from errors import InputError
+
+_EPSILON = 1e-6
+"""Added to a norm that divides, as torch's own clipping does."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -25,10 +31,32 @@ def pick_device(name: str) -> torch.device:
             f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu"
         )
     if device.type == "cuda":
+        _check_kernels(device)
         # Ten bits of mantissa are more than bf16 has; all batches of a run are of one size.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     return device
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Raises InputError for a card for which this torch was not built: its first kernel would end in a traceback.
+
+    Code of a card runs on later ones of the same generation (sm_80 on 8.6); what was compiled for none (compute_80) is
+    finished by the driver for any later one.
+    """
+    major, minor = torch.cuda.get_device_capability(device)
+    built = torch.cuda.get_arch_list()
+    codes = [match.groups() for arch in built if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", arch))]
+    runs = any(
+        (int(of) == major and int(least) <= minor) if kind == "sm" else (int(of), int(least)) <= (major, minor)
+        for kind, of, least in codes
+    )
+    if codes and not runs:
+        raise InputError(
+            f"{torch.cuda.get_device_name(device)} is of capability {major}.{minor}, and this torch "
+            f"({torch.__version__}) was built for {', '.join(built)}; install one that was built for it, see "
+            "pytorch.org/get-started/previous-versions, or use device cpu"
+        )
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -90,10 +118,16 @@ class Ema:
         parameters = dict(network.named_parameters())
         names = [name for name in self.average if name in parameters]
         torch._foreach_lerp_([self.average[name] for name in names], [parameters[name] for name in names], 1 - decay)
-        # Buffers that are not saved never change.
+        # Buffers that are not saved never change. Each type apart: of mixed ones CUDA copies one after another.
         buffers = {name: value for name, value in network.named_buffers() if name in self.average}
-        if buffers:
-            torch._foreach_copy_([self.average[name] for name in buffers], list(buffers.values()))
+        for kind in {value.dtype for value in buffers.values()}:
+            alike = [name for name, value in buffers.items() if value.dtype == kind]
+            torch._foreach_copy_([self.average[name] for name in alike], [buffers[name] for name in alike])
+
+    def match_layout(self, network: nn.Module) -> None:
+        """Give the averages the memory layout of the network's parameters, as `match_layout` does an optimiser's."""
+        for name, parameter in network.named_parameters():
+            self.average[name] = torch.empty_like(parameter, requires_grad=False).copy_(self.average[name])
 
     def state_dict(self) -> dict:
         return {"average": self.average, "steps": self._steps}
@@ -107,31 +141,59 @@ class Ema:
 def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
     """What to say when the loss is not finite: the step, and the terms that are to blame."""
     bad = [name for name, value in values.items() if not torch.isfinite(value)] or ["total"]
-    return _diverged(step, f"loss term {', '.join(bad)}")
+    return diverged(step, f"loss term {', '.join(bad)}")
 
 
-def _diverged(step: int, what: str) -> InputError:
-    return InputError(
-        f"step {step}: {what} is not finite; the last checkpoint is kept: "
-        "lower optim.lr or look at the data, then run the same command again"
-    )
-
-
-def apply_step(loss: Tensor, optimizer: torch.optim.Optimizer, lr: float, clip: float, step: int = 0) -> None:
+def apply_step(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    lr: float,
+    clip: float,
+    step: int = 0,
+    notes: Finite | None = None,
+    scale: LossScale | None = None,
+) -> None:
     """Backward, clip the norm of the optimiser's gradients and step; each group at its `scale` of `lr`.
 
-    Raises InputError, before a weight is touched, where a gradient is not finite in this `step`.
+    A gradient that is not finite in this `step` moves no weight. Raises InputError for it at once, or takes it down in
+    `notes` where those are given: then nothing waits for the device, and the optimiser is to be a fused one. scale: of
+    an fp16 loss, with notes; a gradient that it made overflow is no fault.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("scale", 1.0)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if scale is None else loss * scale.value).backward()
     parameters = [
         parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None
     ]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    if notes is not None:
+        return _step_unread(loss, norm, optimizer, clip, step, notes, scale)
     if not torch.isfinite(norm):
-        raise _diverged(step, "the gradient")
+        raise diverged(step, "the gradient")
     if norm > clip:  # most steps need no walk through all gradients
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     optimizer.step()
+
+
+def _step_unread(
+    loss: Tensor,
+    norm: Tensor,
+    optimizer: Any,
+    clip: float,
+    step: int,
+    notes: Finite,
+    scale: LossScale | None,
+) -> None:
+    """The fused step divides the gradients by `grad_scale` on its way, and leaves all as it is where `found_inf` says
+    so.
+    """
+    by = norm.new_ones(()) if scale is None else scale.value.clone()
+    norm = norm / by
+    optimizer.grad_scale = by * ((norm + _EPSILON) / clip).clamp_min(1)
+    optimizer.found_inf = (~(norm.isfinite() & loss.detach().isfinite())).float()
+    optimizer.step()
+    if scale is not None:
+        scale.update(optimizer.found_inf)
+        norm = norm.where(scale.value < 1, 0.0)
+    notes.note(step, "the", {"gradient": norm})

@@ -1,11 +1,13 @@
 """What the training loop trains: a network with the loss of a batch, and maybe a discriminator."""
 
+import copy
 from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
 from engine.options import SYNC_EXPERT
+from engine.precision import cast_products
 from losses.adversarial import discriminator_loss, relativistic_discriminator_loss
 from losses.config import NetworkTerms, PerceptualConfig
 from losses.perceptual import load_perceptual
@@ -18,16 +20,24 @@ from speech.windows import face_windows
 
 class Frozen(Generic[Network]):
     """A network that is only asked: never trained, always in eval mode, and no part of whatever holds it. It moves
-    once, to where its inputs are.
+    once, to where its inputs are, and under autocast a copy of it is cast once.
     """
 
     def __init__(self, network: Network):
         self.network = network.requires_grad_(False).eval()
+        self._halves: dict[torch.dtype, nn.Module] = {}
 
     def __call__(self, *inputs: Any) -> Any:
-        if next(self.network.parameters()).device != inputs[0].device:
-            self.network.to(inputs[0].device)
-        return self.network(*inputs)
+        device = inputs[0].device
+        if next(self.network.parameters()).device != device:
+            self.network.to(device)
+            self._halves.clear()
+        if not torch.amp.is_autocast_available(device.type) or not torch.is_autocast_enabled(device.type):
+            return self.network(*inputs)
+        kind = torch.get_autocast_dtype(device.type)
+        if kind not in self._halves:  # autocast itself keeps casts only of weights that learn
+            self._halves[kind] = cast_products(copy.deepcopy(self.network), kind)
+        return self._halves[kind](*inputs)
 
 
 class Objective(nn.Module):
@@ -42,6 +52,8 @@ class Objective(nn.Module):
 
     network: Any
     expert: Frozen[SyncExpert] | None
+    unused = False
+    """Whether a loss is off without which parameters get no gradient."""
 
     def __init__(
         self,

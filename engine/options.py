@@ -19,7 +19,7 @@ from errors import check, too_small
 from losses.config import BaseLossConfig, HRLossConfig, PerceptualConfig, SyncLossConfig
 from models.config import BaseConfig, Feed, HRConfig, ReferenceRule, SyncConfig, check_references
 
-PrecisionName = Literal["auto", "float32", "bf16"]
+PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 PREPARED = ".face"
@@ -122,7 +122,8 @@ class TrainConfig:
     ddp: DdpConfig = field(default_factory=DdpConfig)
     data: DataSection = field(default_factory=DataSection)
     precision: PrecisionName = "auto"
-    """Type of the products; auto takes the faster one of this machine."""
+    """Type of the products; auto takes the faster one of this machine. fp16 is for CUDA cards without bf16 units; on
+    CUDA, products of float32 are TF32."""
     layout: LayoutName = "auto"
     """Memory layout of images; auto takes the faster one."""
     compile: bool = False

@@ -157,7 +157,7 @@ class LipSync:
 
     def faces(self, reader: VideoReader, watch: Watch = unwatched) -> list[Followed]:
         """Every face of what `read` opened, the largest first. Raises InputError where there is none."""
-        detector = make_detector(self.config.face.backend, device=self.device.type)
+        detector = make_detector(self.config.face.backend, device=str(self.device))
         found = follow(watch(reader, "track", reader.frame_count), detector, self.settings.crop)
         if not found:
             raise InputError(
@@ -252,13 +252,16 @@ class LipSync:
             paint_base(self.base, windows, small, encoded, shares, self.gain, precision)
 
         base = choose_precision(kind, self.base, try_base, f"infer {count}")
+        base.cast(self.base)
         if (hr := self.hr) is None:
             return base, base
 
         def try_hr(precision: Precision) -> None:
             paint_hr(hr, small, landmarks, large, large, precision)
 
-        return base, choose_precision(kind, hr, try_hr, f"infer {count}")
+        large_one = choose_precision(kind, hr, try_hr, f"infer {count}")
+        large_one.cast(hr)
+        return base, large_one
 
 
 class Drive:

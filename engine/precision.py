@@ -1,4 +1,4 @@
-"""float32 or bf16, contiguous or channels_last: measured, since two-core machines differ sixfold in it."""
+"""float32, bf16 or fp16, contiguous or channels_last: measured, since two-core machines differ sixfold in it."""
 
 import contextlib
 import hashlib
@@ -17,6 +17,7 @@ from torch import nn
 
 from aside import aside
 from engine.options import LayoutName, PrecisionName
+from errors import InputError
 from losses.terms import LATE
 
 
@@ -33,31 +34,46 @@ def _caches() -> str:
 
 CACHE = Path(_caches()) / "hyperlips" / "precision.json"
 _WARMUP, _REPEATS = 1, 3
+_PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d
+"""Layers whose weights serve products alone."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """How a network runs: autocast to bf16 or not, weights in channels_last or not."""
+    """How a network runs: autocast to bf16 or fp16 or not at all, weights in channels_last or not."""
 
     bf16: bool
     channels_last: bool
+    fp16: bool = False
+
+    @property
+    def half(self) -> torch.dtype | None:
+        """Type of the products; None: float32."""
+        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else None
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
-        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+        return contextlib.nullcontext() if self.half is None else torch.autocast(device.type, self.half)
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network in this memory layout (in place)."""
         return network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
+    def cast(self, network: nn.Module) -> nn.Module:
+        """The network, which learns no more, with the weights of its products in `half` (in place): autocast would cast
+        them, to the same values, at every call. From then on it runs under `autocast` only.
+        """
+        return network if self.half is None else cast_products(network, self.half)
+
     @classmethod
     def of(cls, precision: str, layout: str) -> "Precision":
         """The one that has these `names`."""
-        return cls(precision == "bf16", layout == "channels_last")
+        return cls(precision == "bf16", layout == "channels_last", precision == "fp16")
 
     @property
     def names(self) -> tuple[str, str]:
         """As a config has them: (precision, layout)."""
-        return "bf16" if self.bf16 else "float32", "channels_last" if self.channels_last else "contiguous"
+        precision = "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
+        return precision, "channels_last" if self.channels_last else "contiguous"
 
     def __str__(self) -> str:
         precision, layout = self.names
@@ -75,14 +91,16 @@ def choose_precision(
     layout: LayoutName = "auto",
 ) -> Precision:
     """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its
-    dtype, a fixed `layout` the memory layout.
+    dtype, a fixed `layout` the memory layout. Raises InputError for fp16 on a CPU.
 
     `purpose` tells apart measurements of one network, e.g. "train" and "infer".
     """
     device = next(network.parameters()).device
-    kinds = {"auto": (False, True) if has_bf16(device) else (False,), "float32": (False,), "bf16": (True,)}[name]
-    layouts = {"auto": (False, True), "contiguous": (False,), "channels_last": (True,)}[layout]
-    candidates = [Precision(bf16, channels_last) for bf16 in kinds for channels_last in layouts]
+    if name == "fp16" and device.type != "cuda":
+        raise InputError("precision fp16 is for CUDA cards without bf16 units; use auto, float32 or bf16")
+    kinds = ["float32", *_halves(device)] if name == "auto" else [name]
+    layouts = ["contiguous", "channels_last"] if layout == "auto" else [layout]
+    candidates = [Precision.of(kind, place) for kind in kinds for place in layouts]
     precision = (
         candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
     )
@@ -104,7 +122,7 @@ def _fastest(
         for candidate in candidates:
             seconds[candidate] = _measure(network, candidate, work, min(seconds.values(), default=math.inf))
         best = min(seconds, key=seconds.__getitem__)
-        cache[key] = [best.bf16, best.channels_last]
+        cache[key] = [best.bf16, best.channels_last, best.fp16]
         _write_cache(cache)
     return Precision(*cache[key])
 
@@ -143,12 +161,27 @@ def device_name(device: torch.device) -> str:
     return _cpu_line("model name") or platform.processor() or platform.machine()
 
 
+def cast_products(network: nn.Module, kind: torch.dtype) -> nn.Module:
+    """The network with the weights of its products in this type (in place)."""
+    for module in network.modules():
+        if isinstance(module, _PRODUCTS):
+            module.to(kind)
+    return network
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in units of its own; elsewhere it is slower than float32, up to six times."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     queries = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
     return any(query() for query in queries if query is not None)
+
+
+def _halves(device: torch.device) -> list[str]:
+    """Types that may be faster than float32: cards before Ampere have units for fp16 alone, from Volta on."""
+    if has_bf16(device):
+        return ["bf16"]
+    return ["fp16"] if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) else []
 
 
 def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision], None], best: float) -> float:
@@ -178,7 +211,7 @@ def _cpu_line(name: str) -> str:
 def _read_cache() -> dict[str, list[bool]]:
     try:
         kept = json.loads(CACHE.read_text(encoding="utf-8"))
-        return {key: [bool(bf16), bool(last)] for key, (bf16, last) in kept.items()}
+        return {key: [bool(bf16), bool(last), *map(bool, fp16[:1])] for key, (bf16, last, *fp16) in kept.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 

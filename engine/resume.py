@@ -85,10 +85,13 @@ def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: to
     ran = before.get("ran")
     if ran is None or "auto" not in (config.precision, config.layout):
         return None
-    if config.precision == "auto" and ran["precision"] == "bf16" and not has_bf16(device):
+    so_far = ran["precision"]
+    lacks = (so_far == "bf16" and not has_bf16(device)) or (so_far == "fp16" and device.type != "cuda")
+    if config.precision == "auto" and lacks:
+        slowly = ", or precision=bf16 to go on slowly" if so_far == "bf16" else ""
         raise InputError(
-            f"the run has been trained in bf16, which {device_name(device)} has no units for; go on elsewhere, or say "
-            "precision=float32 to go on in that, or precision=bf16 to go on slowly"
+            f"the run has been trained in {so_far}, which {device_name(device)} has no units for; go on elsewhere, or "
+            f"say precision=float32 to go on in that{slowly}"
         )
     asked = {"precision": config.precision, "layout": config.layout}
     return Precision.of(*(ran[key] if value == "auto" else value for key, value in asked.items()))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets.clips import FPS, Clip
 from engine.precision import FLOAT32, Precision
+from engine.upload import upload
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
 from models.channels import PictureNetwork, in_order
@@ -20,6 +21,8 @@ from speech.windows import audio_window_at, audio_windows
 
 BATCH = 16
 """Frames of a clip painted at a time."""
+_CUDA_BATCH = 64
+"""The same on a GPU, which is asked for each batch."""
 
 
 @torch.inference_mode()
@@ -51,10 +54,10 @@ def paint_base(
     device = network.device
     sounds = np.concatenate([windows, silent_window(network)[None]]) if gain != 1 else windows
     with precision.autocast(device):
-        vectors = network.encode_audio(torch.from_numpy(sounds).to(device))
+        vectors = network.encode_audio(upload(torch.from_numpy(sounds), device))
         if gain != 1:
             vectors = [torch.lerp(level[-1:], level[:-1], gain) for level in vectors]
-        shown = mix_references(references, torch.from_numpy(shares[None]).to(device))
+        shown = mix_references(references, upload(torch.from_numpy(shares[None]), device))
         output = network.paint(vectors, face_input(to_network(faces, network)), shown, len(faces), memory)
     return from_network(output, network)
 
@@ -70,7 +73,8 @@ def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: floa
     chosen = clip.references(network.feed.reference, config.references)
     references = encode_references(network, faces[chosen.frames])
     memory: Memory = {}
-    batches = (slice(start, start + BATCH) for start in range(0, len(faces), BATCH))
+    size = _CUDA_BATCH if network.device.type == "cuda" else BATCH
+    batches = (slice(start, start + size) for start in range(0, len(faces), size))
     painted = (
         paint_base(network, windows[part], faces[part], references, chosen.shares[part], gain, memory=memory)
         for part in batches
@@ -94,7 +98,7 @@ def paint_hr(
     (n, S, S, 3), references (m, S, S, 3) uint8 RGB, each for n / m frames. part: see HRDecoder; outside it the pictures
     are those of `faces`.
     """
-    sketches = torch.from_numpy(draw_sketches(landmarks, network.config.sketch)).to(network.device)
+    sketches = upload(torch.from_numpy(draw_sketches(landmarks, network.config.sketch)), network.device)
     small, shown, known = (to_network(images, network) for images in (base, faces, references))
     with precision.autocast(sketches.device):
         painted = from_network(run_hr(network, small, sketches, shown, known, part), network)
@@ -133,7 +137,7 @@ def _silence(kind: str, length: int) -> np.ndarray:
 def to_network(images: np.ndarray, network: PictureNetwork) -> Tensor:
     """(n, S, S, 3) RGB uint8 -> (n, 3, S, S) uint8 in the network's channel order, on its device."""
     pictures = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    return in_order(pictures, network).to(network.device)
+    return upload(in_order(pictures, network), network.device)
 
 
 def from_network(output: Tensor, network: PictureNetwork) -> np.ndarray:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from datasets.base import BaseDataset
 from datasets.splits import training_splits
+from engine.finite import Finite
 from engine.fit import Show, Task, fit, running, start_from
 from engine.loop import apply_step, not_finite
 from engine.objective import Objective
 from engine.options import TrainBaseConfig
 from engine.runlog import RunLog
+from engine.upload import upload
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
 from losses.landmark import landmark_loss
@@ -37,6 +39,7 @@ class BaseObjective(Objective):
         self.weights = asdict(loss)
         self.network = HyperLipsBase(config.model)
         self.network.feed = config.feed
+        self.unused = not loss.landmark or not (loss.mouth or loss.face)
         self.head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,14 +69,20 @@ def pretrain_audio(
     objective: BaseObjective, dataset: BaseDataset, config: TrainBaseConfig, device: torch.device, log: RunLog
 ) -> None:
     """Train audio encoder, HyperNets and head to predict lip and chin points; the pictures take no part."""
+    notes = Finite() if device.type == "cuda" else None
     optimizer = torch.optim.Adam(
-        [*objective.network.audio_parameters(), *objective.head.parameters()], config.audio_pretrain.lr
+        [*objective.network.audio_parameters(), *objective.head.parameters()],
+        config.audio_pretrain.lr,
+        fused=None if notes is None else True,
     )
     rng = np.random.default_rng((config.run.seed, 1))
     for step in range(config.audio_pretrain.steps):
         audio, points = dataset.audio_batch(rng, config.audio_pretrain.batch)
-        loss = landmark_loss(objective.head(objective.network.encode_audio(audio.to(device))), points.to(device))
-        if not torch.isfinite(loss):
+        sounds, points = (upload(part, device) for part in (audio, points))
+        loss = landmark_loss(objective.head(objective.network.encode_audio(sounds)), points)
+        if notes is not None:
+            notes.note(step, "loss term", {"landmark": loss})
+        elif not torch.isfinite(loss):
             raise not_finite(step, {"landmark": loss})
         apply_step(
             loss,
@@ -81,8 +90,11 @@ def pretrain_audio(
             config.audio_pretrain.lr * (1 - step / config.audio_pretrain.steps),
             config.optim.clip,
             step,
+            notes,
         )
         if step % 200 == 0 or step == config.audio_pretrain.steps - 1:
+            if notes is not None and (problem := notes.read()):
+                raise problem
             log.scalars(step, {"loss": loss.item()}, "audio_pretrain")
             print(f"audio pre-training {step:6d}  loss {loss.item():.4f}", flush=True)
 

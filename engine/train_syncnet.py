@@ -69,7 +69,7 @@ class SyncObjective(Objective):
         else:
             # The wrong sound of a window is that of the next window of its clip.
             wrong = torch.arange(len(clips), device=clips.device).view(-1, count).roll(-1, 1).flatten()
-            loss, chance = cosine_bce(own, cosines.gather(1, wrong[:, None])[:, 0]), own.new_tensor(math.log(2))
+            loss, chance = cosine_bce(own, cosines.gather(1, wrong[:, None])[:, 0]), own.new_full((), math.log(2))
         return loss, {self.loss.kind: loss, "accuracy": ranked_right(cosines, own, hard).detach(), "chance": chance}
 
 

@@ -56,4 +56,6 @@ def lip_crops(images: Tensor, boxes: Tensor) -> Tensor:
     size = images.shape[-1]
     corners = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], 1) * (size / 128)  # whole pixels at both ends
     height, width = (round(share * size) for share in LIP_CROP)
-    return roi_align(images, list(corners[:, None].to(images)), (height, width), sampling_ratio=1, aligned=True)
+    own = torch.arange(len(images), device=boxes.device)[:, None]
+    places = torch.cat([own, corners], 1).to(images)  # a list of boxes would be put together one by one
+    return roi_align(images, places, (height, width), sampling_ratio=1, aligned=True)

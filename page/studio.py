@@ -99,7 +99,7 @@ class Studio:
 
     def warm_up(self) -> None:
         """Load and measure now what the first visitor would wait for."""
-        detector = make_detector(self.default.config.face.backend, device=self.default.device.type)
+        detector = make_detector(self.default.config.face.backend, device=str(self.default.device))
         detector.search(np.zeros((BASE_SIZE, BASE_SIZE, 3), np.uint8))
         detector.reset()
         _ = self.default.precision, self.sync

@@ -96,6 +96,12 @@ def base_training():
     return BaseObjective(config), base_batch()
 
 
+def base_training_of(**shape):
+    """Without what other networks say: the loss as it stands in the config."""
+    config = TrainBaseConfig(model=BaseConfig(**shape))
+    return BaseObjective(config), base_batch()
+
+
 def hr_training():
     config = TrainHRConfig()
     config.model = HRConfig(scale=2, width=8)
@@ -109,6 +115,12 @@ def sync_training(kind: str):
     return SyncObjective(config), sync_batch(config)
 
 
+def move(objective, device: torch.device) -> None:
+    for module in (objective, objective.discriminator):
+        if module is not None:
+            module.to(device)
+
+
 TRAININGS = {
     "base": base_training,
     "hr": hr_training,
@@ -120,9 +132,7 @@ TRAININGS = {
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_training_step_stays_on_the_device(name, device):
     objective, batch = TRAININGS[name]()
-    for module in (objective, objective.discriminator):
-        if module is not None:
-            module.to(device)
+    move(objective, device)
     loss, terms = objective(batch, LATE)
     loss.backward()
     assert loss.device == device and len(terms) >= 3
@@ -132,6 +142,44 @@ def test_a_training_step_stays_on_the_device(name, device):
         loss, terms = objective.discriminate()
         loss.backward()
         assert loss.device == device and set(terms) == {"discriminator", "fooled"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *TRAININGS.values(),
+        *(
+            lambda shape=shape: base_training_of(**shape)
+            for shape in (
+                {"rewrite_levels": [3]},
+                {"condition": "concat", "copied_rows": 0},
+                {"gru": "recurrent"},
+                {"gru": "zero_state", "decoder_size": 128},
+                {"reference_encoder": "selected"},
+                {"reference_encoder": "concatenated", "rewrite_levels": [0, 1, 2, 3]},
+            )
+        ),
+    ],
+)
+def test_every_parameter_gets_a_gradient_where_no_loss_is_off(make, device):
+    """Processes that train together do not look for those that get none, see Objective.unused."""
+    objective, batch = make()
+    assert not objective.unused
+    move(objective, device)
+    objective(batch, 0)[0].backward()
+    without = [name for name, value in objective.named_parameters() if value.requires_grad and value.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize("off", [{"landmark": 0.0}, {"mouth": 0.0, "face": 0.0}])
+def test_a_loss_that_is_off_leaves_some_unused(off, device):
+    config = TrainBaseConfig()
+    for name, value in off.items():
+        setattr(config.loss, name, value)
+    objective = BaseObjective(config)
+    assert objective.unused
+    objective.to(device)(base_batch(), LATE)[0].backward()
+    assert any(value.grad is None for value in objective.parameters())
 
 
 @torch.inference_mode()
