@@ -154,6 +154,22 @@ with distributed("cpu") as world:
     in_processes(script)
 
 
+def test_parameters_without_a_gradient_are_looked_for_where_they_are_told_of():
+    script = """
+import torch
+from engine.distributed import distributed
+with distributed("cpu") as world:
+    parts = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)])
+    parts.forward = lambda x: parts[0](x).sum()
+    wrapped = world.wrap(parts, unused=True)
+    for _ in range(2):
+        wrapped(torch.ones(1, 2)).backward()
+    assert parts[0].weight.grad is not None
+    assert not world.wrap(torch.nn.Linear(2, 1)).find_unused_parameters
+"""
+    in_processes(script)
+
+
 def test_one_process_needs_no_group():
     with distributed("cpu") as world:
         assert (world.rank, world.size, world.main) == (0, 1, True)

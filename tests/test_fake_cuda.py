@@ -24,6 +24,7 @@ from engine.options import InferenceConfig, OptimConfig, TrainBaseConfig, TrainH
 from engine.pipeline import LipSync
 from engine.precision import choose_precision
 from engine.progress import Progress
+from engine.train_base import BaseObjective
 from engine.train_base import train as train_base
 from engine.train_hr import train as train_hr
 from errors import InputError
@@ -99,12 +100,29 @@ def only_the_log_waits(steps: list[tuple[Counter, int]], uploads: int) -> None:
     assert {count for _, count in steps} == {uploads}
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
 def test_stage_one_trains_without_waiting(precision, data_set, expert, tmp_path, steps):
     given = options(data_set, tmp_path, expert, f"precision={precision}")
     best = train_base(load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", given))
     only_the_log_waits(steps, 8)
     assert read_metadata(best)["step"] == "7"
+
+
+def test_what_is_not_finite_is_told_before_it_is_saved(data_set, tmp_path, card, monkeypatch):
+    """At the checkpoint, long before the next log, and as the step in which it was."""
+    forward = BaseObjective.forward
+
+    def broken(self, batch, step):
+        loss, terms = forward(self, batch, step)
+        return (loss, terms) if step != 1 else (loss * torch.nan, terms | {"mouth": terms["mouth"] * torch.nan})
+
+    monkeypatch.setattr(BaseObjective, "forward", broken)
+    given = [f"data.path={data_set}", f"run.folder={tmp_path}", "run.device=cuda", "precision=float32"]
+    given += ["layout=contiguous", "run.log_every=100", "run.checkpoint_every=3", "audio_pretrain.steps=1"]
+    with pytest.raises(InputError, match="step 1: loss term mouth, total is not finite; the last checkpoint is kept"):
+        train_base(load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", given))
+    kept = [path.name for path in (tmp_path / "tiny" / "checkpoints").iterdir()]
+    assert kept == ["step_00000000.pt"]
 
 
 def test_stage_two_trains_without_waiting(painted, expert, tmp_path, steps):

@@ -2,11 +2,16 @@
 
 import time
 
+import pytest
 import torch
 from torch import nn
 
 from engine import precision
+from engine.objective import Frozen
 from engine.precision import Precision, choose_precision, training_precision
+from losses.perceptual import load_perceptual
+from models.config import BaseConfig
+from models.hyperlips import HyperLipsBase
 
 
 def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
@@ -53,6 +58,28 @@ def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatc
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(precision, "CACHE", tmp_path / "file" / "precision.json")
     assert isinstance(choose_precision("auto", nn.Conv2d(3, 3, 3), lambda candidate: None, "test"), Precision)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_weights_that_are_cast_once_are_those_that_autocast_casts(kind):
+    precision, cpu = Precision.of(kind, "contiguous"), torch.device("cpu")
+    network = HyperLipsBase(BaseConfig(hyper_width=16, gru="zero_state", reference_encoder="selected")).eval()
+    inputs = torch.rand(1, 18, 384), torch.rand(1, 6, 128, 128)
+    with precision.autocast(cpu):
+        expected = network(*inputs)
+        assert torch.equal(precision.cast(network)(*inputs), expected)
+    assert network.decoder.ups[0].conv.conv.weight.dtype == precision.half
+
+
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_a_judge_is_cast_once_and_kept_as_it_is(kind):
+    judge, pictures = Frozen(load_perceptual("stlpips")), torch.rand(2, 1, 3, 40, 40)
+    alone = judge(*pictures)
+    with Precision.of(kind, "contiguous").autocast(torch.device("cpu")):
+        assert torch.equal(judge(*pictures), judge.network(*pictures))
+        assert judge(*pictures).dtype == torch.float32
+    assert torch.equal(judge(*pictures), alone)
 
 
 def test_measuring_a_training_step_leaves_no_gradient_and_no_statistics(tmp_path, monkeypatch):
