@@ -74,8 +74,8 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     from datasets.splits import TAIL, TRAIN, load_split
     from engine import train_base, train_hr
     from engine.before_after import write_both
-    from engine.fit import load_start
     from engine.pipeline import LipSync
+    from engine.start import load_start
     from models.hr_decoder import HRDecoder
     from models.hyperlips import HyperLipsBase
     from preprocess.base_faces import paint_clips

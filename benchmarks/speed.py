@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from datasets.base import BaseDataset
 from datasets.loader import batches, loader_workers
-from engine.loop import pick_device
+from engine.device import pick_device
 from engine.options import TrainBaseConfig
 from engine.precision import Precision, choose_precision
 from engine.train_base import BaseObjective

@@ -11,7 +11,7 @@ from PIL import Image
 from aside import aside
 from datasets.clips import FPS, Clip
 from engine.bar import told
-from engine.loop import pick_device
+from engine.device import pick_device
 from engine.options import InferenceConfig
 from engine.runlog import Film
 from engine.stages import BATCH, paint_clip, paint_hr

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engine.loop import pick_device
+from engine.device import pick_device
 from errors import InputError
 from losses.gather import alone
 

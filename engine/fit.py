@@ -1,29 +1,22 @@
 """The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
 
-import errno
-import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from datasets.clips import INDEX
 from datasets.loader import batches, loader_workers
+from engine.best import Best
 from engine.config import to_yaml
-from engine.distributed import World, distributed
-from engine.finite import Finite, LossScale
-from engine.limits import Clock, validations_since_best
-from engine.lock import run_lock
-from engine.loop import Ema, apply_step, freeze, learning_rate, make_optimizer, match_layout, not_finite
+from engine.distributed import World
+from engine.ema import Ema
+from engine.limits import Clock
 from engine.objective import Objective
+from engine.optimizers import Optimizers, freeze, learning_rate, not_finite
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
 from engine.prepared import file_digest
@@ -32,77 +25,11 @@ from engine.resume import DATA, Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
-from errors import InputError
-from models.channels import PictureNetwork
-from models.checkpoint import check_fit, load_network, read_metadata, save_network
-from models.hyperlips import HyperLipsBase
+from engine.task import Task
 
-Trained = TypeVar("Trained", bound=PictureNetwork)
-Show = Callable[[int, float, Mapping[int, Mapping[str, float]]], None]
-"""(steps done, share of the run that is over, 0 to 1, scores of the validations so far by step)."""
-
-
-@dataclass
-class Task:
-    """What a script trains, and how it is scored."""
-
-    objective: Objective
-    dataset: Any
-    """A torch Dataset with a length; sample k depends on (seed, k) alone."""
-    frames: int
-    """Frames in a sample, for frames/s."""
-    validate: Callable[[Any, int, RunLog], dict[str, float]]
-    """(network with the averaged weights in eval mode, step, log) -> scores; runs in process 0 only."""
-    best: str
-    """The score that decides which weights are kept as best.safetensors."""
-    lower: bool = False
-    """Whether less of it is better."""
-    groups: list[dict] | None = None
-    """Parameter groups, see make_optimizer; default: all trainable ones of the objective alike."""
-    prepare: Callable[[RunLog], None] | None = None
-    """Called before the first step of a new run, in process 0 only: gives the objective the weights to start from."""
-    painter: str = ""
-    """What painted the stage-1 faces that it learns from; another one makes them another data set."""
-    watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None
-    """(steps done, loss, terms) of every step in process 0 -> a warning to print, or None."""
-    show: Show | None = None
-    """Called after every step and validation in process 0, in the place of their printed lines."""
-
-
-@contextmanager
-def running(config: TrainConfig) -> Iterator[World]:
-    """The processes that train together, the first of which holds the run folder from here on: before data are loaded.
-
-    Raises InputError for a run folder that cannot be written or is written by another process, and for a full disk.
-    """
-    with distributed(config.run.device) as world:
-        lock = run_lock(Path(config.run.folder) / config.run.name) if world.main else nullcontext()
-        try:
-            with lock, _quiet_when_full():
-                yield world
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise InputError(
-                f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
-                "command again"
-            ) from error
-
-
-@contextmanager
-def _quiet_when_full() -> Iterator[None]:
-    """TensorBoard writes in a thread of its own, whose error is raised here too: its traceback would say no more."""
-    before = threading.excepthook
-
-    def quiet(args: threading.ExceptHookArgs) -> None:
-        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno == errno.ENOSPC):
-            before(args)
-
-    threading.excepthook = quiet
-    try:
-        yield
-    finally:
-        threading.excepthook = before
+Thing = TypeVar("Thing")
+_SCALES = "loss_scales"
+"""Key of a checkpoint's record, see Optimizers.scales."""
 
 
 def fit(config: TrainConfig, task: Task, world: World) -> Path:
@@ -113,26 +40,6 @@ def fit(config: TrainConfig, task: Task, world: World) -> Path:
     fit, and for a config that is other than the run's so far, see engine.resume.
     """
     return _Run(config, task, world).fit()
-
-
-def start_from(network: PictureNetwork, checkpoint: Path) -> None:
-    """Load the weights of a network of the same class and shape. Raises InputError for others, see `load_start`."""
-    state = load_start(checkpoint, type(network)).state_dict()
-    check_fit(checkpoint, network, state)
-    network.load_state_dict(state)
-
-
-def load_start(checkpoint: Path, kind: type[Trained]) -> Trained:
-    """Weights to start a training from. Raises InputError for those of another kind, and where they want BGR pictures:
-    the data sets hold RGB.
-    """
-    network = load_network(checkpoint, kind=kind)
-    if network.channel_order != "rgb":
-        raise InputError(
-            f"{checkpoint} was trained on {network.channel_order} pictures, this run trains on rgb; "
-            "start from weights that were trained here"
-        )
-    return network
 
 
 class _DiscriminatorStep(nn.Module):
@@ -147,41 +54,22 @@ class _DiscriminatorStep(nn.Module):
         return self._discriminate()
 
 
-_SCALES = "loss_scales"
-"""Key of a checkpoint's record: one `LossScale.state` an optimiser, of fp16."""
-
-
 class _Run:
     def __init__(self, config: TrainConfig, task: Task, world: World):
         self.config, self.run, self.task, self.world = config, config.run, task, world
         self.share = world.share(self.run.batch)
         objective = self.objective = task.objective.to(world.device)
         freeze(objective.network, config.optim.parts)
-        groups = _learning(task.groups or [{"params": list(objective.parameters()), "name": "network"}])
-        self.optimizer = make_optimizer(groups, config.optim)
-        self.ema = Ema(objective.network, config.optim.ema)
-        objects = {"objective": objective, "optimizer": self.optimizer, "ema": self.ema}
         self.modules: list[nn.Module] = [objective]
-        self.optimizers = [self.optimizer]
         if objective.discriminator is not None:
-            discriminator = objective.discriminator.to(world.device)
-            self.discriminator_optimizer = make_optimizer(
-                [
-                    {
-                        "params": list(discriminator.parameters()),
-                        "name": "discriminator",
-                        "scale": config.optim.discriminator_lr / config.optim.lr,
-                    }
-                ],
-                config.optim,
-            )
-            objects |= {"discriminator": discriminator, "discriminator_optimizer": self.discriminator_optimizer}
-            self.modules.append(discriminator)
-            self.optimizers.append(self.discriminator_optimizer)
-        self.notes = Finite() if world.device.type == "cuda" else None
+            self.modules.append(objective.discriminator.to(world.device))
+        objects = dict(zip(("objective", "discriminator"), self.modules, strict=False))
+        self.optimizers = Optimizers(objective, task.groups, config.optim, world.device)
+        self.ema = Ema(objective.network, config.optim.ema)
         self.folder = Path(self.run.folder) / self.run.name
-        self.best = self.folder / "best.safetensors"
-        self.state = RunState(self.folder / "checkpoints", self.run.keep, **objects)
+        self.state = RunState(
+            self.folder / "checkpoints", self.run.keep, **objects, **self.optimizers.named, ema=self.ema
+        )
 
     def fit(self) -> Path:
         world, saved = self.world, self._saved()
@@ -193,10 +81,12 @@ class _Run:
         self._describe(precision)
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
-        self._scale(precision, saved)
+        path = self.folder / "best.safetensors"
+        self.best = None if self.log is None else Best(path, self.config, self.task, self.ema, self.log, world.device)
         if saved is None:
             self._start()
         self._distribute(precision)
+        self.optimizers.prepare(precision.fp16, saved.record.get(_SCALES, []) if saved else [])
         self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
         self.clock.start()
         with StopSignals() as stop:
@@ -207,7 +97,7 @@ class _Run:
                 raise
         if self.log is not None:
             self.log.close()
-        return self.best
+        return path
 
     def _saved(self) -> Saved | None:
         """The checkpoint to go on from, the same on every process; None for a new run."""
@@ -244,7 +134,7 @@ class _Run:
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
         if (prepare := self.task.prepare) is not None:
-            self.world.from_main(lambda: prepare(self._written))
+            self.world.from_main(lambda: prepare(self._main(self.log)))
         self.world.spread(*self.modules)
         self.ema.restart(self.objective.network)
         self._save(0)
@@ -259,8 +149,6 @@ class _Run:
         """
         for module in self.modules:
             precision.place(module)
-        for optimizer in self.optimizers:
-            match_layout(optimizer)
         self.ema.match_layout(self.objective.network)
         for module in self.modules:
             if self.config.ddp.sync_bn:
@@ -275,13 +163,6 @@ class _Run:
             self.world.wrap(_DiscriminatorStep(self.objective)) if self.objective.discriminator is not None else None
         )
         self._train_mode()
-
-    def _scale(self, precision: Precision, saved: Saved | None) -> None:
-        """An fp16 loss has a factor for each optimiser, which goes on as it was."""
-        self.scales = [LossScale(self.world.device) if precision.fp16 else None for _ in self.optimizers]
-        for scale, state in zip(self.scales, saved.record.get(_SCALES, []) if saved else [], strict=False):
-            if scale is not None:
-                scale.load(state)
 
     def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
         run, world, device = self.run, self.world, self.world.device
@@ -309,12 +190,12 @@ class _Run:
             with precision.autocast(device):
                 loss, terms = self.generator(batch, step)
             stopping = self._check(loss, terms, step, stop)
-            self._apply(loss, 0, rate, step)
+            self.optimizers.step("optimizer", loss, rate, step)
             if self.discriminator is not None and self.objective.seen:
                 with precision.autocast(device):
                     discriminator_loss, discriminator_terms = self.discriminator()
                 stopping = self._check(discriminator_loss, discriminator_terms, step, stop)
-                self._apply(discriminator_loss, 1, rate, step)
+                self.optimizers.step("discriminator_optimizer", discriminator_loss, rate, step)
                 terms = terms | discriminator_terms
             self.ema.update(self.objective.network)
             done = step + 1
@@ -322,7 +203,7 @@ class _Run:
             saves = stopping or self._validates(done, over) or done % run.checkpoint_every == 0
             if saves or done % run.log_every == 0:
                 self._read_notes(step)
-            progress.log(done, {**terms, "loss": loss}, self._rates(rate))
+            progress.log(done, {**terms, "loss": loss}, self.optimizers.rates(rate))
             if world.main and self.task.watch is not None and (warning := self.task.watch(done, loss, terms)):
                 print(f"{done:7d}  WARNING: {warning}", flush=True)
             if saves:
@@ -330,7 +211,7 @@ class _Run:
             if stopping:
                 raise stop.stopped()
             if show is not None:
-                show(done, self._share(done), self._written.validated)
+                show(done, self._share(done), self._main(self.log).validated)
             if self._validates(done, over):
                 over |= self._validate(done, stop)
                 progress.restart(done)
@@ -341,27 +222,22 @@ class _Run:
         """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not
         finite; a GPU only takes that down, see `_read_notes`.
         """
-        if self.notes is not None:
-            self.notes.note(step, "loss term", terms | {"total": loss})
+        if self.optimizers.notes is not None:
+            self.optimizers.notes.note(step, "loss term", terms | {"total": loss})
             return self.world.any(stop.seen)[0]
         broken, stopping = self.world.any(not torch.isfinite(loss), stop.seen)
         if broken:
             raise not_finite(step, terms)
         return stopping
 
-    def _apply(self, loss: Tensor, number: int, rate: float, step: int) -> None:
-        """Move the parameters of an optimiser, the first or the discriminator's."""
-        clip = self.config.optim.clip
-        apply_step(loss, self.optimizers[number], rate, clip, step, self.notes, self.scales[number])
-
     def _read_notes(self, step: int) -> None:
         """Raises InputError, on all processes, where something was not finite since the last time on one of them.
 
         Not in every step, since it waits for the GPU; but before what came of it is logged or saved.
         """
-        if self.notes is None:
+        if self.optimizers.notes is None:
             return
-        problem = self.notes.read()
+        problem = self.optimizers.notes.read()
         if self.world.any(problem is not None)[0]:
             raise problem or not_finite(step, {})
 
@@ -390,64 +266,19 @@ class _Run:
         for module in self.modules:  # which validation may call
             module.eval()
         with stop.at_once():
-            enough = self.world.from_main(lambda: self._score(step))
+            enough = self.world.from_main(lambda: self._main(self.best).score(step, self._share(step)))
         self._train_mode()
         return enough
 
-    @property
-    def _written(self) -> RunLog:
-        """The log of process 0, which alone writes."""
-        assert self.log is not None
-        return self.log
-
-    def _score(self, step: int) -> bool:
-        """Validate in process 0, unless that was done; see `_validate`."""
-        if step not in self._written.validated:
-            self._score_anew(step)
-        if self.task.show is not None:
-            self.task.show(step, self._share(step), self._written.validated)
-        scores = [values[self.task.best] for values in self._written.validated.values()]
-        return 0 < self.run.patience <= validations_since_best(scores, self.task.lower)
-
-    def _score_anew(self, step: int) -> None:
-        log = self._written
-        trained = self.objective.network
-        network = type(trained)(trained.config).to(self.world.device)
-        network.load_state_dict(self.ema.average)
-        if isinstance(network, HyperLipsBase):
-            network.feed = trained.feed
-        scores = self.task.validate(network.eval(), step, log)
-        if self._is_best(scores[self.task.best]):
-            self._keep(network, step, scores)
-        log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
-        if self.task.show is None:
-            print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
-
-    def _is_best(self, score: float) -> bool:
-        if not self.best.is_file():
-            return True
-        kept = float(read_metadata(self.best)[self.task.best])
-        return math.isnan(kept) or (score <= kept if self.task.lower else score >= kept)
-
-    def _keep(self, network: nn.Module, step: int, scores: dict[str, float]) -> None:
-        details = {name: f"{value:.5f}" for name, value in scores.items()}
-        details |= {"step": str(step), "training": to_yaml(self.config), "code": self._written.version}
-        try:
-            save_network(self.best, network, details)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{self.best} could not be written ({error}); free space and run the same command again"
-            ) from error
+    @staticmethod
+    def _main(thing: Thing | None) -> Thing:
+        """What process 0 alone has, there."""
+        assert thing is not None
+        return thing
 
     def _save(self, step: int) -> None:
         if self.world.main:
-            scales = [scale.state() for scale in self.scales if scale is not None]
-            self.state.save(step, self.record | {"seconds": self.clock.seconds, _SCALES: scales})
-
-    def _rates(self, rate: float) -> dict[str, float]:
-        """Learning rates, that of the network and, under their names, those of groups that differ from it."""
-        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        return {"lr": rate, **{f"lr_{group['name']}": rate * group["scale"] for group in groups if "scale" in group}}
+            self.state.save(step, self.record | {"seconds": self.clock.seconds, _SCALES: self.optimizers.scales()})
 
     def _train_mode(self) -> None:
         for module in self.modules:
@@ -455,12 +286,6 @@ class _Run:
             for layer in module.modules():
                 if isinstance(layer, _BatchNorm) and self.run.freeze_bn:
                     layer.eval()
-
-
-def _learning(groups: list[dict]) -> list[dict]:
-    """Parameter groups without what is frozen."""
-    kept = [group | {"params": [value for value in group["params"] if value.requires_grad]} for group in groups]
-    return [group for group in kept if group["params"]]
 
 
 def _parts(network: nn.Module) -> list[nn.Module]:

@@ -24,7 +24,7 @@ import numpy as np
 from datasets.references import ClipMoves, Portraits, usual_references
 from engine.ahead import ahead
 from engine.chunks import chunks
-from engine.loop import pick_device
+from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision

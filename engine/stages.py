@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datasets.clips import FPS, Clip
+from engine.device import upload
 from engine.precision import FLOAT32, Precision
-from engine.upload import upload
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
 from models.channels import PictureNetwork, in_order

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from datasets.base import BaseDataset
 from datasets.splits import training_splits
+from engine.device import upload
 from engine.finite import Finite
-from engine.fit import Show, Task, fit, running, start_from
-from engine.loop import apply_step, not_finite
+from engine.fit import fit
 from engine.objective import Objective
+from engine.optimizers import apply_step, not_finite
 from engine.options import TrainBaseConfig
 from engine.runlog import RunLog
-from engine.upload import upload
+from engine.running import running
+from engine.start import start_from
+from engine.task import Show, Task
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
 from losses.landmark import landmark_loss

@@ -12,11 +12,14 @@ from torch.utils.data import default_collate
 from datasets.clips import FPS, locate
 from datasets.hr import HRDataset
 from datasets.splits import training_splits
-from engine.fit import Show, Task, fit, running, start_from
+from engine.fit import fit
 from engine.objective import Objective
 from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
+from engine.running import running
 from engine.stages import run_hr
+from engine.start import start_from
+from engine.task import Show, Task
 from engine.validate import MouthScorer
 from losses.adversarial import relativistic_generator_loss
 from losses.reconstruction import l1, lip_crops, mouth_l1

@@ -13,11 +13,14 @@ from datasets.damage import readable
 from datasets.frames import FrameStore
 from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
-from engine.fit import Task, fit, running, start_from
-from engine.loop import pick_device
+from engine.device import pick_device
+from engine.fit import fit
 from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
 from engine.runlog import RunLog
+from engine.running import running
+from engine.start import start_from
+from engine.task import Task
 from errors import InputError
 from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right

@@ -10,7 +10,7 @@ from aside import aside
 from datasets.archive import write_archive
 from datasets.clips import Clip
 from datasets.damage import readable
-from engine.loop import pick_device
+from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.prepared import file_digest
 from engine.stages import paint_clip

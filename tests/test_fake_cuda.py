@@ -18,8 +18,9 @@ from datasets.clips import load_clips
 from datasets.loader import loader_workers
 from engine import precision
 from engine.config import load_config
+from engine.device import pick_device
 from engine.finite import Finite, LossScale
-from engine.loop import apply_step, make_optimizer, pick_device
+from engine.optimizers import apply_step, make_optimizer
 from engine.options import InferenceConfig, OptimConfig, TrainBaseConfig, TrainHRConfig
 from engine.pipeline import LipSync
 from engine.precision import choose_precision

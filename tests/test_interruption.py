@@ -133,7 +133,7 @@ def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(
         pytest.raises(InputError, match="best.safetensors could not be written .*No space left"),
     ):
         patch.setattr(
-            "engine.fit.save_network",
+            "engine.best.save_network",
             lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")),
         )
         train(config)

@@ -4,7 +4,7 @@ import pytest
 from test_training import tiny, weights
 
 from engine.limits import Clock, validations_since_best
-from engine.loop import freeze
+from engine.optimizers import freeze
 from engine.train_base import train
 from errors import InputError
 from models.checkpoint import read_metadata

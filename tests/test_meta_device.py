@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.loop import Ema
+from engine.ema import Ema
 from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from engine.stages import run_hr
 from engine.train_base import BaseObjective

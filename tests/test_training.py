@@ -17,7 +17,8 @@ from datasets.clips import Clip, load_clips
 from datasets.config import AugmentConfig, DataConfig
 from datasets.hr import HRDataset
 from engine.config import load_config
-from engine.loop import Ema, apply_step, learning_rate, make_optimizer, match_layout
+from engine.ema import Ema
+from engine.optimizers import apply_step, learning_rate, make_optimizer, match_layout
 from engine.options import InferenceConfig, OptimConfig, TrainBaseConfig, TrainHRConfig
 from engine.pipeline import LipSync
 from engine.runlog import RunLog

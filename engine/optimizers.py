@@ -1,7 +1,6 @@
-"""What every training loop needs: device, schedule, optimiser, averaged weights, one step."""
+"""What moves the weights: schedule, parameter groups, one step; of a network and of its discriminator."""
 
 import math
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,54 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.finite import Finite, LossScale, diverged
+from engine.objective import Objective
 from engine.options import OptimConfig
 from errors import InputError
 
 _EPSILON = 1e-6
 """Added to a norm that divides, as torch's own clipping does."""
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; CUDA is set up for speed. Raises InputError for a device that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r}: expected auto, cpu or cuda") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"device {name!r}: expected auto, cpu or cuda")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {name}: {torch.cuda.device_count() or 'no'} CUDA devices are visible; use auto or cpu"
-        )
-    if device.type == "cuda":
-        _check_kernels(device)
-        # Ten bits of mantissa are more than bf16 has; all batches of a run are of one size.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    return device
-
-
-def _check_kernels(device: torch.device) -> None:
-    """Raises InputError for a card for which this torch was not built: its first kernel would end in a traceback.
-
-    Code of a card runs on later ones of the same generation (sm_80 on 8.6); what was compiled for none (compute_80) is
-    finished by the driver for any later one.
-    """
-    major, minor = torch.cuda.get_device_capability(device)
-    built = torch.cuda.get_arch_list()
-    codes = [match.groups() for arch in built if (match := re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", arch))]
-    runs = any(
-        (int(of) == major and int(least) <= minor) if kind == "sm" else (int(of), int(least)) <= (major, minor)
-        for kind, of, least in codes
-    )
-    if codes and not runs:
-        raise InputError(
-            f"{torch.cuda.get_device_name(device)} is of capability {major}.{minor}, and this torch "
-            f"({torch.__version__}) was built for {', '.join(built)}; install one that was built for it, see "
-            "pytorch.org/get-started/previous-versions, or use device cpu"
-        )
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -88,6 +45,12 @@ def freeze(network: nn.Module, parts: list[str] | None) -> None:
         child.requires_grad_(name in parts)
 
 
+def learning(groups: list[dict]) -> list[dict]:
+    """Parameter groups without what is frozen."""
+    kept = [group | {"params": [value for value in group["params"] if value.requires_grad]} for group in groups]
+    return [group for group in kept if group["params"]]
+
+
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Give the optimiser's state the memory layout of its parameters: a fused step walks through memory, not through
     indices.
@@ -96,46 +59,6 @@ def match_layout(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter).copy_(value)
-
-
-class Ema:
-    """Running average of a network's weights; buffers (BatchNorm statistics) are copied."""
-
-    def __init__(self, network: nn.Module, decay: float):
-        self.decay = decay
-        self.restart(network)
-
-    def restart(self, network: nn.Module) -> None:
-        """Forget the past: the average is the network as it is now."""
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self._steps = 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Early on the average follows faster, so that it forgets the random start."""
-        self._steps += 1
-        decay = min(self.decay, self._steps / (self._steps + 9))
-        parameters = dict(network.named_parameters())
-        names = [name for name in self.average if name in parameters]
-        torch._foreach_lerp_([self.average[name] for name in names], [parameters[name] for name in names], 1 - decay)
-        # Buffers that are not saved never change. Each type apart: of mixed ones CUDA copies one after another.
-        buffers = {name: value for name, value in network.named_buffers() if name in self.average}
-        for kind in {value.dtype for value in buffers.values()}:
-            alike = [name for name, value in buffers.items() if value.dtype == kind]
-            torch._foreach_copy_([self.average[name] for name in alike], [buffers[name] for name in alike])
-
-    def match_layout(self, network: nn.Module) -> None:
-        """Give the averages the memory layout of the network's parameters, as `match_layout` does an optimiser's."""
-        for name, parameter in network.named_parameters():
-            self.average[name] = torch.empty_like(parameter, requires_grad=False).copy_(self.average[name])
-
-    def state_dict(self) -> dict:
-        return {"average": self.average, "steps": self._steps}
-
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)  # to the device it lives on
-        self._steps = state["steps"]
 
 
 def not_finite(step: int, values: dict[str, Tensor]) -> InputError:
@@ -197,3 +120,42 @@ def _step_unread(
         scale.update(optimizer.found_inf)
         norm = norm.where(scale.value < 1, 0.0)
     notes.note(step, "the", {"gradient": norm})
+
+
+class Optimizers:
+    """The objective's optimiser and, where it has one, its discriminator's, each with what fp16 and a GPU need."""
+
+    def __init__(self, objective: Objective, groups: list[dict] | None, config: OptimConfig, device: torch.device):
+        """groups: see make_optimizer; None: all that the objective has alike."""
+        groups = learning(groups or [{"params": list(objective.parameters()), "name": "network"}])
+        self.named = {"optimizer": make_optimizer(groups, config)}
+        if objective.discriminator is not None:
+            scale = config.discriminator_lr / config.lr
+            group = {"params": list(objective.discriminator.parameters()), "name": "discriminator", "scale": scale}
+            self.named["discriminator_optimizer"] = make_optimizer([group], config)
+        self.notes = Finite() if device.type == "cuda" else None
+        self._clip, self._device = config.clip, device
+        self._scales: dict[str, LossScale] = {}
+
+    def prepare(self, fp16: bool, scales: list[list[float]]) -> None:
+        """For the layout that the parameters have by now; scales: of fp16, what `scales` gave, none for a new run."""
+        for optimizer in self.named.values():
+            match_layout(optimizer)
+        if not fp16:
+            return
+        self._scales = {name: LossScale(self._device) for name in self.named}
+        for scale, state in zip(self._scales.values(), scales, strict=False):
+            scale.load(state)
+
+    def scales(self) -> list[list[float]]:
+        """For a checkpoint: the state of an fp16 loss's factor, one an optimiser."""
+        return [scale.state() for scale in self._scales.values()]
+
+    def step(self, name: str, loss: Tensor, rate: float, step: int) -> None:
+        """Move what the optimiser of this name moves."""
+        apply_step(loss, self.named[name], rate, self._clip, step, self.notes, self._scales.get(name))
+
+    def rates(self, rate: float) -> dict[str, float]:
+        """Learning rates, that of the network and, under their names, those of groups that differ from it."""
+        groups = [group for optimizer in self.named.values() for group in optimizer.param_groups]
+        return {"lr": rate, **{f"lr_{group['name']}": rate * group["scale"] for group in groups if "scale" in group}}
