@@ -26,7 +26,7 @@ from engine.stop import end_on_signal
 from errors import InputError, run_cli
 
 if TYPE_CHECKING:
-    from engine.pipeline import Report
+    from engine.report import Report
 
 ROOT = Path(__file__).resolve().parent
 DEMO_FACE = ROOT / "assets" / "grid_s1_demo.mp4"

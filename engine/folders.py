@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from engine.options import PREPARED, InferenceConfig
-from engine.pipeline import LipSync, Report, Watch, lip_sync, unwatched
+from engine.pipeline import LipSync, lip_sync
 from engine.prepared import PreparedFace
+from engine.report import Report, Watch, unwatched
 from errors import InputError, check
 from media.audio import SOUND_SUFFIXES
 from media.source import PICTURE_SUFFIXES, VIDEO_SUFFIXES

@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from engine.pipeline import LipSync, Report, Watch, lip_sync
+from engine.pipeline import LipSync, lip_sync
 from engine.prepared import FaceSettings, PreparedFace, file_digest
+from engine.report import Report, Watch
 from engine.timeline import source_frame
 from errors import InputError
 from face.crop import CropTransform

@@ -145,7 +145,7 @@ def test_stage_one_paints_a_data_set(data_set, tmp_path, card):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_inference_makes_a_video(precision, talking_clip, tmp_path, card, monkeypatch):
     """In one thread: the mode sees no other."""
-    monkeypatch.setattr("engine.pipeline.ahead", iter)
+    monkeypatch.setattr("engine.drive.ahead", iter)
     monkeypatch.setattr("engine.precision.CACHE", tmp_path / "precision.json")
     save_network(tmp_path / "base.safetensors", HyperLipsBase(BaseConfig.of("light", hyper_width=16)))
     save_network(tmp_path / "hr.safetensors", HRDecoder(HRConfig.of("light", scale=1, width=8)))

@@ -13,7 +13,7 @@ from conftest import voice
 from engine import folders
 from engine.folders import Pair, plan
 from engine.options import InferenceConfig
-from engine.pipeline import Report
+from engine.report import Report
 from errors import InputError
 from media.audio import write_flac
 from media.video import VideoReader

@@ -120,7 +120,7 @@ def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data_se
     windows = audio_windows(clip.features(config.audio), len(faces), Fraction(25), config.audio, config.audio_window)
     chosen, net = clip.references(engine.base.feed.reference, config.references), Blinking()
     references = encode_references(engine.base, faces[chosen.frames])
-    from engine.pipeline import _Face, _Item, _smoothed
+    from engine.drive import _Face, _Item, _smoothed
 
     items = []
     for start in range(0, len(faces), 3):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from benchmarks.memory import peak_mib
-from engine import pipeline
+from engine import drive, pipeline
 from engine.options import InferenceConfig
 from engine.precision import FLOAT32
 from engine.prepared import FaceSettings, PreparedFace
@@ -32,9 +32,9 @@ engine.base = SimpleNamespace(config=SimpleNamespace(audio="mel", audio_window=1
 engine.landmarks = SimpleNamespace(landmarks=lambda faces: (points[None].repeat(len(faces), 0), np.full(len(faces), 9)))
 engine.precision = FLOAT32, FLOAT32
 engine.settings = FaceSettings("template", "closed", 0, 256, 1, engine.config.max_size)
-pipeline.encode_references = lambda *_: []
-pipeline.paint_base = lambda network, windows, faces, *_: 255 - faces
-pipeline.paint_hr = lambda network, painted, landmarks, faces, *_: 255 - faces
+drive.encode_references = lambda *_: []
+drive.paint_base = lambda network, windows, faces, *_: 255 - faces
+drive.paint_hr = lambda network, painted, landmarks, faces, *_: 255 - faces
 times = VideoReader(video).times
 crops = np.tile(np.array([[0.4, 0, -100], [0, 0.4, -60]]), (len(times), 1, 1))
 references, portraits = np.zeros((1, 1, 128, 128, 3), np.uint8), np.zeros((1, 256, 256, 3), np.uint8)
