@@ -1,52 +1,20 @@
-"""Faces in one picture after another: one small interface, two backends."""
+"""Faces in one picture after another: two backends of the interface in face.detector."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from errors import InputError
+from face.detector import Detector, Face
 from face.topology import LIP_GAP, RIGID
 
 MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "face_landmarker.task"
 _SEARCH_SHARES = (1.0, 0.6, 0.4)
 """Sides of the parts searched, of the picture's shorter side: the detector sees 128 px and misses small faces."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """box_xyxy (4,) px round the face, forehead to chin; score 0..1; landmarks (P, 2) px, pixel centres at integers."""
-
-    box_xyxy: np.ndarray
-    score: float
-    landmarks: np.ndarray
-
-
-class Detector(Protocol):
-    """What the tracker needs of a backend."""
-
-    points: int
-    """Landmarks a face has: 478 or 68."""
-    lip_gap: tuple[int, int]
-    """Landmarks whose distance tells how far the mouth is open."""
-    least_side: int | None
-    """Shorter side, px, to which a film's pictures may be reduced before it looks at them; None: not at all."""
-
-    def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
-        """Faces of (H, W, 3) uint8, which is shown at `time_s` seconds."""
-
-    def search(self, image_rgb: np.ndarray) -> list[Face]:
-        """Faces of a picture that stands alone, found with more care than a film's frames get."""
-
-    def reset(self) -> None:
-        """Forget earlier pictures: the next one comes after a cut."""
-
-    def rigid(self, landmarks: np.ndarray) -> np.ndarray:
-        """The ten rigid points (10, 2) of (P, 2) landmarks, in the order of the crop template."""
 
 
 def make_detector(name: Literal["mediapipe", "face_alignment"], max_faces: int = 5, device: str = "cpu") -> Detector:

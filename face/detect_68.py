@@ -9,7 +9,7 @@ import torch
 
 from errors import InputError
 from face.crop import TEMPLATE
-from face.detect import Face
+from face.detector import Face
 from face.topology import BRIDGE_68, CORNERS_68, LIP_GAP_68
 
 WEIGHTS = ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar")

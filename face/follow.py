@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 
 from face.crop import box_transforms, fit_transforms, rescale
-from face.detect import Detector
+from face.detector import Detector
 from face.track import Track, track_faces
 from media.frame import Frame, Rect
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from face.detect import Detector, Face
+from face.detector import Detector, Face
 
 MAX_GAP_S = 0.4
 """A face lost for no longer than this is interpolated."""

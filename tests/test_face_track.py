@@ -8,7 +8,7 @@ import skimage.data
 
 from benchmarks.memory import film
 from face.crop import CropTransform
-from face.detect import Face
+from face.detector import Face
 from face.follow import follow
 from face.pose import head_pose
 from face.topology import LIP_GAP, RIGID
