@@ -266,6 +266,8 @@ def merge_index(data: Path) -> list[ClipInfo]:
     for path in sorted(data.glob("clips/*/clip.json")):
         try:
             infos.append(ClipInfo(**json.loads(path.read_text(encoding="utf-8"))))
+        except FileNotFoundError:  # another shard makes that clip again
+            continue
         except (ValueError, TypeError) as error:
             warn(f"left out: {path} is damaged ({error}); {EXTRACT_AGAIN}")
     with aside(data / INDEX) as part:

@@ -66,7 +66,7 @@ class HRDataConfig(DrawConfig):
 
     reference: ReferencePolicy = "closed"
     """closed: the most closed mouth; random: any frame; far: any at least 10 frames away; span: a far one with a rather
-    closed mouth; pose: such a one in the window's pose, as inference has it."""
+    closed mouth; pose: such a one in about the window's pose, which inference has nearer, and near in time."""
     min_face_px: float = 150.0
     """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
     from them."""

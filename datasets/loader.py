@@ -61,7 +61,8 @@ def loader_workers(wanted: int | None, device: torch.device) -> int:
         return wanted
     if device.type == "cpu":
         return 1
-    share = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return min(max(share - 1, 1), _MOST_WORKERS)
 
 

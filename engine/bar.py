@@ -31,7 +31,7 @@ class ScoreBar:
         self._bar = tqdm(total=100, desc=stage, bar_format=shape, disable=None)
 
     def __call__(self, done: int, share: float, validated: Mapping[int, Mapping[str, float]]) -> None:
-        """See engine.fit.Show."""
+        """See engine.task.Show."""
         newest = next(reversed(list(validated)), -1)
         if newest > self._told:
             self._told = newest

@@ -46,9 +46,10 @@ class Painter:
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
         portraits = clip.moves.portraits
-        shown = real[portraits.frames][portraits.shown]
+        shown = portraits.frames[portraits.shown]
         parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
-        return np.concatenate([paint_hr(self.hr, base[part], points[part], real[part], shown[part]) for part in parts])
+        painted = (paint_hr(self.hr, base[part], points[part], real[part], real[shown[part]]) for part in parts)
+        return np.concatenate(list(painted))
 
 
 @dataclass

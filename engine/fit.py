@@ -86,7 +86,7 @@ class _Run:
         if saved is None:
             self._start()
         self._distribute(precision)
-        self.optimizers.prepare(precision.fp16, saved.record.get(_SCALES, []) if saved else [])
+        self.optimizers.prepare(precision.products == "fp16", saved.record.get(_SCALES, []) if saved else [])
         self._announce(f"{precision} as before" if so_far else str(precision), first, changes)
         self.clock.start()
         with StopSignals() as stop:

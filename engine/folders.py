@@ -84,7 +84,7 @@ def speak(pairs: list[Pair], config: InferenceConfig, watch: Watch = unwatched) 
             started = time.monotonic()
             try:
                 if pair.output.exists():
-                    yield Outcome(pair, "already there", VideoReader(pair.output).frame_count, words=_changed(pair))
+                    yield _there(pair)
                     continue
                 prepared = prepared or _prepared(engine, face, watch)
                 if isinstance(prepared, InputError):
@@ -106,6 +106,13 @@ def table(outcomes: Sequence[Outcome]) -> str:
     states = [outcome.state for outcome in outcomes]
     counts = ", ".join(f"{states.count(state)} {state}" for state in get_args(State))
     return "\n".join([*lines, f"{len(states)} pairs: {counts}"])
+
+
+def _there(pair: Pair) -> Outcome:
+    try:
+        return Outcome(pair, "already there", VideoReader(pair.output).frame_count, words=_changed(pair))
+    except InputError:
+        return Outcome(pair, "failed", words="it is there, but no video; remove it to have it made anew")
 
 
 def _changed(pair: Pair) -> str:

@@ -305,7 +305,7 @@ class InferenceConfig:
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
     precision: PrecisionName = "auto"
-    """Type of the products; auto takes the faster one of this machine."""
+    """Type of the products; auto takes the faster one of this machine. fp16 is for CUDA cards without bf16 units."""
 
     def __post_init__(self) -> None:
         check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")

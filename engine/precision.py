@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import nn
@@ -40,23 +41,25 @@ _PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d
 
 @dataclass(frozen=True)
 class Precision:
-    """How a network runs: autocast to bf16 or fp16 or not at all, weights in channels_last or not."""
+    """How a network runs, in a config's words: type of its products (float32, bf16 or fp16), and memory layout
+    (contiguous or channels_last).
+    """
 
-    bf16: bool
-    channels_last: bool
-    fp16: bool = False
+    products: str = "float32"
+    layout: str = "contiguous"
 
     @property
     def half(self) -> torch.dtype | None:
         """Type of the products; None: float32."""
-        return torch.bfloat16 if self.bf16 else torch.float16 if self.fp16 else None
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.products)
 
     def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.half is None else torch.autocast(device.type, self.half)
 
     def place(self, network: nn.Module) -> nn.Module:
         """The network in this memory layout (in place)."""
-        return network.to(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        last = self.layout == "channels_last"
+        return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
     def cast(self, network: nn.Module) -> nn.Module:
         """The network, which learns no more, with the weights of its products in `half` (in place): autocast would cast
@@ -64,23 +67,13 @@ class Precision:
         """
         return network if self.half is None else cast_products(network, self.half)
 
-    @classmethod
-    def of(cls, precision: str, layout: str) -> "Precision":
-        """The one that has these `names`."""
-        return cls(precision == "bf16", layout == "channels_last", precision == "fp16")
-
-    @property
-    def names(self) -> tuple[str, str]:
-        """As a config has them: (precision, layout)."""
-        precision = "bf16" if self.bf16 else "fp16" if self.fp16 else "float32"
-        return precision, "channels_last" if self.channels_last else "contiguous"
-
     def __str__(self) -> str:
-        precision, layout = self.names
-        return f"{precision}, {layout}" if self.channels_last else precision
+        return self.products if self.layout == "contiguous" else f"{self.products}, {self.layout}"
 
 
-FLOAT32 = Precision(bf16=False, channels_last=False)
+FLOAT32 = Precision()
+_ROWS = [[products, layout] for products in get_args(PrecisionName) for layout in get_args(LayoutName)]
+"""What a cache may hold of a machine."""
 
 
 def choose_precision(
@@ -100,7 +93,7 @@ def choose_precision(
         raise InputError("precision fp16 is for CUDA cards without bf16 units; use auto, float32 or bf16")
     kinds = ["float32", *_halves(device)] if name == "auto" else [name]
     layouts = ["contiguous", "channels_last"] if layout == "auto" else [layout]
-    candidates = [Precision.of(kind, place) for kind in kinds for place in layouts]
+    candidates = [Precision(kind, place) for kind in kinds for place in layouts]
     precision = (
         candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
     )
@@ -122,7 +115,7 @@ def _fastest(
         for candidate in candidates:
             seconds[candidate] = _measure(network, candidate, work, min(seconds.values(), default=math.inf))
         best = min(seconds, key=seconds.__getitem__)
-        cache[key] = [best.bf16, best.channels_last, best.fp16]
+        cache[key] = [best.products, best.layout]
         _write_cache(cache)
     return Precision(*cache[key])
 
@@ -208,15 +201,15 @@ def _cpu_line(name: str) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
-def _read_cache() -> dict[str, list[bool]]:
+def _read_cache() -> dict[str, list[str]]:
     try:
         kept = json.loads(CACHE.read_text(encoding="utf-8"))
-        return {key: [bool(bf16), bool(last), *map(bool, fp16[:1])] for key, (bf16, last, *fp16) in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {key: row for key, row in kept.items() if row in _ROWS}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
-def _write_cache(cache: dict[str, list[bool]]) -> None:
+def _write_cache(cache: dict[str, list[str]]) -> None:
     """Keep the choice; a home that cannot be written only means measuring again."""
     with contextlib.suppress(OSError):
         CACHE.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,8 @@ class Ran:
     @classmethod
     def here(cls, precision: Precision, device: torch.device, processes: int) -> "Ran":
         return cls(
-            *precision.names,
+            precision.products,
+            precision.layout,
             device=device_name(device),
             threads=torch.get_num_threads(),
             processes=processes,
@@ -85,16 +86,16 @@ def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: to
     ran = before.get("ran")
     if ran is None or "auto" not in (config.precision, config.layout):
         return None
-    so_far = ran["precision"]
+    so_far = ran["precision"] if config.precision == "auto" else config.precision
     lacks = (so_far == "bf16" and not has_bf16(device)) or (so_far == "fp16" and device.type != "cuda")
-    if config.precision == "auto" and lacks:
+    if lacks and (config.precision == "auto" or so_far == "fp16"):
         slowly = ", or precision=bf16 to go on slowly" if so_far == "bf16" else ""
         raise InputError(
-            f"the run has been trained in {so_far}, which {device_name(device)} has no units for; go on elsewhere, or "
-            f"say precision=float32 to go on in that{slowly}"
+            f"the run is trained in {so_far}, which {device_name(device)} has no units for; go on elsewhere, or say "
+            f"precision=float32 to go on in that{slowly}"
         )
     asked = {"precision": config.precision, "layout": config.layout}
-    return Precision.of(*(ran[key] if value == "auto" else value for key, value in asked.items()))
+    return Precision(*(ran[key] if value == "auto" else value for key, value in asked.items()))
 
 
 def _flat(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:

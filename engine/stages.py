@@ -13,7 +13,7 @@ from engine.precision import FLOAT32, Precision
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
 from models.channels import PictureNetwork, in_order
-from models.hr_decoder import HRDecoder, Rect
+from models.hr_decoder import HRDecoder, Part
 from models.hyperlips import HyperLipsBase, Memory, face_input
 from models.reference_encoder import mix_references
 from speech.features import sound_features
@@ -90,7 +90,7 @@ def paint_hr(
     faces: np.ndarray,
     references: np.ndarray,
     precision: Precision = FLOAT32,
-    part: Rect | None = None,
+    part: Part | None = None,
 ) -> np.ndarray:
     """Stage-2 faces (n, S, S, 3) uint8 RGB.
 
@@ -111,7 +111,7 @@ def paint_hr(
 
 
 def run_hr(
-    network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor, part: Rect | None = None
+    network: HRDecoder, base: Tensor, sketches: Tensor, faces: Tensor, references: Tensor, part: Part | None = None
 ) -> Tensor:
     """(n, 3, S, S), or `part` of it, see HRDecoder, of uint8 pictures in the network's channel order.
 

@@ -131,8 +131,8 @@ class HRValidator:
         self.sound = self.dataset.clips[0].sound()[: len(self.filmed) * SAMPLE_RATE // FPS]
 
     def _batch(self, places: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
-        portraits = [clip.moves.portraits for clip in self.dataset.clips]
-        items = [self.dataset.sample(clip, frames, portraits[clip].of(frames[0])) for clip, frames in places]
+        moves = self.dataset.moves
+        items = [self.dataset.sample(clip, frames, moves[clip].portraits.of(frames[0])) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from face.mask import TOP_ROW
 
 _SAMPLED_PX = 4
 """px of 128 round a mask that its pixels in the frame are made from: by cubic sampling, and by the blur of small faces.
-"""
+Of crops below 40 px in the frame it misses what would change them by 1 or 2 of 255."""
 _STEP = 4
 """Parts are multiples of it, so that networks meet few shapes: each new one costs them a start."""
 

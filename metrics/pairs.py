@@ -11,6 +11,7 @@ import numpy as np
 from face.crop import CropTransform
 from face.detect import make_detector
 from face.follow import follow
+from media.frame import Rect
 from media.video import Frame, VideoReader, VideoWriter
 from metrics.image import Rect
 

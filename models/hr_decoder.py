@@ -8,7 +8,8 @@ from models.blocks import ConvNormReLU, UpConvNormReLU
 from models.channels import PictureNetwork
 from models.config import BASE_SIZE, HRConfig
 
-Rect = tuple[int, int, int, int]
+Part = tuple[int, int, int, int]
+"""x0, y0, x1, y1, px of 128."""
 MOUTH = (64.0, 92.0), (32.0, 28.0)
 """Centre and radii, px of the 128 crop, of the ellipse that holds lips and chin (lips of 158 speakers reach .57 of it
 on average, .87 at most).
@@ -47,7 +48,7 @@ class HRDecoder(PictureNetwork):
             self.register_buffer("lendable", outside_mouth(BASE_SIZE * config.scale), persistent=False)
 
     def forward(
-        self, base: Tensor, sketch: Tensor, reference: Tensor | None = None, part: Rect | None = None
+        self, base: Tensor, sketch: Tensor, reference: Tensor | None = None, part: Part | None = None
     ) -> Tensor:
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
 
@@ -91,7 +92,7 @@ class HRDecoder(PictureNetwork):
         scale = self.config.scale
         return base if scale == 1 else F.interpolate(base, scale_factor=scale, mode="bilinear", align_corners=False)
 
-    def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, part: Rect) -> Tensor:
+    def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, part: Part) -> Tensor:
         """x, which is a part, plus what it corrects; in full precision under autocast."""
         scale = self.config.scale
         known = _cut(self._enlarged(base), part, scale)
@@ -103,7 +104,7 @@ class HRDecoder(PictureNetwork):
         return x if self.training else x.clamp(0, 1)
 
 
-def _cut(images: Tensor, part: Rect, scale: int = 1) -> Tensor:
+def _cut(images: Tensor, part: Part, scale: int = 1) -> Tensor:
     """The part (x0, y0, x1, y1) of (N, C, H, W) that are `scale` times as large."""
     x0, y0, x1, y1 = (scale * value for value in part)
     return images[:, :, y0:y1, x0:x1]

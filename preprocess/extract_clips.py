@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import InputError, number, run_cli
-from preprocess.jobs import Job, Settings, clips_by_source, report, see_to_replaced
+from preprocess.jobs import Job, Settings, clips_by_source, report, tell_replaced
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
 from workers import spread
@@ -45,18 +45,13 @@ def parse_arguments() -> argparse.Namespace:
         "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
     )
     parser.add_argument("--again", action="store_true", help="also videos that are done already")
-    parser.add_argument(
-        "--replace",
-        action="store_true",
-        help="where a video's file has changed since it was read, remove what was made of the earlier one",
-    )
     add_shard_argument(parser, "videos")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_arguments()
-    jobs = plan(args)
+    jobs, ids = plan(args)
     # These import torch, which mistakes in the arguments need not wait for.
     from models.checkpoint import load_network
     from models.syncnet import SyncExpert
@@ -67,12 +62,12 @@ def main() -> None:
     use_one_core()
     todo = [job for job in jobs if args.again or not job.is_done]
     run(todo, args.workers, extract_source, use_one_core)
-    see_to_replaced(jobs, args.output, args.replace)
+    tell_replaced(jobs, ids, args.output)
     report(args.output)
 
 
-def plan(args: argparse.Namespace) -> list[Job]:
-    """The videos of this shard. Raises InputError for mistakes in the arguments."""
+def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
+    """The videos of this shard, and the ids of all. Raises InputError for mistakes in the arguments."""
     persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
     found = find_sources(args.videos)
     splits.check(found)
@@ -89,7 +84,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
         person = persons(source)
         offset = offset_of(source, offsets) or Fraction(0)
         jobs.append(Job(source, settings, person, splits(source, person) or "", offset, earlier.get(source.id, [])))
-    return jobs
+    return jobs, {source.id for source in found}
 
 
 def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -96,35 +96,30 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
     return found
 
 
-def see_to_replaced(jobs: Sequence[Job], data: Path, replace: bool) -> None:
-    """Videos that were read at their place before under another id, with other content that is: say so in a line, or
-    remove what was made of them then, if they have given clips now.
+def tell_replaced(jobs: Sequence[Job], ids: Collection[str], data: Path) -> None:
+    """Say in a line which videos were read at their place before, but are another source by now: their file was
+    replaced, or it was read below another folder. What was made of them then is not removed unasked.
 
-    Not unasked: it may be another video that lay at that place, of a disk or an archive that is gone.
+    ids: of all sources there are, in any shard; one that was moved is none that was replaced.
     """
-    made, known = clips_by_source(data), _ids_by_place(data)
-    left = []
-    for job in jobs:
-        earlier = known[job.source.place] - {job.source.id}
-        if earlier and replace and job.source.id in made:
-            for source in earlier:
-                for folder in made.get(source, []):
-                    shutil.rmtree(folder)
-                record_of(data, source).unlink()  # last, so that a run that is stopped before can be gone on with
-            print(f"{job.name}: what was made of the earlier file was removed")
-        elif earlier:
-            left.append(job.name)
-    if left:
-        others = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        advice = "stays, as the new ones gave no clip" if replace else "stays beside the new; --replace removes it"
-        warn(f"{left[0]}{others}: read before with other content, what was made of that {advice}")
+    known = _ids_by_place(data)
+    told = [(job.name, earlier) for job in jobs if (earlier := sorted(known[job.source.place] - set(ids)))]
+    if told:
+        name, earlier = told[0]
+        others = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        warn(
+            f"{name}{others}: read before with other content, or below another folder; what was made of that is still "
+            f"there: remove {data}/clips/{earlier[0]}* and {record_of(data, earlier[0])} if it should not be"
+        )
 
 
 def _ids_by_place(data: Path) -> dict[str, set[str]]:
-    """Ids of the sources that were read at each place, see Source.place; of damaged records nothing is known."""
+    """Ids of the sources that were read at each place, see Source.place; of records that are damaged or just being
+    removed nothing is known.
+    """
     found = defaultdict(set)
     for path in (data / "sources").glob("*.json"):
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(ValueError, KeyError, TypeError, FileNotFoundError):
             found[json.loads(path.read_text(encoding="utf-8"))["place"]].add(path.stem)
     return found
 
@@ -162,6 +157,8 @@ def _told(data: Path, what: str) -> list[tuple[str, str]]:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             told += [(record["source"], words) for words in record.get(what, [])]
+        except FileNotFoundError:  # another shard does that video again
+            continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             path.unlink()
             warn(f"{path} was damaged ({type(error).__name__}); run the same command again for that video")

@@ -87,8 +87,7 @@ class Source:
 
 def find_sources(roots: list[Path]) -> list[Source]:
     """Every video below `roots`, once each, in a stable order, without hidden files, which are another system's or were
-    not finished; links to folders are followed, and of copies at the same
-    place below two roots the first is taken.
+    not finished; links to folders are followed, and of copies at the same place below two roots the first is taken.
 
     A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
     folder, or one without videos.
@@ -223,7 +222,7 @@ class Splits:
                         f"--split {name}: line {line!r} names no split, nor does the file's name; "
                         "name the list train.txt or val.txt"
                     )
-                if (before := known.setdefault(line, found)) != found:
+                if (before := known.setdefault(_normal(line), found)) != found:
                     splits = " and ".join(sorted({*before.values(), *found.values()}))
                     raise InputError(f"--split {name}: line {line!r} is listed for {splits}; leave it in one list")
                 entries |= found
@@ -292,10 +291,10 @@ def read_offsets(path: Path | None) -> Offsets:
             seconds = Fraction(row["offset_ms"]) / 1000
         except (ValueError, TypeError, ZeroDivisionError) as error:
             raise InputError(f"--offsets {path}: {error}; expected milliseconds in offset_ms") from error
+        before = offsets[name].setdefault(group, seconds)
         check(
             abs(seconds) > _LATEST and f"--offsets {path}: {name} by {row['offset_ms']} ms, expected a minute at most",
-            offsets[name].setdefault(group, seconds) != seconds
-            and f"--offsets {path}: {name} is given twice with other offsets; leave one",
+            before != seconds and f"--offsets {path}: {name} is given twice with other offsets; leave one",
         )
     return offsets
 

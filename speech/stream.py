@@ -88,8 +88,8 @@ class LiveSound:
 
 
 def _checked(wave: np.ndarray) -> np.ndarray:
-    """The sound as float32. Raises InputError where it is not mono, not of floats in -1..1 or not finite: whole numbers
-    would be heard as a very loud sound, and one nan would reach every frame."""
+    """The sound as float32. Raises InputError where it is not mono, not of floats or not finite: whole numbers would
+    be heard as a very loud sound, and one nan would reach every frame."""
     wave = np.asarray(wave)
     check(
         wave.ndim != 1 and f"found a sound of shape {wave.shape}, expected (samples,): mix its channels to one",

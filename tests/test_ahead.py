@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine import pipeline
 from engine.ahead import ahead
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
@@ -67,7 +66,7 @@ def test_frames_equal_those_of_stages_one_after_another(talking_clip, monkeypatc
     engine = LipSync(InferenceConfig(precision="float32"))
     face, outputs, before = engine.prepare(talking_clip), [], threads()
     for beside in (ahead, lambda items: (item for item in items)):
-        monkeypatch.setattr(pipeline, "ahead", beside)
+        monkeypatch.setattr("engine.drive.ahead", beside)
         outputs.append(np.stack([frame.planes[0] for frame, _ in engine.drive(face, talking_clip)]))
     np.testing.assert_array_equal(*outputs)
     drive = iter(engine.drive(face, talking_clip))

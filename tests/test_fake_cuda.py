@@ -158,7 +158,7 @@ def test_inference_makes_a_video(precision, talking_clip, tmp_path, card, monkey
         )
     )
     face = engine.prepare(talking_clip)
-    assert all(one.names[0] == precision for one in engine.precision)  # measures the layout
+    assert all(one.products == precision for one in engine.precision)  # measures the layout
     card.waits.clear()
     frames = [frame.rgb() for frame, _ in engine.drive(face, voice(0.64))]
     assert len(frames) == 16 and frames[0].shape == (288, 360, 3)
@@ -275,7 +275,9 @@ def test_cards_without_bf16_units_try_fp16(card, monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_, now=capability: now)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_, now=capability: str(now))
         tried.clear()
-        choose_precision("auto", nn.Conv2d(3, 3, 3).to("cuda"), lambda one: tried.append(one.names), "test")
+        choose_precision(
+            "auto", nn.Conv2d(3, 3, 3).to("cuda"), lambda one: tried.append((one.products, one.layout)), "test"
+        )
         assert {kind for kind, _ in tried} == ({"float32", "fp16"} if capability[0] == 7 else {"float32"})
     with pytest.raises(InputError, match="fp16 is for CUDA"):
         choose_precision("fp16", nn.Conv2d(3, 3, 3), lambda one: None, "test")

@@ -21,13 +21,15 @@ def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
 
     def work(candidate: Precision) -> None:
         measured.append(candidate)
-        time.sleep(0.0 if candidate == Precision(bf16=False, channels_last=True) else 0.01)
+        time.sleep(0.0 if candidate == Precision("float32", "channels_last") else 0.01)
 
-    assert choose_precision("auto", network, work, "test") == Precision(bf16=False, channels_last=True)
-    assert set(measured) == {Precision(bf16, layout) for bf16 in (False, True) for layout in (False, True)}
+    assert choose_precision("auto", network, work, "test") == Precision("float32", "channels_last")
+    assert set(measured) == {
+        Precision(kind, layout) for kind in ("float32", "bf16") for layout in ("contiguous", "channels_last")
+    }
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     measured.clear()
-    assert choose_precision("auto", network, work, "test") == Precision(bf16=False, channels_last=True)
+    assert choose_precision("auto", network, work, "test") == Precision("float32", "channels_last")
     assert measured == []
 
 
@@ -39,18 +41,24 @@ def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch):
 
     def work(candidate: Precision) -> None:
         measured.append(candidate)
-        time.sleep(0.1 if candidate.channels_last else 0.0)
+        time.sleep(0.1 if candidate.layout == "channels_last" else 0.0)
 
     assert choose_precision("auto", nn.Conv2d(3, 3, 3), work, "test") == precision.FLOAT32
-    assert measured.count(precision.FLOAT32) == 4 and measured.count(Precision(False, True)) == 1 and len(measured) == 5
+    assert (
+        measured.count(precision.FLOAT32) == 4
+        and measured.count(Precision("float32", "channels_last")) == 1
+        and len(measured) == 5
+    )
 
 
 def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
-    assert choose_precision("bf16", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
-    assert not choose_precision("float32", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").bf16
+    assert choose_precision("bf16", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").products == "bf16"
+    assert choose_precision("float32", nn.Conv2d(3, 3, 3), lambda candidate: None, "test").half is None
     network, measured = nn.Conv2d(3, 3, 3), []
-    assert choose_precision("float32", network, measured.append, "test", "channels_last") == Precision(False, True)
+    assert choose_precision("float32", network, measured.append, "test", "channels_last") == Precision(
+        "float32", "channels_last"
+    )
     assert network.weight.is_contiguous(memory_format=torch.channels_last) and measured == []
 
 
@@ -63,7 +71,7 @@ def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatc
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])
 def test_weights_that_are_cast_once_are_those_that_autocast_casts(kind):
-    precision, cpu = Precision.of(kind, "contiguous"), torch.device("cpu")
+    precision, cpu = Precision(kind, "contiguous"), torch.device("cpu")
     network = HyperLipsBase(BaseConfig(hyper_width=16, gru="zero_state", reference_encoder="selected")).eval()
     inputs = torch.rand(1, 18, 384), torch.rand(1, 6, 128, 128)
     with precision.autocast(cpu):
@@ -76,7 +84,7 @@ def test_weights_that_are_cast_once_are_those_that_autocast_casts(kind):
 def test_a_judge_is_cast_once_and_kept_as_it_is(kind):
     judge, pictures = Frozen(load_perceptual("stlpips")), torch.rand(2, 1, 3, 40, 40)
     alone = judge(*pictures)
-    with Precision.of(kind, "contiguous").autocast(torch.device("cpu")):
+    with Precision(kind, "contiguous").autocast(torch.device("cpu")):
         assert torch.equal(judge(*pictures), judge.network(*pictures))
         assert judge(*pictures).dtype == torch.float32
     assert torch.equal(judge(*pictures), alone)

@@ -4,6 +4,7 @@ rejected.
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -95,15 +96,15 @@ def other_bytes(clip: Path, number: int) -> bytes:
     return clip.read_bytes() + number * b"\0\0\0\x08free"
 
 
-def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_removed_when_asked(talking_clip, tmp_path):
+def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_stays(talking_clip, tmp_path):
     videos, elsewhere, data = tmp_path / "videos", tmp_path / "elsewhere" / "videos", tmp_path / "data"
     for number, folder in enumerate((videos, elsewhere)):
         folder.mkdir(parents=True)
         (folder / "clip.mp4").write_bytes(other_bytes(talking_clip, number))
 
-    def clips(*arguments: object) -> tuple[set[str], list[str]]:
+    def clips(*folders: Path) -> tuple[set[str], list[str]]:
         """The clips after a run, and what it said of files that were replaced."""
-        done = extract("--output", data, "--split", "train", "--videos", *arguments)
+        done = extract("--output", data, "--split", "train", "--videos", *folders)
         assert done.returncode == 0, done.stderr
         found = {path.name for path in (data / "clips").iterdir()}
         assert found == {info.id for info in merge_index(data)}
@@ -112,22 +113,18 @@ def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_removed_when_
     both, said = clips(videos, elsewhere)  # whose ids differ by their digits alone
     assert len(both) == 2 and not said
 
+    shutil.move(videos / "clip.mp4", tmp_path / "kept.mp4")
     (videos / "clip.mp4").write_bytes(other_bytes(talking_clip, 2))
     three, (line,) = clips(videos)
     assert both < three and len(three) == 3
     assert line.startswith("warning: videos/clip.mp4: read before with other content")
-    assert line.endswith("stays beside the new; --replace removes it")
+    (named,) = re.findall(r"clips/([^*]+)\*", line)
+    assert named in both and str(data / "sources" / f"{named}.json") in line
 
-    (videos / "clip.mp4").write_bytes(b"half a copy")
-    kept, (line,) = clips(videos, "--replace")
-    assert kept == three and line.endswith("stays, as the new ones gave no clip")
-
-    (videos / "clip.mp4").write_bytes(other_bytes(talking_clip, 2))
-    left, said = clips(videos, "--replace")
-    assert three - both < left and len(left) == 2
-    assert said == ["videos/clip.mp4: what was made of the earlier file was removed"]
-    assert {path.stem for path in (data / "sources").iterdir()} == left  # nothing of the half copy either
-    assert clips(elsewhere) == (left, [])  # the other folder's is still there
+    third = tmp_path / "third" / "videos"
+    third.mkdir(parents=True)
+    shutil.move(tmp_path / "kept.mp4", third / "clip.mp4")
+    assert clips(videos, third) == (three, [])  # it was moved, not replaced: it still is a source of this run
 
 
 def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):

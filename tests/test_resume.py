@@ -12,10 +12,10 @@ from test_interruption import ADVERSARIAL, command
 from test_training import ROOT, tiny, weights
 
 from datasets.clips import load_clips
-from engine import precision, resume
+from engine import resume
 from engine.config import load_config, to_yaml
 from engine.options import TrainBaseConfig, TrainHRConfig
-from engine.precision import FLOAT32, Precision
+from engine.precision import Precision
 from engine.resume import Ran, check_changes, record, resumed_precision
 from engine.train_base import train
 from engine.train_hr import train as train_hr
@@ -74,7 +74,7 @@ def test_a_data_set_of_other_clips_is_another_one(data_set, begun):
 
 def test_the_type_and_layout_are_the_run_s_own(data_set, tmp_path, monkeypatch, capsys):
     open_ended = [*QUICK, "precision=auto", "layout=auto"]
-    monkeypatch.setattr("engine.fit.training_precision", lambda *_: Precision(bf16=False, channels_last=True))
+    monkeypatch.setattr("engine.fit.training_precision", lambda *_: Precision("float32", "channels_last"))
     train(tiny(data_set, tmp_path, *open_ended, "run.steps=1"))
     assert weights(tmp_path, 1)["record"]["ran"]["layout"] == "channels_last"
     monkeypatch.setattr("engine.fit.training_precision", lambda *_: pytest.fail("measured again"))
@@ -90,11 +90,12 @@ def test_a_type_that_a_machine_lacks_is_refused_unless_it_is_asked_for(monkeypat
     before, cpu = {"ran": {"precision": "bf16", "layout": "channels_last"}}, torch.device("cpu")
     with pytest.raises(InputError, match=r"trained in bf16, which .* has no units for; .*precision=float32"):
         resumed_precision(TrainBaseConfig(), before, cpu)
-    assert resumed_precision(TrainBaseConfig(precision="float32"), before, cpu) == Precision(False, True)
-    assert resumed_precision(TrainBaseConfig(precision="bf16"), before, cpu) == Precision(True, True)
+    assert resumed_precision(TrainBaseConfig(precision="float32"), before, cpu) == Precision("float32", "channels_last")
+    assert resumed_precision(TrainBaseConfig(precision="bf16"), before, cpu) == Precision("bf16", "channels_last")
     assert resumed_precision(TrainBaseConfig(precision="bf16", layout="contiguous"), before, cpu) is None
     assert resumed_precision(TrainBaseConfig(), {}, cpu) is None
-    assert Precision.of(*FLOAT32.names) == FLOAT32 and precision.device_name(cpu)
+    with pytest.raises(InputError, match="trained in fp16, which"):
+        resumed_precision(TrainBaseConfig(precision="fp16"), before, cpu)
 
 
 def test_keys_that_came_or_went_with_the_code_say_nothing():

@@ -13,7 +13,7 @@ from torch.utils.data import default_collate
 from datasets.clips import load_clips
 from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.hr import HRDataset
-from engine import pipeline
+from engine import drive
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
 from engine.stages import encode_references, paint_base, paint_clip, paint_hr
@@ -165,10 +165,10 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
 def test_painting_only_what_is_pasted_changes_no_frame(broken_clip, tmp_path, monkeypatch):
     engine = LipSync(InferenceConfig(base=weights(tmp_path), precision="float32"))
     face, parts = engine.prepare(broken_clip), []
-    chosen = pipeline.sampled_part
-    monkeypatch.setattr(pipeline, "sampled_part", lambda masks: parts.append(chosen(masks)) or parts[-1])
+    chosen = drive.sampled_part
+    monkeypatch.setattr("engine.drive.sampled_part", lambda masks: parts.append(chosen(masks)) or parts[-1])
     some, _ = painted(engine, face, voice(END / 25))
-    monkeypatch.setattr(pipeline, "sampled_part", lambda masks: None)
+    monkeypatch.setattr("engine.drive.sampled_part", lambda masks: None)
     whole, _ = painted(engine, face, voice(END / 25))
     assert max((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in parts) < 0.5 * 128**2
     assert np.abs(some - whole).max() <= 1  # sums over maps of another size may be rounded differently
