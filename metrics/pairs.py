@@ -13,7 +13,6 @@ from face.detect import make_detector
 from face.follow import follow
 from media.frame import Rect
 from media.video import Frame, VideoReader, VideoWriter
-from metrics.image import Rect
 
 MAX_PICTURE_LAG = 12
 """Frames searched for a shift of the whole picture."""

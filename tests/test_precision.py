@@ -13,6 +13,8 @@ from losses.perceptual import load_perceptual
 from models.config import BaseConfig
 from models.hyperlips import HyperLipsBase
 
+LAST = Precision("float32", "channels_last")
+
 
 def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "cache" / "precision.json")
@@ -21,15 +23,15 @@ def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
 
     def work(candidate: Precision) -> None:
         measured.append(candidate)
-        time.sleep(0.0 if candidate == Precision("float32", "channels_last") else 0.01)
+        time.sleep(0.0 if candidate == LAST else 0.01)
 
-    assert choose_precision("auto", network, work, "test") == Precision("float32", "channels_last")
+    assert choose_precision("auto", network, work, "test") == LAST
     assert set(measured) == {
         Precision(kind, layout) for kind in ("float32", "bf16") for layout in ("contiguous", "channels_last")
     }
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     measured.clear()
-    assert choose_precision("auto", network, work, "test") == Precision("float32", "channels_last")
+    assert choose_precision("auto", network, work, "test") == LAST
     assert measured == []
 
 
@@ -44,11 +46,7 @@ def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch):
         time.sleep(0.1 if candidate.layout == "channels_last" else 0.0)
 
     assert choose_precision("auto", nn.Conv2d(3, 3, 3), work, "test") == precision.FLOAT32
-    assert (
-        measured.count(precision.FLOAT32) == 4
-        and measured.count(Precision("float32", "channels_last")) == 1
-        and len(measured) == 5
-    )
+    assert measured.count(precision.FLOAT32) == 4 and measured.count(LAST) == 1 and len(measured) == 5
 
 
 def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
