@@ -91,7 +91,7 @@ def test_selection_stays_between_the_mouths_and_follows_face_and_sound():
 
 
 def test_a_frame_stays_cheap_whatever_the_number_of_key_frames():
-    config = load_config(TrainBaseConfig, Path(__file__).resolve().parent.parent / "configs" / "demo_base_pose.yaml")
+    config = load_config(TrainBaseConfig, Path(__file__).resolve().parent.parent / "configs" / "demo_base.yaml")
     network = HyperLipsBase(config.model).eval()
     maps = network.encode_references(torch.rand(1, KEY_POSES, 2, 3, 128, 128))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
