@@ -117,7 +117,7 @@ def originals(tmp_path_factory, talking_clip) -> dict[str, Path]:
     video = shutil.copy(paths["video"], folders["face"] / "me.mp4")
     settings = FaceSettings("template", "closed", 0, 8, 1, "none")
     arrays = np.zeros((12, 2, 3)), np.zeros(12, np.int64), np.zeros((1, 1, 128, 128, 3), np.uint8)
-    pictures = np.ones((12, 1, 1), np.float32), np.zeros((8, 8, 3), np.uint8)
+    pictures = np.ones((12, 1, 1), np.float32), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(12, np.int64)
     times = [Fraction(index, 25) for index in range(12)]
     PreparedFace(Path(video), settings, times, *arrays, *pictures, ["a note"]).save(paths["face"])
     return folders

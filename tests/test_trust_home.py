@@ -186,7 +186,7 @@ def test_a_prepared_face_that_cannot_be_kept_is_an_input_error(tmp_path, monkeyp
     (tmp_path / "a.mp4").touch()
     settings = FaceSettings("template", "closed", 0, 128, 1, "none")
     arrays = np.zeros((1, 2, 3)), np.zeros(1, np.int64), np.zeros((1, 1, 128, 128, 3), np.uint8)
-    pictures = np.ones((1, 1, 1), np.float32), np.zeros((128, 128, 3), np.uint8)
+    pictures = np.ones((1, 1, 1), np.float32), np.zeros((1, 128, 128, 3), np.uint8), np.zeros(1, np.int64)
     face = PreparedFace(tmp_path / "a.mp4", settings, [Fraction(0)], *arrays, *pictures)
 
     def denied(self, *_, **__):
