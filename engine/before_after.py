@@ -14,7 +14,7 @@ from engine.bar import told
 from engine.device import pick_device
 from engine.options import InferenceConfig
 from engine.runlog import Film
-from engine.stages import BATCH, paint_clip, paint_hr
+from engine.stages import BATCH, paint_clip, paint_hr, to_network
 from engine.validate import ClipScorer
 from face.crop import area_reduce
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
@@ -45,10 +45,12 @@ class Painter:
         base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
-        portraits = clip.moves.portraits
-        shown = portraits.frames[portraits.shown]
+        chosen = clip.moves.portraits
+        portraits = to_network(real[chosen.frames], self.hr)
         parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
-        painted = (paint_hr(self.hr, base[part], points[part], real[part], real[shown[part]]) for part in parts)
+        painted = (
+            paint_hr(self.hr, base[part], points[part], real[part], portraits, chosen.shown[part]) for part in parts
+        )
         return np.concatenate(list(painted))
 
 

@@ -15,7 +15,7 @@ from engine.chunks import chunks
 from engine.networks import Networks, SoundSource
 from engine.prepared import PreparedFace
 from engine.report import Report, Watch
-from engine.stages import encode_references, paint_base, paint_hr
+from engine.stages import encode_references, paint_base, paint_hr, to_network
 from engine.timeline import gaps, median_step, shown_frames
 from face.crop import CropTransform, area_reduce
 from face.landmark_net import MIN_PRESENCE
@@ -83,6 +83,8 @@ class Drive:
         with report.time("set-up"):
             self._precision = self._engine.precision
             self._references = encode_references(self._engine.base, face.references, self._precision[0])
+            if self._engine.hr is not None:
+                self._portraits = to_network(face.portraits, self._engine.hr)
         # A whole sound's stages run side by side; one that comes in pieces is painted as soon as it can be.
         count = 0
         beside: Callable[[Iterable], Any] = iter
@@ -154,9 +156,9 @@ class Drive:
                     landmarks, pictures = (
                         np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
                     )
-                    shown = self._face.portraits[self._face.portrait_shown[[item.frame.index for item in items]]]
+                    shown = self._face.portrait_shown[[item.frame.index for item in items]]
                     precision, part = self._precision[1], sampled_part(masks)
-                    painted = paint_hr(hr, painted, landmarks, pictures, shown, precision, part)
+                    painted = paint_hr(hr, painted, landmarks, pictures, self._portraits, shown, precision, part)
             with self.report.time("paste"):
                 frames = [item.frame for item in items]
                 for frame, face, image, mask in zip(frames, faces, painted, masks, strict=True):

@@ -11,7 +11,7 @@ from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
 from engine.prepared import FaceSettings, file_digest
-from engine.stages import encode_references, paint_base, paint_hr, silent_window
+from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from media.audio import read_audio
@@ -96,8 +96,10 @@ class Networks:
         if (hr := self.hr) is None:
             return base, base
 
+        portraits, shown = to_network(large[:1], hr), np.zeros(count, int)
+
         def try_hr(precision: Precision) -> None:
-            paint_hr(hr, small, landmarks, large, large, precision)
+            paint_hr(hr, small, landmarks, large, portraits, shown, precision)
 
         large_one = choose_precision(kind, hr, try_hr, f"infer {count}")
         large_one.cast(hr)

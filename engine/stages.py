@@ -88,20 +88,22 @@ def paint_hr(
     base: np.ndarray,
     landmarks: np.ndarray,
     faces: np.ndarray,
-    references: np.ndarray,
+    portraits: Tensor,
+    shown: np.ndarray,
     precision: Precision = FLOAT32,
     part: Part | None = None,
 ) -> np.ndarray:
     """Stage-2 faces (n, S, S, 3) uint8 RGB.
 
     base (n, 128, 128, 3) uint8 RGB: stage-1 faces, and their smoothed landmarks (n, 478, 2), px of 128. faces
-    (n, S, S, 3), references (m, S, S, 3) uint8 RGB, each for n / m frames. part: see HRDecoder; outside it the pictures
-    are those of `faces`.
+    (n, S, S, 3) uint8 RGB. portraits (P, 3, S, S): what `to_network` makes of the clip's, once; shown (n,) int: the one
+    that each frame sees. part: see HRDecoder; outside it the pictures are those of `faces`.
     """
     sketches = upload(torch.from_numpy(draw_sketches(landmarks, network.config.sketch)), network.device)
-    small, shown, known = (to_network(images, network) for images in (base, faces, references))
+    small, large = (to_network(images, network) for images in (base, faces))
+    known = portraits[upload(torch.from_numpy(shown), portraits.device)]
     with precision.autocast(sketches.device):
-        painted = from_network(run_hr(network, small, sketches, shown, known, part), network)
+        painted = from_network(run_hr(network, small, sketches, large, known, part), network)
     if part is None:
         return painted
     x0, y0, x1, y1 = (network.config.scale * value for value in part)

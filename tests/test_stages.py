@@ -16,7 +16,7 @@ from datasets.hr import HRDataset
 from engine import drive
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
-from engine.stages import encode_references, paint_base, paint_clip, paint_hr
+from engine.stages import encode_references, paint_base, paint_clip, paint_hr, to_network
 from engine.train_hr import run_batch
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE
@@ -147,14 +147,15 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
     with torch.no_grad():
         trained = run_batch(network, batch).clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     shown = clip.faces([*frames, reference])
-    used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], shown[-1:])
+    portrait = to_network(shown[-1:], network), np.zeros(len(frames), int)
+    used = paint_hr(network, clip.faces(frames, "base.zip"), clip.base_landmarks[frames], shown[:-1], *portrait)
     np.testing.assert_array_equal(used, trained)
     part = paint_hr(
         network,
         clip.faces(frames, "base.zip"),
         clip.base_landmarks[frames],
         shown[:-1],
-        shown[-1:],
+        *portrait,
         part=(20, 56, 108, 124),
     )
     outside = np.ones(used.shape, bool)

@@ -32,7 +32,7 @@ engine.base = SimpleNamespace(config=SimpleNamespace(audio="mel", audio_window=1
 engine.landmarks = SimpleNamespace(landmarks=lambda faces: (points[None].repeat(len(faces), 0), np.full(len(faces), 9)))
 engine.precision = FLOAT32, FLOAT32
 engine.settings = FaceSettings("template", "closed", 0, 256, 1, engine.config.max_size)
-drive.encode_references = lambda *_: []
+drive.encode_references = drive.to_network = lambda *_: []
 drive.paint_base = lambda network, windows, faces, *_: 255 - faces
 drive.paint_hr = lambda network, painted, landmarks, faces, *_: 255 - faces
 times = VideoReader(video).times
