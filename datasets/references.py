@@ -1,5 +1,6 @@
 """Which frames of a clip the networks see as references of the person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,10 @@ BLEND = 3.5
 """Degrees: sigma with which a key frame's share falls as a pose departs from its own."""
 HOLD = 2.0
 """Degrees: a portrait is left for one that is nearer by this much, so that a head at rest between two sees one."""
+OWN_FRAMES = 75
+"""A shot of at least so many frames has references of its own: in fewer, no mouth is sure to close and to open wide."""
+OWN_SHOTS = 32
+"""Most shots that have: maps of their key frames are kept for the whole video, up to 7 MB a shot."""
 _NEAR = 0.25, 25
 """Share of a clip's frames, those nearest in pose, and their least number, among which a key pose finds its mouths:
 more than it holds itself, for what is near in pose may all be near in time, and show one mouth."""
@@ -68,6 +73,21 @@ class ClipMoves:
         """With references among the `usable` (n,) bool frames alone."""
         return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.pose)
 
+    def lenders(self, shot: np.ndarray) -> tuple[list["ClipMoves"], np.ndarray]:
+        """The shots whose frames become references, each alone, and (n,) int: which of them lends to each frame.
+
+        shot (n,) int. A long shot lends to itself, since light, background and even the person may be others in the
+        next; to short ones lends that of the portrait, which comes first.
+        """
+        home = shot[self.portrait]
+        frames = np.bincount(shot[np.isfinite(self.lip_gaps)])
+        longest = np.argsort(-frames, kind="stable")[:OWN_SHOTS]
+        numbers = [home, *(number for number in longest if number != home and frames[number] >= OWN_FRAMES)]
+        lender = np.zeros(len(shot), int)
+        for place, number in enumerate(numbers):
+            lender[shot == number] = place
+        return [self.only(shot == number) for number in numbers], lender
+
 
 @dataclass(frozen=True)
 class References:
@@ -82,6 +102,12 @@ class References:
     def fixed(cls, frames: np.ndarray, count: int) -> "References":
         """The same R `frames` for `count` frames, whatever their pose."""
         return cls(frames[None], np.ones((count, 1, len(frames)), np.float32))
+
+    @classmethod
+    def joined(cls, parts: Sequence["References"], lender: np.ndarray) -> "References":
+        """Those of `parts`, of which every frame sees the one that `lender` (n,) int names."""
+        shares = [np.where((lender == place)[:, None, None], part.shares, 0) for place, part in enumerate(parts)]
+        return cls(np.concatenate([part.frames for part in parts]), np.concatenate(shares, 1))
 
 
 @dataclass(frozen=True)
@@ -101,6 +127,13 @@ class Portraits:
     def fixed(cls, frame: int, count: int) -> "Portraits":
         """The same one for `count` frames."""
         return cls(np.array([frame]), np.zeros(count, int))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Portraits"], lender: np.ndarray) -> "Portraits":
+        """Those of `parts`, of which every frame sees the one that `lender` (n,) int names."""
+        before = np.cumsum([0, *(len(part.frames) for part in parts)])
+        shown = np.stack([part.shown + first for part, first in zip(parts, before[:-1], strict=True)])
+        return cls(np.concatenate([part.frames for part in parts]), shown[lender, np.arange(len(lender))])
 
 
 def spanning_references(clip: ClipMoves, count: int) -> np.ndarray:

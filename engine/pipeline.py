@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.references import ClipMoves, Portraits, usual_references
+from datasets.references import ClipMoves, Portraits, References, usual_references
 from engine.drive import Drive
 from engine.networks import Networks, SoundSource
 from engine.options import InferenceConfig
@@ -82,14 +82,19 @@ class LipSync(Networks):
         return Drive(self, face, sound, watch, span)
 
     def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """references, shares, portraits and portrait_shown of a PreparedFace, all of one shot."""
+        """references, shares, portraits and portrait_shown of a PreparedFace."""
         track, rule = found.track, self.settings.reference
         clip = ClipMoves.of(track.lip_gap, track.rigid, track.shot)
         clip = clip.only(found.present & ~track.interpolated)
-        portrait = int(usual_references("first", clip, 1).frames[0, 0]) if rule == "first" else clip.portrait
-        clip = clip.only(track.shot == track.shot[portrait])
-        chosen = usual_references(rule, clip, self.settings.references)
-        portraits = Portraits.fixed(portrait, len(track.shot)) if rule == "first" else clip.portraits
+        if rule == "first":
+            chosen = usual_references(rule, clip, self.settings.references)
+            portraits = Portraits.fixed(int(chosen.frames[0, 0]), len(track.shot))
+        else:
+            shots, lender = clip.lenders(track.shot)
+            chosen = References.joined(
+                [usual_references(rule, shot, self.settings.references) for shot in shots], lender
+            )
+            portraits = Portraits.joined([shot.portraits for shot in shots], lender)
         frames = chosen.frames.ravel().tolist()
         wanted = {*frames, *portraits.frames.tolist()}
         cut = {

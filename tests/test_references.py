@@ -12,7 +12,10 @@ from datasets.references import (
     HOLD,
     KEY_POSES,
     KEY_POSES_DRAWN,
+    OWN_FRAMES,
     ClipMoves,
+    Portraits,
+    References,
     drawn_references,
     spanning_references,
     usual_references,
@@ -155,3 +158,32 @@ def test_training_draws_other_mouths_each_time():
     chosen = [drawn_references("pose", TURNING, np.arange(100, 105), 2, rng).frames for _ in range(100)]
     assert len({tuple(frames.ravel()) for frames in chosen}) > 30
     assert 2 <= sum(len(set(frames.ravel())) == 1 for frames in chosen) <= 25  # a portrait has one face
+
+
+def test_a_long_shot_lends_to_itself_and_that_of_the_portrait_to_short_ones():
+    shot = np.repeat([0, 1, 2], [OWN_FRAMES, OWN_FRAMES - 1, OWN_FRAMES + 10])
+    yaw = np.repeat([0.0, 30.0, -20.0], np.bincount(shot)) + RNG.uniform(-1, 1, len(shot))
+    clip = looking(RNG.permutation(len(shot)) / len(shot), yaw)
+    shots, lender = clip.lenders(shot)
+    home = shot[clip.portrait]
+    assert home != 1 and len(shots) == 2
+    assert [set(shot[np.isfinite(part.lip_gaps)]) for part in shots] == [{home}, {2 - home}]
+    assert (lender == np.where(shot == 2 - home, 1, 0)).all()
+
+    chosen = References.joined([usual_references("pose", part, 2) for part in shots], lender)
+    portraits = Portraits.joined([part.portraits for part in shots], lender)
+    assert chosen.shares.sum(1) == pytest.approx(1, abs=1e-5)
+    for frame in (0, OWN_FRAMES + 1, len(shot) - 1):
+        own = {home if shot[frame] == 1 else shot[frame]}
+        seen = chosen.shares[frame].any(1)
+        assert set(shot[chosen.frames[seen]].ravel()) == own and shot[portraits.of(frame)] in own
+
+
+def test_one_shot_lends_as_a_clip_does():
+    shots, lender = TURNING.lenders(np.zeros(200, int))
+    assert len(shots) == 1 and not lender.any()
+    joined, alone = (
+        References.joined([usual_references("pose", shots[0], 2)], lender),
+        usual_references("pose", TURNING, 2),
+    )
+    assert (joined.frames == alone.frames).all() and (joined.shares == alone.shares).all()
