@@ -23,7 +23,7 @@ from engine.task import Show, Task
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
 from losses.landmark import landmark_loss
-from losses.reconstruction import colour_l1, l1, lip_crops, mouth_l1
+from losses.reconstruction import colour_l1, l1, lip_crops, mouth_l1, spectral_l1
 from losses.terms import scheduled, weighted
 from models.config import DiscriminatorConfig
 from models.discriminators import BaseDiscriminator
@@ -61,6 +61,7 @@ class BaseObjective(Objective):
                 "landmark": lambda: landmark_loss(self.head(vectors), batch["speech_points"].flatten(0, 1)),
                 "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)),
                 "colour": lambda: colour_l1(lip_crops(output, boxes), lip_crops(target, boxes)),
+                "spectral": lambda: spectral_l1(lip_crops(output, boxes), lip_crops(target, boxes)),
                 "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
                 "adversarial": lambda: generator_loss(self.logits(output, target)[1]),
             },

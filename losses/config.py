@@ -57,6 +57,8 @@ class BaseLossConfig(NetworkTerms):
     """On the lips, see the `perceptual` section."""
     colour: float = 0.0
     """L1 of the colour of the box of the real lips, coarsely: the other terms forgive a green tooth."""
+    spectral: float = 0.0
+    """L1 of the amplitudes of the spectrum of the box of the real lips: the other terms forgive a blur."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class HRLossConfig(NetworkTerms):
     """L1 on the box of the real lips."""
     lip_perceptual: float = 0.1
     """On the box of the real lips, see the `perceptual` section."""
+    lip_spectral: float = 0.0
+    """L1 of the amplitudes of the spectrum of the box of the real lips: the other terms forgive a blur."""
     adversarial_ramp: int = 500
     """Steps in which the adversarial term grows to its weight."""
     discriminator_sees: Literal["face", "lips"] = "face"

@@ -49,6 +49,14 @@ def colour_l1(output: Tensor, target: Tensor) -> Tensor:
     return F.avg_pool2d(error - error.mean(1, keepdim=True), COLOUR_SQUARE).abs().mean()
 
 
+def spectral_l1(output: Tensor, target: Tensor) -> Tensor:
+    """Mean |error| of the spectrum's amplitudes, image by image and channel by channel: the mean error forgives a blur
+    where it cannot tell the place of an edge, this asks for as much edge as the target has, wherever it lies.
+    """
+    spectra = [torch.fft.rfft2(images, norm="ortho").abs() for images in (output, target)]
+    return (spectra[0] - spectra[1]).abs().mean()
+
+
 def lip_crops(images: Tensor, boxes: Tensor) -> Tensor:
     """The boxes (N, 4) of the real lips, px of the 128 crop, cut out of (N, 3, S, S) and brought to one size of
     LIP_CROP.

@@ -92,6 +92,8 @@ class BaseConfig(Presets):
     """At 64, 32, 16 and 8 px, of references that are encoded alone."""
     reference_groups: int = 8
     """Groups of channels that select alike; divides all of `reference_channels`."""
+    reference_flow: float = 0.0
+    """Furthest, px of 128, that the decoder moves references of 64 px to where the mouth is; 0: not at all."""
 
     PRESETS = {
         "light": {},
@@ -137,6 +139,10 @@ class BaseConfig(Presets):
             self.encodes_references
             and self.trunk != "plain"
             and f"reference_encoder is {self.reference_encoder}, which needs trunk: plain",
+            self.reference_flow < 0 and f"reference_flow is {self.reference_flow}, expected 0 or more",
+            self.reference_flow
+            and not self.encodes_references
+            and "reference_flow is set, which needs reference_encoder: selected or concatenated",
             self.reference_encoder == "selected"
             and any(width % max(self.reference_groups, 1) for width in self.reference_channels)
             and f"reference_groups is {self.reference_groups}, expected a divisor of all of {self.reference_channels}",

@@ -12,7 +12,7 @@ from models.config import BaseConfig, Feed
 from models.face_decoder import FaceDecoder, Memory
 from models.face_encoder import make_face_encoder
 from models.hyper import ConcatBlock, HyperBlock, HyperNet
-from models.reference_encoder import ReferencedTrunk, ReferenceEncoder, below, make_joiner
+from models.reference_encoder import ReferencedTrunk, ReferenceEncoder, below, make_joiner, make_mover
 
 EDGE = 12
 """Rows below the copied ones that are painted, and then covered: convolutions miss what lies above them. 48 + 12 is
@@ -37,7 +37,9 @@ class HyperLipsBase(PictureNetwork):
         if config.encodes_references:
             self.reference_encoder = ReferenceEncoder(config.reference_channels)
             self.face_encoder: nn.Module = ReferencedTrunk(config)
-            self.details = make_joiner(config, config.decoder_channels[1], config.reference_channels[0])
+            decoded, channels = config.decoder_channels[1], config.reference_channels[0]
+            self.mover = make_mover(config, decoded, channels)
+            self.details = make_joiner(config, decoded, channels)
             details = self.details.outputs
         else:
             self.face_encoder = make_face_encoder(config.trunk, picture, config.latent_channels)
@@ -108,13 +110,17 @@ class HyperLipsBase(PictureNetwork):
         details = None
         if self.config.encodes_references:
             seen, latents = face, self.face_encoder(face, references, vectors)
-            details = partial(self.details, references=below(references[0], copied // 2), hyper=vectors[0])
+            details = partial(self._details, references=below(references[0], copied // 2), hyper=vectors[0])
         else:
             seen = torch.cat([face, references[0].flatten(1, 2)], 1)
             latents = self.face_encoder(seen)
         latents = [below(latent, copied * latent.shape[2] // face.shape[2]) for latent in latents]
         painted = self.decoder(self.rewrite(latents, vectors), seen[:, :, copied:], frames, memory, details)
         return torch.cat([face[:, :, :shown].to(painted.dtype), painted[:, :, EDGE:]], 2) if copied else painted
+
+    def _details(self, decoded: Tensor, references: Tensor, hyper: Tensor) -> Tensor:
+        """What the decoder sees at 64 px of references (N, R, C, h, 64): moved (config), and joined."""
+        return self.details(decoded, references if self.mover is None else self.mover(decoded, references), hyper)
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
         """Latents after audio has rewritten those of `rewrite_levels`."""

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvNormReLU, PlainTrunk
 from models.config import BaseConfig
 from models.face_decoder import join, upsample
+
+FLOW_WIDTH = 24
+"""Channels from which MoveReferences tells its flow."""
 
 
 class ReferenceEncoder(PlainTrunk):
@@ -54,6 +58,36 @@ class SelectReferences(nn.Module):
         return (weights.to(references.dtype)[:, :, :, None] * grouped).sum(1).flatten(1, 2)
 
 
+class MoveReferences(nn.Module):
+    """Maps of the mouths moved to where this frame has its own: a flow a mouth, from what is decoded and the maps.
+
+    Selection takes a place as it is; teeth and corners of the mouth are seldom at the very place of a key frame's.
+    """
+
+    def __init__(self, inputs: int, channels: int, mouths: int, furthest: float):
+        """inputs: channels of what was decoded; channels: of the references; furthest: px of their maps, a bound."""
+        super().__init__()
+        self.furthest = furthest
+        self.look = ConvNormReLU(inputs + mouths * channels, FLOW_WIDTH, bias=False)
+        self.flow = nn.Conv2d(FLOW_WIDTH, 2 * mouths, 3, padding=1)
+        nn.init.zeros_(self.flow.weight)  # begin with references that stay where they are
+        nn.init.zeros_(self.flow.bias)
+
+    def forward(self, x: Tensor, references: Tensor) -> Tensor:
+        """x (N, inputs, h, w), references (N, R, C, 2h, 2w) -> references, moved."""
+        count, mouths, _, height, width = references.shape
+        flat = references.flatten(1, 2)
+        flow = upsample(self.flow(self.look(join(x, F.avg_pool2d(flat, 2)))))
+        flow = self.furthest * torch.tanh(flow.float()).unflatten(1, (mouths, 2)).flatten(0, 1)
+        across, down = (torch.arange(size, device=x.device) + 0.5 for size in (width, height))
+        places = torch.stack(
+            [(across + flow[:, 0]) * (2 / width) - 1, (down[:, None] + flow[:, 1]) * (2 / height) - 1], -1
+        )
+        with torch.autocast(x.device.type, enabled=False):  # half precision could not tell a pixel from its neighbour
+            moved = F.grid_sample(references.flatten(0, 1).float(), places, padding_mode="border", align_corners=False)
+        return moved.to(references.dtype).unflatten(0, (count, mouths))
+
+
 class ConcatenateReferences(nn.Module):
     """All R maps side by side: whatever comes after chooses. Takes what SelectReferences takes."""
 
@@ -64,6 +98,12 @@ class ConcatenateReferences(nn.Module):
     def forward(self, x: Tensor, references: Tensor, hyper: Tensor) -> Tensor:
         """references (N, R, C, H, W) -> (N, R * C, H, W)."""
         return references.flatten(1, 2)
+
+
+def make_mover(config: BaseConfig, inputs: int, channels: int) -> MoveReferences | None:
+    """What moves references of `channels` at 64 px for features of `inputs`, where the config says so."""
+    furthest = config.reference_flow / 2
+    return MoveReferences(inputs, channels, config.references, furthest) if furthest else None
 
 
 def make_joiner(config: BaseConfig, inputs: int, channels: int) -> SelectReferences | ConcatenateReferences:

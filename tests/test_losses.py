@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 from torchvision.models import vgg19
 
 from datasets.draw import draw_shares
@@ -21,7 +22,7 @@ from losses.adversarial import (
     relativistic_generator_loss,
 )
 from losses.perceptual import load_perceptual
-from losses.reconstruction import LIP_CROP, colour_l1, lip_crops
+from losses.reconstruction import LIP_CROP, colour_l1, lip_crops, spectral_l1
 from losses.sync import sync_loss
 from losses.terms import ramp
 from models.checkpoint import save_network
@@ -79,6 +80,17 @@ def test_colour_is_blind_to_brightness_and_to_places_within_a_square():
     greener = picture + torch.tensor([0, 0.3, 0])[:, None, None]  # less its mean: -.1, .2, -.1
     assert colour_l1(greener, picture).item() == pytest.approx(0.4 / 3, abs=1e-6)
     assert colour_l1(picture.roll(1, 2), picture).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_spectral_loss_sees_a_blur_and_no_place():
+    picture = torch.rand(2, 3, 32, 48)
+    assert spectral_l1(picture, picture).item() == 0
+    assert spectral_l1(picture.roll((3, 5), (2, 3)), picture).item() == pytest.approx(0, abs=1e-6)
+    blurs = [F.avg_pool2d(picture, size, 1, size // 2, count_include_pad=False) for size in (3, 5)]
+    slight, strong = (spectral_l1(blur, picture).item() for blur in blurs)
+    assert 0 < slight < strong
+    wave = torch.cos(torch.arange(48) * 2 * torch.pi * 4 / 48).expand(1, 1, 32, 48)  # one amplitude: 1 / 2 by sqrt(N)
+    assert spectral_l1(wave, 0 * wave).item() == pytest.approx((32 * 48) ** 0.5 / 2 / (32 * 25), rel=1e-4)
 
 
 @pytest.mark.parametrize("size", [128, 256])

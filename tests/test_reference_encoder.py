@@ -13,7 +13,7 @@ from errors import InputError
 from models.checkpoint import load_network, save_network
 from models.config import BaseConfig, check_references
 from models.hyperlips import HyperLipsBase, face_input
-from models.reference_encoder import SelectReferences, mix_references
+from models.reference_encoder import MoveReferences, SelectReferences, mix_references
 
 KINDS = "selected", "concatenated"
 
@@ -22,7 +22,7 @@ def tiny(kind: str, **values) -> HyperLipsBase:
     torch.manual_seed(0)
     widths = {"latent_channels": [8, 8, 8, 8], "hyper_width": 8, "audio_width": 8, "decoder_channels": [8, 8, 8]}
     widths |= {"output_channels": 8, "full_channels": 8, "reference_channels": [8, 8, 8, 8], "reference_groups": 4}
-    return HyperLipsBase(BaseConfig(reference_encoder=kind, references=2, **(widths | values)))
+    return HyperLipsBase(BaseConfig(**({"reference_encoder": kind, "references": 2} | widths | values)))
 
 
 def paint(network: HyperLipsBase, pictures: torch.Tensor, shares: torch.Tensor, seed: int = 1) -> torch.Tensor:
@@ -90,6 +90,26 @@ def test_selection_stays_between_the_mouths_and_follows_face_and_sound():
     )
 
 
+def test_references_that_are_moved_begin_where_they_are_and_follow_a_flow():
+    torch.manual_seed(0)
+    mover = MoveReferences(6, 4, mouths=2, furthest=3.0).eval()
+    x, mouths = torch.randn(2, 6, 8, 16), torch.rand(2, 2, 4, 16, 32)
+    torch.testing.assert_close(mover(x, mouths), mouths)
+    with torch.no_grad():
+        mover.flow.bias.copy_(torch.tensor([2 / 3, 0, 0, -1 / 3]).atanh())  # the first mouth across, the second up
+    moved = mover(x, mouths)
+    torch.testing.assert_close(moved[:, 0, ..., :-2], mouths[:, 0, ..., 2:])
+    torch.testing.assert_close(moved[:, 1, :, 1:], mouths[:, 1, :, :-1])
+    torch.testing.assert_close(moved[:, 0, ..., -1], mouths[:, 0, ..., -1])  # beyond the edge is the edge
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_decoder_that_moves_references_learns_to(kind):
+    network = tiny(kind, reference_flow=8.0).train()
+    paint(network, torch.rand(1, 1, 2, 3, 128, 128), torch.ones(1, 2, 1, 2)).square().mean().backward()
+    assert network.mover.flow.weight.grad.abs().sum() > 0
+
+
 def test_a_frame_stays_cheap_whatever_the_number_of_key_frames():
     config = load_config(TrainBaseConfig, Path(__file__).resolve().parent.parent / "configs" / "demo_base.yaml")
     network = HyperLipsBase(config.model).eval()
@@ -127,6 +147,8 @@ def test_weights_come_back_from_a_file(kind, tmp_path):
         ({"trunk": "mobilenet", "latent_channels": [16, 24, 40, 8]}, "trunk: plain"),
         ({"reference_groups": 3}, "reference_groups is 3"),
         ({"reference_channels": [8, 8, 8]}, "reference_channels is"),
+        ({"reference_flow": -1}, "reference_flow is -1"),
+        ({"reference_flow": 8, "reference_encoder": "joint"}, "needs reference_encoder"),
     ],
 )
 def test_what_cannot_be_built_is_refused(values, words):
