@@ -153,17 +153,17 @@ class Bright(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.config = SyncConfig(audio="mel")
-        self.face, self.audio = self._face, self._audio
         self.anchor = torch.nn.Parameter(torch.zeros(1))  # tells the device, as a network's weights do
 
     @staticmethod
     def _vector(levels: torch.Tensor) -> torch.Tensor:
-        return torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
+        vectors = torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
+        return torch.nn.functional.normalize(vectors)
 
-    def _face(self, frames: torch.Tensor) -> torch.Tensor:
+    def embed_face(self, frames: torch.Tensor) -> torch.Tensor:
         return self._vector(frames.reshape(len(frames), 5, -1).mean(-1))
 
-    def _audio(self, mel: torch.Tensor) -> torch.Tensor:
+    def embed_audio(self, mel: torch.Tensor) -> torch.Tensor:
         middles = [int(3.2 * k + 1.6) for k in range(5)]
         return self._vector(mel[:, 0, 0, middles])
 

@@ -187,13 +187,14 @@ class Loud(torch.nn.Module):
         super().__init__()
         self.config = SyncConfig.of("light", audio=audio)
         self.unused = torch.nn.Parameter(torch.zeros(1))
-        self.face, self.audio = self._face, self._mel if audio == "mel" else self._whisper
+        self.embed_audio = self._mel if audio == "mel" else self._whisper
 
     @staticmethod
     def _vector(levels: torch.Tensor) -> torch.Tensor:
-        return torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
+        vectors = torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
+        return torch.nn.functional.normalize(vectors)
 
-    def _face(self, frames: torch.Tensor) -> torch.Tensor:
+    def embed_face(self, frames: torch.Tensor) -> torch.Tensor:
         return self._vector(frames.reshape(len(frames), 5, -1).mean(-1))
 
     def _mel(self, mel: torch.Tensor) -> torch.Tensor:
