@@ -24,6 +24,7 @@ from engine.options import PREPARED, InferenceConfig
 from engine.person import Person
 from engine.stop import end_on_signal
 from errors import InputError, run_cli
+from media.size import parse_size
 
 if TYPE_CHECKING:
     from engine.report import Report
@@ -119,7 +120,9 @@ def configure(args: argparse.Namespace) -> InferenceConfig:
     if args.face_index is not None:
         config.face.index = args.face_index
     config.audio.track = config.audio.track if args.audio_track is None else args.audio_track
-    config.max_size = args.max_size or config.max_size
+    if args.max_size is not None:
+        parse_size(args.max_size)
+        config.max_size = args.max_size
     config.lossless |= args.lossless
     config.watermark |= args.watermark
     return config

@@ -15,7 +15,8 @@ from engine.stages import encode_references, paint_base, paint_hr, silent_window
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from media.audio import read_audio
-from media.video import VideoReader, parse_size
+from media.size import parse_size
+from media.video import VideoReader
 from models.checkpoint import load_network
 from models.config import BASE_SIZE, check_references
 from models.fold import folded
