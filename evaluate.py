@@ -15,11 +15,11 @@ import argparse
 import errno
 import os
 import sys
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aside import temporary_folder
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
 from errors import InputError, check, number, run_cli
@@ -205,7 +205,7 @@ def main() -> None:
     from metrics.table import Outcome
 
     scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in WEIGHTS}, config.perceptual_step)
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         speaker = None
         if args.base is not None:
             speaker = Speaker(config.inference, args.keep or Path(temporary), extras=args.clips is not None)

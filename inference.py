@@ -14,10 +14,10 @@ import argparse
 import contextlib
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aside import temporary_folder
 from engine.bar import bar
 from engine.config import add_config_arguments, load_config
 from engine.options import PREPARED, InferenceConfig
@@ -137,15 +137,6 @@ def demo_still(folder: Path) -> Path:
     if not cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)):
         raise InputError(f"found no space for a picture in {folder}; free some or set TMPDIR to another folder")
     return path
-
-
-def temporary_folder() -> tempfile.TemporaryDirectory:
-    try:
-        return tempfile.TemporaryDirectory()
-    except OSError as error:
-        raise InputError(
-            f"found no folder for temporary files ({error.strerror}); set TMPDIR to one that can be written"
-        ) from error
 
 
 def speak_folders(args: argparse.Namespace, config: InferenceConfig) -> int:

@@ -9,13 +9,13 @@ Every row is a process of its own, which tracks a face, paints it and writes the
 import argparse
 import resource
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
+from aside import temporary_folder
 from errors import InputError, run_cli
 
 SIZE = 1280, 720
@@ -79,7 +79,7 @@ def main() -> None:
     if min(lengths) < 2:
         raise InputError(f"--minutes {min(args.minutes):g}: expected 0.04, 2 s, or more")
     print("| picture, min | sound, min | way | frames | peak, MiB | of the first |\n|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as place:
+    with temporary_folder() as place:
         folder = Path(place)
         short = film(folder / "short.mp4", lengths[0] // 2)
         for way in ("forwards", "forwards and backwards"):

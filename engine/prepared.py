@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from aside import aside
+from aside import aside, give_usual_rights
 from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
@@ -93,7 +93,7 @@ class PreparedFace:
             path.parent.mkdir(parents=True, exist_ok=True)
             with aside(path) as part:
                 save_file(tensors, part, metadata)
-                part.chmod(0o644)
+                give_usual_rights(part)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{path} cannot be written ({error}); choose another place for the prepared face"

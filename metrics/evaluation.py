@@ -18,13 +18,13 @@ against other real lips. Other lips are other clips'; the other sound is the cli
 a line that ends in `_chance` is the row before that ending, measured in this way.
 """
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from aside import temporary_folder
 from errors import InputError
 from media.audio import has_audio
 from metrics import landmark
@@ -86,7 +86,7 @@ def evaluate_clip(job: Job, scorers: Sequence[Scorer], crf: float) -> ClipResult
         raise NoFace(f"{job.real.path} ends before {job.from_s:g} s")
     real.transforms = np.where(scored[:, None, None], real.transforms, np.nan)
     problems: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         reencoded = reencode(job.real, Path(folder) / "reencoded.mp4", crf)
         matches = _matches(real, {**job.generated, REENCODED: reencoded, **job.extras}, problems)
         scores = {

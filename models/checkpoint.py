@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aside import aside
+from aside import aside, give_usual_rights
 from errors import InputError
 from models.channels import PictureNetwork
 from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
@@ -65,14 +64,7 @@ def save_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside(path) as part:
         save_file(tensors, part, {**(metadata or {}), **details})
-        part.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    """safetensors writes files only their owner can read; ours get the usual rights."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        give_usual_rights(part)
 
 
 def _stored(key: str, value: Tensor, half: bool) -> Tensor:
