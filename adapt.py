@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from digest import file_digest
 from engine.bar import ScoreBar, bar
 from engine.config import add_config_arguments, load_config
 from engine.options import AdaptConfig, InferenceConfig
@@ -54,8 +55,6 @@ def configure(args: argparse.Namespace) -> AdaptConfig:
 
 def begin(args: argparse.Namespace, config: AdaptConfig) -> Adaptation:
     """Where the folder stands. Raises InputError for files that cannot be used, and for another person's folder."""
-    from engine.prepared import file_digest
-
     for path in map(Path, (*args.video, config.base, config.hr)):
         if not path.is_file():
             raise InputError(f"found no file {path}; check the path")

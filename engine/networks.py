@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from digest import file_digest
 from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
-from engine.prepared import FaceSettings, file_digest
+from engine.prepared import FaceSettings
 from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
 from errors import InputError
 from face.landmark_net import LandmarkNet

@@ -1,6 +1,5 @@
 """A face that is tracked once and then speaks any number of sounds."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from aside import aside, give_usual_rights
+from digest import file_digest
 from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
@@ -144,12 +144,3 @@ def _find_video(face: Path, kept: str) -> Path:
         if os.path.isfile(place):  # no folder, pipe or device, and where it may not be looked at, none
             return place
     raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file of any size, in hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

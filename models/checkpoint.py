@@ -1,7 +1,6 @@
 """The one door for weights: our safetensors files, and published checkpoints."""
 
 import dataclasses
-import hashlib
 import json
 import pickle
 import re
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aside import aside, give_usual_rights
+from digest import file_digest
 from errors import InputError
 from models.channels import PictureNetwork
 from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
@@ -206,7 +206,7 @@ def _check_digest(path: Path) -> None:
         listed = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
     except (OSError, ValueError) as error:
         raise InputError(f"{sums} cannot be read ({error}); expected lines of a digest and a name") from error
-    if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
+    if path.name in listed and file_digest(path) != listed[path.name]:
         raise InputError(
             f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
             "replaced it on purpose"
