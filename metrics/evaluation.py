@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from aside import temporary_folder
+from chunks import evenly
 from errors import InputError
 from media.audio import has_audio
 from metrics import landmark
@@ -192,7 +193,7 @@ def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list
     if not chosen:
         basis = "the clip's own, moved by 2 s and more (no other clip given)"
         return landmark.chance_series(result.gap, result.fps), basis
-    chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
+    chosen = evenly(chosen, _MAX_OTHERS)
     count = f"{len(chosen)} other clip{'s' if len(chosen) > 1 else ''}"
     basis = f"{count} of {result.job.person}" if same else f"{count}, of other or unknown persons"
     return [_at_rate(other, result.fps) for other in chosen], basis
