@@ -57,6 +57,7 @@ def main() -> None:
     check(
         args.longest <= 0 and f"--longest is {args.longest:g}, expected more than 0 seconds",
         args.largest < 1 and f"--largest is {args.largest}, expected 1 MB or more",
+        args.port is not None and not 0 < args.port < 65536 and f"--port is {args.port}, expected 1 to 65535",
     )
     check_gradio()
     # These import torch, which mistakes in the arguments need not wait for.
@@ -68,7 +69,13 @@ def main() -> None:
         from page.layout import Page
 
         studio.warm_up()
-        Page(studio).launch(args.host, args.port)
+        try:
+            Page(studio).launch(args.host, args.port)
+        except OSError as error:
+            raise InputError(
+                f"found no way to listen at {args.host}:{args.port or '7860 and on'} ({error}); "
+                "give another --port, or a --host of this machine"
+            ) from error
     finally:
         studio.close()
 

@@ -73,20 +73,19 @@ class ClipMoves:
         """With references among the `usable` (n,) bool frames alone."""
         return ClipMoves(np.where(usable, self.lip_gaps, np.nan), self.pose)
 
-    def lenders(self, shot: np.ndarray) -> tuple[list["ClipMoves"], np.ndarray]:
-        """The shots whose frames become references, each alone, and (n,) int: which of them lends to each frame.
+    def lenders(self, shot: np.ndarray) -> tuple[list["ClipMoves"], list[np.ndarray]]:
+        """The clip cut into parts with references of their own, and which of its frames (m,) int are in each.
 
         shot (n,) int. A long shot lends to itself, since light, background and even the person may be others in the
-        next; to short ones lends that of the portrait, which comes first.
+        next; short ones are in the first part, with the shot of the portrait, which lends to them.
         """
         home = shot[self.portrait]
-        frames = np.bincount(shot[np.isfinite(self.lip_gaps)])
-        longest = np.argsort(-frames, kind="stable")[:OWN_SHOTS]
-        numbers = [home, *(number for number in longest if number != home and frames[number] >= OWN_FRAMES)]
-        lender = np.zeros(len(shot), int)
-        for place, number in enumerate(numbers):
-            lender[shot == number] = place
-        return [self.only(shot == number) for number in numbers], lender
+        count = np.bincount(shot[np.isfinite(self.lip_gaps)])
+        longest = np.argsort(-count, kind="stable")[:OWN_SHOTS]
+        others = [number for number in longest if number != home and count[number] >= OWN_FRAMES]
+        within = [np.flatnonzero(~np.isin(shot, others)), *(np.flatnonzero(shot == number) for number in others)]
+        lending = np.where(np.isin(shot, [home, *others]), self.lip_gaps, np.nan)
+        return [ClipMoves(lending[frames], self.pose[frames]) for frames in within], within
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,15 @@ class References:
         return cls(frames[None], np.ones((count, 1, len(frames)), np.float32))
 
     @classmethod
-    def joined(cls, parts: Sequence["References"], lender: np.ndarray) -> "References":
-        """Those of `parts`, of which every frame sees the one that `lender` (n,) int names."""
-        shares = [np.where((lender == place)[:, None, None], part.shares, 0) for place, part in enumerate(parts)]
-        return cls(np.concatenate([part.frames for part in parts]), np.concatenate(shares, 1))
+    def joined(cls, parts: Sequence["References"], within: Sequence[np.ndarray]) -> "References":
+        """Those of a whole clip from those of its parts, whose frames have the numbers `within` it."""
+        frames = np.concatenate([numbers[part.frames] for part, numbers in zip(parts, within, strict=True)])
+        shares = np.zeros((sum(map(len, within)), *frames.shape), np.float32)
+        first = 0
+        for part, numbers in zip(parts, within, strict=True):
+            shares[numbers, first : first + len(part.frames)] = part.shares
+            first += len(part.frames)
+        return cls(frames, shares)
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,14 @@ class Portraits:
         return cls(np.array([frame]), np.zeros(count, int))
 
     @classmethod
-    def joined(cls, parts: Sequence["Portraits"], lender: np.ndarray) -> "Portraits":
-        """Those of `parts`, of which every frame sees the one that `lender` (n,) int names."""
-        before = np.cumsum([0, *(len(part.frames) for part in parts)])
-        shown = np.stack([part.shown + first for part, first in zip(parts, before[:-1], strict=True)])
-        return cls(np.concatenate([part.frames for part in parts]), shown[lender, np.arange(len(lender))])
+    def joined(cls, parts: Sequence["Portraits"], within: Sequence[np.ndarray]) -> "Portraits":
+        """Those of a whole clip from those of its parts, whose frames have the numbers `within` it."""
+        shown = np.zeros(sum(map(len, within)), int)
+        first = 0
+        for part, numbers in zip(parts, within, strict=True):
+            shown[numbers] = part.shown + first
+            first += len(part.frames)
+        return cls(np.concatenate([numbers[part.frames] for part, numbers in zip(parts, within, strict=True)]), shown)
 
 
 def spanning_references(clip: ClipMoves, count: int) -> np.ndarray:

@@ -90,11 +90,11 @@ class LipSync(Networks):
             chosen = usual_references(rule, clip, self.settings.references)
             portraits = Portraits.fixed(int(chosen.frames[0, 0]), len(track.shot))
         else:
-            shots, lender = clip.lenders(track.shot)
+            parts, within = clip.lenders(track.shot)
             chosen = References.joined(
-                [usual_references(rule, shot, self.settings.references) for shot in shots], lender
+                [usual_references(rule, part, self.settings.references) for part in parts], within
             )
-            portraits = Portraits.joined([shot.portraits for shot in shots], lender)
+            portraits = Portraits.joined([part.portraits for part in parts], within)
         frames = chosen.frames.ravel().tolist()
         wanted = {*frames, *portraits.frames.tolist()}
         cut = {

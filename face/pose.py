@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from nearest import nearest
+
 SHAPE = np.array(
     [
         (-22.9, -4.2, 12.1),
@@ -59,6 +61,6 @@ def smooth_pose(pose: np.ndarray, shot: np.ndarray | None = None, sigma: float =
     for part in (np.flatnonzero(shot == number) for number in np.unique(shot)):
         known = part[np.isfinite(pose[part]).reshape(len(part), -1).all(1)]
         if len(known):
-            nearest = known[np.abs(part[:, None] - known).argmin(1)]
-            smooth[part] = gaussian_filter1d(np.asarray(pose, float)[nearest], sigma, axis=0, mode="nearest")
+            shown = np.asarray(pose, float)[known[nearest(known, part)]]
+            smooth[part] = gaussian_filter1d(shown, sigma, axis=0, mode="nearest")
     return smooth

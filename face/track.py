@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -84,6 +85,7 @@ def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector) 
     ordered by time on screen.
     """
     trails: list[_Trail] = []
+    current: list[_Trail] = []  # those of this shot: a scan of all would grow with the square of a film's length
     shots: list[int] = []
     times: list[float] = []
     shot, previous, last_change = 0, None, 1.0
@@ -93,18 +95,19 @@ def track_faces(frames: Iterable[tuple[np.ndarray, float]], detector: Detector) 
             change = 0.0 if previous is None else float(np.abs(colours - previous).sum()) / 2
             least, ratio, most = HISTOGRAM_CUT
             if previous is None or change > min(most, max(least, ratio * last_change)):
-                shot += previous is not None
+                shot, current = shot + (previous is not None), []
                 detector.reset()
             previous, last_change = colours, change
             faces = detector.detect(image, time_s)
-            current = [trail for trail in trails if trail.shot == shot]
             if _all_jumped(current, faces, index):
                 shot, current = shot + 1, []
                 detector.reset()
                 faces = detector.detect(image, time_s)
             shots.append(shot)
             times.append(time_s)
-            trails += _follow(current, faces, index, shot, detector)
+            begun = _follow(current, faces, index, shot, detector)
+            trails += begun
+            current += begun
         if len(times) == 1:  # a still: nothing to follow, so spend the time on finding
             trails = _follow([], detector.search(image), 0, 0, detector) or trails
     finally:
@@ -178,8 +181,8 @@ def _measure(face: Face, detector: Detector) -> np.ndarray:
 def _join(trails: list[_Trail], shots: np.ndarray, times: np.ndarray) -> list[Track]:
     lengths = np.bincount(shots, minlength=1)
     members: list[list[_Trail]] = []
-    for shot in range(len(lengths)):
-        seen = [trail for trail in trails if trail.shot == shot and len(trail.frames) >= min(_BLIP, lengths[shot] / 4)]
+    for shot, found in groupby(trails, key=lambda trail: trail.shot):
+        seen = [trail for trail in found if len(trail.frames) >= min(_BLIP, lengths[shot] / 4)]
         for rank, trail in enumerate(sorted(seen, key=_rank)):
             if rank == len(members):
                 members.append([])

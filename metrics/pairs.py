@@ -13,6 +13,7 @@ from face.detect import make_detector
 from face.follow import follow
 from media.frame import Rect
 from media.video import Frame, VideoReader, VideoWriter
+from nearest import nearest
 
 MAX_PICTURE_LAG = 12
 """Frames searched for a shift of the whole picture."""
@@ -195,12 +196,8 @@ def picture_lag(real: Shown, generated: Shown) -> int:
 
 def nearest_frames(wanted: np.ndarray, times: np.ndarray, fps: float) -> np.ndarray:
     """Index of the frame of increasing `times` (s) nearest to each wanted one; -1 more than half a frame outside."""
-    after = np.clip(np.searchsorted(times, wanted), 1, max(len(times) - 1, 1))
-    after = np.minimum(after, len(times) - 1)
-    before = np.maximum(after - 1, 0)
-    index = np.where(wanted - times[before] <= times[after] - wanted, before, after)
     half = 0.501 / fps
-    return np.where((wanted < times[0] - half) | (wanted > times[-1] + half), -1, index)
+    return np.where((wanted < times[0] - half) | (wanted > times[-1] + half), -1, nearest(times, wanted))
 
 
 def reencode(view: View, output: Path, crf: float) -> View:

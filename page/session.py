@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
@@ -23,11 +23,12 @@ from errors import InputError
 from face.crop import CropTransform
 from face.follow import Followed
 from face.pose import head_pose
-from media.audio import SAMPLE_RATE, read_audio
+from media.audio import SAMPLE_RATE, channels, read_audio
 from media.source import open_input
 from media.video import STILL_FPS, VideoReader
 from media.watermark import mark
 from metrics.alone import score_alone
+from nearest import nearest
 from page.settings import command
 from page.studio import Studio
 from page.voice import speak, speak_command
@@ -99,7 +100,8 @@ class Session:
 
     def __init__(self, studio: Studio):
         self._studio, self.folder = studio, studio.new_folder()
-        self._look: Look | None = None
+        self._looks: dict[tuple, Look] = {}
+        """By what pictures depend on: see `_current`."""
         self._face_file: Path | None = None
         self._kept: Path | None = None
         self._uploads: set[Path] = set()
@@ -108,8 +110,9 @@ class Session:
     def look(self, path: Path) -> list[np.ndarray]:
         """Pictures (THUMBNAIL, THUMBNAIL, 3) uint8 RGB of the faces to choose from, the largest first."""
         self.choose(path)
+        looks = self._looks  # of this file, also where another is chosen meanwhile
         with self._turn():
-            found = self._look = self._looked(path, self._studio.default)
+            found = looks[_eyes(self._studio.default)] = self._looked(path, self._studio.default)
             return [self._thumbnail(found, face) for face in found.faces]
 
     @property
@@ -119,7 +122,7 @@ class Session:
 
     def choose(self, path: Path | None) -> None:
         """This file is the face from now on, though nothing is known of it before `look`; None: no file is."""
-        self._look, self._face_file = None, path
+        self._looks, self._face_file = {}, path
         if path is not None:
             self._uploads.add(path)
 
@@ -233,13 +236,19 @@ class Session:
         seen = len(found[0].times)
         return Look(path, digest, engine.settings, found, whole=reader.frame_count <= seen)
 
-    def _current(self, engine: LipSync) -> Look:
-        """The look through this engine's eyes: another largest picture has other pixels."""
-        look = self._look
-        if look is None:
+    def _current(self, engine: LipSync, choice: int) -> Look:
+        """The look through this engine's eyes, which shows that face too: another largest picture has other pixels."""
+        looks, eyes = self._looks, _eyes(engine)
+        if not looks:
             raise InputError("found no face; give a video or picture that shows one")
-        same = (look.settings.crop, look.settings.max_size) == (engine.settings.crop, engine.settings.max_size)
-        return look if same else self._looked(look.path, engine)
+        if eyes not in looks:
+            looks[eyes] = self._looked(next(iter(looks.values())).path, engine)
+        if choice >= (seen := len(looks[eyes].faces)):
+            raise InputError(
+                f"found only {seen} faces where the largest picture is {engine.settings.max_size}, expected "
+                f"{choice + 1} or more; choose another face, or another largest picture"
+            )
+        return looks[eyes]
 
     def _thumbnail(self, look: Look, face: Followed) -> np.ndarray:
         best = int(np.nanargmax(np.where(face.present, -np.abs(head_pose(face.track.rigid)[:, 0]), np.nan)))
@@ -248,17 +257,17 @@ class Session:
 
     def _still(self, engine: LipSync, choice: int, seconds: float, folder: Path) -> PreparedFace:
         """The frame of the look that is nearest to what is shown at `seconds`, as a face of one picture."""
-        look = self._current(engine)
+        look = self._current(engine, choice)
         found, reader = look.faces[choice], engine.read(look.path)
         prepared = engine.prepared(reader, found)
         known = np.flatnonzero(found.present)
-        index = int(known[np.argmin([abs(float(found.times[k]) - seconds) for k in known])])
+        index = int(known[nearest(np.array(found.times, float)[known], np.array(seconds))])
         picture = folder / "moment.png"
         cv2.imwrite(str(picture), cv2.cvtColor(next(islice(reader, index, None)).rgb(), cv2.COLOR_RGB2BGR))
         return prepared.still(index, picture)
 
     def _make(self, choice: int, voice: Voice | None, changes: Sequence[str], folder: Path, watch: Watch) -> Made:
-        look = self._current(self._engine(choice, changes))
+        look = self._current(self._engine(choice, changes), choice)
         sound = self._sound(voice, folder)
         face = self._face(look, choice, changes, watch)
         engine = self._engine(face.settings.index, changes)
@@ -308,15 +317,25 @@ class Session:
         sound = speak(voice, folder) if isinstance(voice, str) else voice
         with open_input(sound) as container:  # a file of hours is not decoded to find that out
             self._check_length(sound, (container.duration or 0) / _MICROSECONDS, "sound")
+        heard = 0.0  # what a browser records tells no duration, and others may tell a wrong one
+        with closing(channels(sound, self._studio.default.config.audio.track)) as pieces:
+            for rate, wave in pieces:
+                heard += wave.shape[1] / rate
+                self._check_length(sound, heard, "sound")
         return sound
 
     def _check_length(self, path: Path, seconds: float | Fraction, what: str) -> None:
         """Raises InputError for what plays too long."""
         if seconds > (most := self._studio.limits.seconds):
             raise InputError(
-                f"{path.name}: found {float(seconds):.0f} s of {what}, expected at most {most:g}; cut it, or start "
-                "the page with a larger --longest"
+                f"{path.name}: found {round(float(seconds), 2):g} s of {what}, expected at most {most:g}; cut it, or "
+                "start the page with a larger --longest"
             )
+
+
+def _eyes(engine: LipSync) -> tuple:
+    """What the faces that an engine sees depend on."""
+    return engine.settings.crop, engine.settings.max_size
 
 
 def loudest(wave: np.ndarray) -> int:

@@ -24,6 +24,7 @@ from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import Frame, VideoReader
+from nearest import nearest
 from preprocess.jobs import Job
 from preprocess.sources import find_sound
 from preprocess.sync_check import sound_offset
@@ -143,15 +144,8 @@ def _pieces(face: Followed) -> Iterator[Piece]:
             count = int(seconds / parts * FPS + 1e-6)
             start = times[stretch[0]] + part * seconds / parts
             wanted = start + np.arange(count) / FPS
-            nearest = stretch[_nearest(times[stretch], wanted)]
-            yield Piece(nearest, float(start), face.transforms[nearest])
-
-
-def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Index of the one of the increasing `times` that is nearest to each wanted one, the earlier of two."""
-    after = np.searchsorted(times, wanted).clip(max=len(times) - 1)
-    before = (after - 1).clip(0)
-    return np.where(wanted - times[before] <= times[after] - wanted, before, after)
+            frames = stretch[nearest(times[stretch], wanted)]
+            yield Piece(frames, float(start), face.transforms[frames])
 
 
 def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from fractions import Fraction
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -301,3 +305,58 @@ def test_without_gradio_6_one_line_says_what_to_install(found, monkeypatch):
     monkeypatch.setattr(app, "version", version)
     with pytest.raises(InputError, match=r"found .*gradio.*; the page wants gradio 6: .*requirements-page\.txt"):
         app.check_gradio()
+
+
+@pytest.mark.parametrize("port", ["0", "65536"])
+def test_a_port_that_does_not_exist_is_told_before_anything_is_loaded(port, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--port", port])
+    with pytest.raises(InputError, match=f"--port is {port}, expected 1 to 65535"):
+        app.main()
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(studio, monkeypatch):
+    def launch(host, port):
+        raise OSError("Cannot find empty port in range: 7777-7777.")  # as gradio says it
+
+    layout = SimpleNamespace(Page=lambda studio: SimpleNamespace(launch=launch))
+    monkeypatch.setitem(sys.modules, "page.layout", layout)
+    monkeypatch.setattr(app, "check_gradio", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["app.py", "--port", "7777", "--set", "hr=null"])
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:7777 \(Cannot find empty port.*another --port"):
+        app.main()
+
+
+def test_a_sound_that_does_not_tell_its_length_is_measured(session, talking_clip, tmp_path):
+    session.look(talking_clip)
+    recorded = tmp_path / "recorded.mka"
+    with av.open(str(recorded), "w", format="matroska", options={"live": "1"}) as container:  # as browsers record
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono", format="s16")
+        for start in range(0, 5 * SAMPLE_RATE, 4000):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 4000), 99, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(recorded)) as container:
+        assert container.duration is None
+    with pytest.raises(InputError, match=r"recorded.mka: found 4\.\d+ s of sound, expected at most 4"):
+        session.preview(0, recorded)
+
+
+def test_a_face_that_another_largest_picture_does_not_show_is_told_and_looks_are_kept(
+    session, crossing, sound, monkeypatch
+):
+    assert len(session.look(crossing)) == 2
+    looked = []
+
+    def fewer(path, engine):
+        looked.append(engine.settings.max_size)
+        return replace(look(path, engine), faces=[])
+
+    look = session._looked
+    monkeypatch.setattr(session, "_looked", fewer)
+    for _ in range(2):
+        for ask in (session.preview, lambda *args: list(session.make(*args))):
+            with pytest.raises(InputError, match="found only 0 faces where the largest picture is 128x72"):
+                ask(1, sound, ["max_size=128x72"])
+    assert looked == ["128x72"]

@@ -1,5 +1,7 @@
 """Head pose from ten points."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,13 @@ def test_poses_are_not_smoothed_across_shots():
     shots = np.repeat([0, 1], 5)
     assert smooth_pose(pose, shots) == pytest.approx(pose)
     assert 1 < smooth_pose(pose)[4, 0] < 39
+
+
+def test_smoothing_a_long_shot_takes_memory_in_proportion():
+    pose = np.random.default_rng(0).normal(size=(50_000, 2))
+    pose[::3] = np.nan
+    tracemalloc.start()
+    smooth = smooth_pose(pose)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.isfinite(smooth).all() and peak < 20 * pose.nbytes

@@ -25,7 +25,7 @@ from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
 from preprocess import extraction
 from preprocess.extract_clips import main as extract_clips
-from preprocess.extraction import Piece, _crops, _nearest, _Walk
+from preprocess.extraction import Piece, _crops, _Walk
 from preprocess.generate_base import main as generate_base
 from preprocess.jobs import Job, clips_by_source
 
@@ -141,16 +141,6 @@ def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
         piece = Piece(np.array(numbers), 0.0, place + np.arange(len(numbers))[:, None, None] * [0, 0, 1])
         crops, alone = list(_crops(walk, piece, 128)), list(_crops(_Walk(VideoReader(talking_clip)), piece, 128))
         assert len(crops) == len(numbers) and np.array_equal(crops, alone)
-
-
-def test_the_nearest_frame_is_the_one_that_comparing_all_would_choose():
-    rng = np.random.default_rng(0)
-    for trial in range(200):
-        steps = rng.choice([0.02, 0.04, 0.08], rng.integers(1, 60)) if trial % 2 else rng.exponential(0.04, 40) + 1e-4
-        times = rng.uniform(0, 1e4) * (trial % 3) + np.cumsum(steps)
-        wanted = times[0] + np.arange(rng.integers(1, 80)) / 50  # lies in the middle of two frames, too
-        by_hand = np.abs(times[None] - wanted[:, None]).argmin(1)
-        assert np.array_equal(_nearest(times, wanted), by_hand)
 
 
 def test_a_video_that_kills_its_worker_is_named_and_the_others_are_extracted(

@@ -1,5 +1,6 @@
 """Which frames of a clip become references."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from datasets.references import (
     spanning_references,
     usual_references,
 )
+from face.pose import SHAPE
 
 LIP_GAPS = np.random.default_rng(0).permutation(101) / 100
 """Every hundredth from 0 to 1 once."""
@@ -164,14 +166,15 @@ def test_a_long_shot_lends_to_itself_and_that_of_the_portrait_to_short_ones():
     shot = np.repeat([0, 1, 2], [OWN_FRAMES, OWN_FRAMES - 1, OWN_FRAMES + 10])
     yaw = np.repeat([0.0, 30.0, -20.0], np.bincount(shot)) + RNG.uniform(-1, 1, len(shot))
     clip = looking(RNG.permutation(len(shot)) / len(shot), yaw)
-    shots, lender = clip.lenders(shot)
+    parts, within = clip.lenders(shot)
     home = shot[clip.portrait]
-    assert home != 1 and len(shots) == 2
-    assert [set(shot[np.isfinite(part.lip_gaps)]) for part in shots] == [{home}, {2 - home}]
-    assert (lender == np.where(shot == 2 - home, 1, 0)).all()
+    assert home != 1
+    assert [set(shot[frames]) for frames in within] == [{home, 1}, {2 - home}]
+    lending = [frames[np.isfinite(part.lip_gaps)] for part, frames in zip(parts, within, strict=True)]
+    assert [set(shot[frames]) for frames in lending] == [{home}, {2 - home}]
 
-    chosen = References.joined([usual_references("pose", part, 2) for part in shots], lender)
-    portraits = Portraits.joined([part.portraits for part in shots], lender)
+    chosen = References.joined([usual_references("pose", part, 2) for part in parts], within)
+    portraits = Portraits.joined([part.portraits for part in parts], within)
     assert chosen.shares.sum(1) == pytest.approx(1, abs=1e-5)
     for frame in (0, OWN_FRAMES + 1, len(shot) - 1):
         own = {home if shot[frame] == 1 else shot[frame]}
@@ -180,10 +183,25 @@ def test_a_long_shot_lends_to_itself_and_that_of_the_portrait_to_short_ones():
 
 
 def test_one_shot_lends_as_a_clip_does():
-    shots, lender = TURNING.lenders(np.zeros(200, int))
-    assert len(shots) == 1 and not lender.any()
-    joined, alone = (
-        References.joined([usual_references("pose", shots[0], 2)], lender),
-        usual_references("pose", TURNING, 2),
-    )
+    [part], within = TURNING.lenders(np.zeros(200, int))
+    assert np.array_equal(within, [np.arange(200)])
+    joined, alone = References.joined([usual_references("pose", part, 2)], within), usual_references("pose", TURNING, 2)
     assert (joined.frames == alone.frames).all() and (joined.shares == alone.shares).all()
+
+
+@pytest.mark.parametrize("shots", [1, 40])
+def test_references_of_an_hour_take_memory_in_proportion(shots):
+    count = 90_000
+    turn = np.radians(25 * np.sin(np.arange(count) / 37))
+    across = np.outer(np.cos(turn), SHAPE[:, 0]) - np.outer(np.sin(turn), SHAPE[:, 2])
+    rigid = np.stack([across, np.broadcast_to(SHAPE[:, 1], across.shape)], 2)
+    lip_gaps, shot = np.random.default_rng(0).permutation(count) / count, np.arange(count) * shots // count
+    tracemalloc.start()
+    parts, within = ClipMoves.of(lip_gaps, rigid, shot).lenders(shot)
+    chosen = References.joined([usual_references("pose", part, 2) for part in parts], within)
+    portraits = Portraits.joined([part.portraits for part in parts], within)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6
+    assert len(chosen.shares) == len(portraits.shown) == count
+    assert (shot[portraits.frames[portraits.shown]] == shot).mean() == (1 if shots == 1 else len(parts) / shots)
