@@ -52,7 +52,7 @@ class KeyPoses:
 
 MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10)
 """References of stage 1."""
-PORTRAITS = KeyPoses(cell=7.0, most=6, near=0.04, least=4)
+PORTRAITS = KeyPoses(cell=5.0, most=10, near=0.04, least=4)
 """Of stage 2: fewer poses, for a frame sees one portrait at a time; and as it lends jaw and hair but no lips, the pose
 counts for more than the mouth."""
 
@@ -178,7 +178,12 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
 
 
 def drawn_references(
-    policy: ReferencePolicy, clip: ClipMoves, frames: np.ndarray, count: int, rng: np.random.Generator
+    policy: ReferencePolicy,
+    clip: ClipMoves,
+    frames: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    rule: KeyPoses = MOUTHS,
 ) -> References:
     """`count` mouths for the window `frames` (T,) of a clip, in training.
 
@@ -200,7 +205,7 @@ def drawn_references(
         return References.fixed(rng.choice(choices, count), len(frames))
     ranks = (np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
-        chosen = _key_frames(clip.only(known), ranks, replace(MOUTHS, near=rng.uniform(MOUTHS.near, NEAR_DRAWN)))
+        chosen = _key_frames(clip.only(known), ranks, replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN)))
     else:
         chosen = choices[_at_ranks(clip.lip_gaps[choices], ranks)][None]
     if rng.random() < _SAME:
