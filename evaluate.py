@@ -14,6 +14,7 @@ input, and nothing was scored.
 import argparse
 import errno
 import os
+import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from aside import temporary_folder
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
+from engine.stop import end_on_signal
 from errors import InputError, check, number, run_cli
 
 if TYPE_CHECKING:
@@ -114,6 +116,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.real is not None
         and not (args.generated or args.columns or args.base)
         and "found --real alone; expected --generated PATH, --columns or --base CKPT beside it",
+        args.columns is not None
+        and args.real is None
+        and "found --columns without --real; it names the rectangles of a side-by-side file, --real FILE",
+        (bool(args.generated) or args.audio is not None)
+        and (args.real is None or args.columns is not None)
+        and "found --generated or --audio; they go with --real, and not with --columns, which names all there is",
         args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
         args.hr is not None and args.base is None and "found --hr without --base; give both, or neither",
         *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
@@ -217,4 +225,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end_on_signal)  # so that no temporary video is left
     run_cli(main)
