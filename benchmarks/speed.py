@@ -15,7 +15,7 @@ from engine.device import pick_device
 from engine.options import TrainBaseConfig
 from engine.precision import Precision, choose_precision
 from engine.train_base import BaseObjective
-from models.config import BaseConfig, HRConfig
+from models.config import BASE_SIZE, BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
 
@@ -87,10 +87,11 @@ def inputs(network: HyperLipsBase | HRDecoder, batch: int) -> list[torch.Tensor]
     """Random inputs of the shapes the network takes."""
     if isinstance(network, HRDecoder):
         config = network.config
-        extra = [torch.rand(batch, 6, 128 * config.scale, 128 * config.scale)] if config.reference else []
-        return [torch.rand(batch, 3, 128, 128), torch.rand(batch, 3, 128, 128), *extra]
+        large = BASE_SIZE * config.scale
+        extra = [torch.rand(batch, 6, large, large)] if config.reference else []
+        return [*torch.rand(2, batch, 3, BASE_SIZE, BASE_SIZE), *extra]
     shape = (1, 80, 16) if network.config.audio == "mel" else (network.config.audio_window, 384)
-    return [torch.randn(batch, *shape), torch.rand(batch, 6, 128, 128)]
+    return [torch.randn(batch, *shape), torch.rand(batch, 6, BASE_SIZE, BASE_SIZE)]
 
 
 def make_work(network: HyperLipsBase | HRDecoder, purpose: str, batch: int) -> Callable[[], None]:

@@ -1,13 +1,21 @@
 """The data set on disk: one folder a clip, one line a clip in index.jsonl. Written by preprocess, read by everything
 else.
 
-DATA/index.jsonl            every clip's line (id, split, source, fps, frames, size, person, seconds, sha256, face_px)
-DATA/clips/<id>/clip.json   that line
-                faces.zip   stored zip of 000000.jpg ..., size x size crops
-                track.npz   landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible
-                (frames,) audio.flac  16 kHz mono;   mel.npy (mel frames, 80);   whisper.npy (features, 384) float16
-                mel_1.npy, whisper_1.npy ...   of noisy variants of the sound, after preprocess.augment_sound base.zip,
-                base_track.npz   stage-1 faces and their landmarks, after preprocess.generate_base
+In DATA:
+
+- `index.jsonl`: every clip's line, a ClipInfo.
+
+In DATA/clips/<id>:
+
+- `clip.json`: that line.
+- `faces.zip`: stored zip of 000000.jpg ..., size x size crops.
+- `track.npz`: landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,) bool.
+- `audio.flac`: 16 kHz mono.
+- `mel.npy`: (mel frames, 80) float32.
+- `whisper.npy`: (features, 384) float16.
+- `mel_1.npy`, `whisper_1.npy`, ...: of noisy variants of the sound, after preprocess.augment_sound.
+- `base.zip`: stage-1 faces, after preprocess.generate_base.
+- `base_track.npz`: their landmarks, visible as above, and painter: what painted them; by the same.
 """
 
 import dataclasses
@@ -173,8 +181,9 @@ class Clip:
         looked at when they are read.
         """
         frames, found = self.info.frames, len(self.archive("faces.zip"))
-        landmarks, visible = (read_array(self.path("track.npz"), name) for name in ("landmarks", "visible"))
-        fits = found == frames and landmarks.shape[:1] == visible.shape == (frames,) and np.isfinite(landmarks).all()
+        landmarks = read_array(self.path("track.npz"), "landmarks")  # not kept: the sync expert has no use for them
+        known = landmarks.shape[:1] == self.visible.shape == (frames,) and np.isfinite(landmarks).all()
+        fits = found == frames and known
         for kind in ("mel", "whisper"):
             features = self.features(kind)
             fits &= features.ndim == 2 and len(features) >= frames and bool(np.isfinite(features).all())

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from datasets.clips import Clip
 from datasets.damage import readable
+from models.config import BASE_SIZE
 
-BASE_SIZE = 128
 MEMORY_SHARE = 0.25
 """Of the machine's RAM: decoded frames are kept when they fit in it."""
 

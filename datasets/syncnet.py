@@ -10,10 +10,10 @@ from torch.utils.data import Dataset
 from datasets.augment import draw_change
 from datasets.clips import locate
 from datasets.config import SyncAugmentConfig, SyncDataConfig
-from datasets.frames import BASE_SIZE, FrameStore
+from datasets.frames import FrameStore
 from datasets.splits import load_split
 from errors import InputError
-from models.config import SYNC_FRAMES, SyncConfig
+from models.config import BASE_SIZE, SYNC_FRAMES, SyncConfig
 from speech.windows import sound_windows
 
 

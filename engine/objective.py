@@ -10,10 +10,10 @@ from engine.options import SYNC_EXPERT
 from engine.precision import cast_products
 from losses.adversarial import discriminator_loss, relativistic_discriminator_loss
 from losses.config import NetworkTerms, PerceptualConfig
-from losses.perceptual import load_perceptual
 from losses.sync import sync_loss
 from models.checkpoint import Network, load_network
 from models.config import SyncConfig
+from models.perceptual import load_perceptual
 from models.syncnet import SyncExpert
 from speech.windows import face_windows
 

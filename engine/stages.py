@@ -57,10 +57,10 @@ def paint_base(
         vectors = network.encode_audio(upload(torch.from_numpy(sounds), device))
         if gain != 1:
             vectors = [torch.lerp(level[-1:], level[:-1], gain) for level in vectors]
-        seen = np.flatnonzero(shares.any((0, 2)))  # others, as those of other shots, would cost as much
-        seen = slice(seen[0], seen[-1] + 1)
-        shares = upload(torch.from_numpy(np.ascontiguousarray(shares[None, :, seen])), device)
-        shown = mix_references([level[:, seen] for level in references], shares)
+        used = np.flatnonzero(shares.any((0, 2)))  # others, as those of other shots, would cost as much
+        seen = slice(used[0], used[-1] + 1)
+        weights = upload(torch.from_numpy(np.ascontiguousarray(shares[None, :, seen])), device)
+        shown = mix_references([level[:, seen] for level in references], weights)
         output = network.paint(vectors, face_input(to_network(faces, network)), shown, len(faces), memory)
     return from_network(output, network)
 

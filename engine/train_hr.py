@@ -25,7 +25,7 @@ from losses.adversarial import relativistic_generator_loss
 from losses.reconstruction import l1, lip_crops, mouth_l1, spectral_l1
 from losses.terms import LATE, scheduled, weighted
 from media.audio import SAMPLE_RATE
-from models.config import DiscriminatorConfig, SyncConfig
+from models.config import BASE_SIZE, DiscriminatorConfig, SyncConfig
 from models.discriminators import HRDiscriminator
 from models.hr_decoder import HRDecoder
 
@@ -58,7 +58,7 @@ class HRObjective(Objective):
                 "lip_spectral": lambda: spectral_l1(*lips),
                 "sync": lambda: self.sync(
                     batch["sync_audio"],
-                    F.interpolate(output, 128, mode="area").unflatten(0, (count, frames)),
+                    F.interpolate(output, BASE_SIZE, mode="area").unflatten(0, (count, frames)),
                     output.new_ones(count),
                 ),
                 "adversarial": lambda: relativistic_generator_loss(*self.logits(*seen)),
@@ -77,7 +77,7 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
     """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
     with running(config) as world:
         torch.manual_seed(config.run.seed)
-        objective, size = HRObjective(config), 128 * config.model.scale
+        objective, size = HRObjective(config), BASE_SIZE * config.model.scale
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
         dataset = HRDataset(

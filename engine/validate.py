@@ -13,12 +13,12 @@ from engine.runlog import Film
 from engine.stages import paint_clip
 from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
-from losses.perceptual import load_perceptual
 from media.audio import SAMPLE_RATE
 from metrics.image import mouth_boxes, psnr
 from metrics.landmark import articulation, lip_rows
 from metrics.perceptual import picture_distance
 from models.hyperlips import HyperLipsBase
+from models.perceptual import load_perceptual
 
 FILM_FRAMES = 75
 _COMPARED = 25

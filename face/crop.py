@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from media.frame import Frame
+    from media.frame import Frame, Rect
 
 Coordinates = TypeVar("Coordinates", float, np.ndarray, "Tensor")
 
@@ -139,12 +139,18 @@ class CropTransform:
         """The face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
         return warp(image_rgb, self.at(size), (size, size), cv2.BORDER_REPLICATE)
 
-    def cut_from(self, frame: "Frame", size: int) -> np.ndarray:
-        """As `cut`, of a frame of which only the part that the crop looks at is made RGB; it must show some of it."""
+    def cut_from(self, frame: "Frame", size: int, area: "Rect | None" = None) -> np.ndarray:
+        """As `cut`, of a frame of which only the part that the crop looks at is made RGB.
+
+        area: (x0, y0, x1, y1) px, the part of the frame whose px the transform maps and beyond whose border nothing is
+        seen; None: all of it.
+        """
+        left, top, right, bottom = area or (0, 0, *frame.size)
+        limit = np.array([right - left, bottom - top])
         corners = self.inverse().apply(np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)]) - 0.5)
-        low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, np.array(frame.size) - 1)
-        high = np.clip(np.ceil(corners.max(0)).astype(int) + _REACH + 1, low + 1, frame.size)
-        return self.within(*low).cut(frame.rgb((*low, *high)), size)
+        low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, limit - 1)
+        high = np.clip(np.ceil(corners.max(0)).astype(int) + _REACH + 1, low + 1, limit)
+        return self.within(*low).cut(frame.rgb((*(low + (left, top)), *(high + (left, top)))), size)
 
 
 def scale_of(transforms: np.ndarray) -> np.ndarray:

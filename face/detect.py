@@ -31,7 +31,6 @@ def make_detector(name: Literal["mediapipe", "face_alignment"], max_faces: int =
 class MediapipeDetector:
     """MediaPipe's face landmarker in VIDEO mode: finds and follows, but lags too much to measure lips with."""
 
-    points = 478
     lip_gap = LIP_GAP
     least_side: int | None = 360
     """It sees pictures at 128 px, where it misses faces below about a tenth of the longer side: those that it finds in
@@ -109,7 +108,7 @@ def _look(landmarker, image_rgb: np.ndarray, part: np.ndarray) -> Face | None:
     if not faces:
         return None
     shift = np.array([x0, y0], np.float32)
-    return Face(faces[0].box_xyxy + np.tile(shift, 2), 1.0, faces[0].landmarks + shift)
+    return Face(faces[0].box_xyxy + np.tile(shift, 2), faces[0].landmarks + shift)
 
 
 def _same(face: Face, other: Face) -> bool:
@@ -141,7 +140,7 @@ def _faces(result, shape: tuple[int, ...]) -> list[Face]:
     scale, faces = np.array([shape[1], shape[0]], np.float32), []
     for points in result.face_landmarks:
         landmarks = np.array([(point.x, point.y) for point in points], np.float32) * scale - 0.5
-        faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), 1.0, landmarks))
+        faces.append(Face(np.concatenate([landmarks.min(0), landmarks.max(0)]), landmarks))
     return faces
 
 

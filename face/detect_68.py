@@ -20,7 +20,6 @@ DETECTION_SIDE = 640
 class FaceAlignmentDetector:
     """Every picture is searched anew: nothing is followed, so there is nothing to reset."""
 
-    points = 68
     lip_gap = LIP_GAP_68
     least_side: int | None = None
     """Points are placed in faces of any size, however large the picture."""
@@ -57,8 +56,7 @@ class FaceAlignmentDetector:
             all_points = self._net.get_landmarks_from_image(image_rgb, detected_faces=boxes)
         faces = []
         for box, points in zip(boxes, all_points, strict=True):
-            landmarks = points[:, :2].astype(np.float32)
-            faces.append(Face(np.float32(box[:4]), float(box[4]), landmarks))
+            faces.append(Face(np.float32(box[:4]), points[:, :2].astype(np.float32)))
         return faces
 
     def search(self, image_rgb: np.ndarray) -> list[Face]:

@@ -8,18 +8,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Face:
-    """box_xyxy (4,) px round the face, forehead to chin; score 0..1; landmarks (P, 2) px, pixel centres at integers."""
+    """box_xyxy (4,) px round the face, forehead to chin; landmarks (478 | 68, 2) px, pixel centres at integers."""
 
     box_xyxy: np.ndarray
-    score: float
     landmarks: np.ndarray
 
 
 class Detector(Protocol):
     """What the tracker needs of a backend."""
 
-    points: int
-    """Landmarks a face has: 478 or 68."""
     lip_gap: tuple[int, int]
     """Landmarks whose distance tells how far the mouth is open."""
     least_side: int | None

@@ -69,6 +69,14 @@ class VideoReader:
         self._read_through()
         return self._times(self._stamps)
 
+    @property
+    def told_times(self) -> list[Fraction]:
+        """`times` as the file's packets tell them: nothing is decoded, so a frame that cannot be is there, too."""
+        if not self._timed:
+            return [index / self.fps for index in range(self.frame_count)]
+        stamps = self._file_clock.stamps
+        return [int(stamp - stamps[0]) * self._time_base for stamp in stamps]
+
     def __iter__(self) -> Iterator[Frame]:
         shown, keys = array("q"), []
         clock = self._clock()

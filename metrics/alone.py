@@ -20,7 +20,7 @@ def score_alone(video: Path, transforms: np.ndarray, scorer: Scorer, frames: Ite
     by way of somebody who watches.
     """
     reader, view = VideoReader(video), View(video)
-    score = scorer(ClipContext(np.array(reader.times, float), video))
+    score = scorer(ClipContext(np.array(reader.told_times, float), video))
     known = (frame for frame in frames or reader if np.isfinite(transforms[frame.index]).all())
     for chunk in chunks(known, BATCH):
         index = np.array([frame.index for frame in chunk])

@@ -90,11 +90,12 @@ def evaluate_clip(job: Job, scorers: Sequence[Scorer], crf: float) -> ClipResult
     with temporary_folder() as folder:
         reencoded = reencode(job.real, Path(folder) / "reencoded.mp4", crf)
         matches = _matches(real, {**job.generated, REENCODED: reencoded, **job.extras}, problems)
-        scores = {
-            name: [scorer(ClipContext(real.times + found.lag / real.fps, _sound(job, name))) for scorer in scorers]
+        contexts = {
+            name: ClipContext(real.times + found.lag / real.fps, _sound(job, name))
             for name, found in matches.items()
             if name not in job.extras
         }
+        scores = {name: [scorer(context) for scorer in scorers] for name, context in contexts.items()}
         gap, measured = measure(real, matches, scores)
     known = np.isfinite(gap)
     if not known.any():

@@ -9,6 +9,7 @@ import numpy as np
 from errors import InputError
 from face.crop import rescale, similarity
 from metrics.scorers import Batch, ClipContext
+from models.config import BASE_SIZE
 
 _SIZE = 112
 _TEMPLATE = np.array(
@@ -78,7 +79,7 @@ def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     points = np.stack(
         [landmarks[[33, 133]].mean(0), landmarks[[263, 362]].mean(0), landmarks[4], landmarks[61], landmarks[291]]
     )
-    points = rescale(points, 128, len(image))
+    points = rescale(points, BASE_SIZE, len(image))
     source, target = points @ [1, 1j], _TEMPLATE @ [1, 1j]
     turn, centre = similarity(source, target)
     shift = target.mean() - turn * centre

@@ -15,6 +15,7 @@ from media.video import Frame, VideoReader
 from metrics import landmark
 from metrics.pairs import FaceClip, Match
 from metrics.scorers import Batch, ClipScore
+from models.config import BASE_SIZE
 
 SIZE = 256
 """px of the crops that pictures are compared on."""
@@ -61,7 +62,7 @@ def _with_face(crops: dict[int, np.ndarray], points: np.ndarray) -> dict[int, np
         return {}
     found, presence = _landmark_net().landmarks(np.stack(list(crops.values())))
     where = np.array(list(crops))[presence > MIN_PRESENCE]
-    points[where] = rescale(found[presence > MIN_PRESENCE], SIZE, 128)
+    points[where] = rescale(found[presence > MIN_PRESENCE], SIZE, BASE_SIZE)
     return {index: crops[index] for index in where.tolist()}
 
 

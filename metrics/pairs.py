@@ -23,7 +23,6 @@ _LAG_GAIN = 0.75
 _LAG_LEAST = 0.1
 """... and removes at least so many grey levels of it: a picture that hardly moves tells nothing."""
 _SHAPE_TOLERANCE = 0.02
-_CUT_MARGIN = 4
 
 
 class NoFace(Exception):
@@ -47,14 +46,8 @@ class View:
         return x1 - x0, y1 - y0
 
     def face(self, frame: Frame, transform: CropTransform, size: int) -> np.ndarray:
-        """(size, size, 3) uint8: the crop a transform (view px to px of 128) cuts; only its surroundings become RGB."""
-        left, top, right, bottom = self.area(frame)
-        corners = transform.inverse().apply(np.array([(-1, -1), (128, -1), (-1, 128), (128, 128.0)])) + (left, top)
-        low = np.floor(corners.min(0) - _CUT_MARGIN).astype(int)
-        high = np.ceil(corners.max(0) + _CUT_MARGIN).astype(int)
-        x0, y0 = np.clip(low, (left, top), (right - 2, bottom - 2))
-        x1, y1 = np.clip(high, (x0 + 2, y0 + 2), (right, bottom))
-        return transform.within(x0 - left, y0 - top).cut(frame.rgb((x0, y0, x1, y1)), size)
+        """(size, size, 3) uint8: the crop a transform (view px to px of 128) cuts out of the view."""
+        return transform.cut_from(frame, size, self.area(frame))
 
     def thumbnail(self, frame: Frame) -> np.ndarray:
         """Small grey picture, uint8, to recognise the frame by."""

@@ -100,12 +100,12 @@ class PictureScore:
     def result(self) -> dict[str, float]:
         if not self._frames:
             return {}
-        means = [*np.nanmean(self._frames, axis=0), *_known_means(np.array(self._colours))]
+        means = _known_means(np.concatenate([self._frames, self._colours], 1))
         names = "mouth_psnr", "mouth_ssim", "face_psnr", "face_ssim", "lips_lab", "inner_lab"
         cells, mouths = np.digitize(np.concatenate(self._yaws), YAWS) - 1, np.array(self._frames)[:, 0]
         by_yaw = {f"mouth_psnr_yaw_{yaw}": float(mouths[cells == k].mean()) for k, yaw in enumerate(YAWS) if k in cells}
         return {
-            **dict(zip(names, map(float, means), strict=True)),
+            **dict(zip(names, means, strict=True)),
             **by_yaw,
             "sharpness": self._sharp[0] / max(self._sharp[1], 1e-9),
         }

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from losses.perceptual import load_perceptual
 from metrics.identity import FaceNetwork, IdentityScore
 from metrics.perceptual import PerceptualScore, load_lpips
 from metrics.scorers import PictureScore, Scorer
 from metrics.sync import ExpertScore, SyncNetScore
 from models.checkpoint import load_network
+from models.perceptual import load_perceptual
 from models.syncnet import SyncExpert, SyncNetV2
 
 

@@ -140,7 +140,7 @@ class BaseConfig(Presets):
             and self.trunk != "plain"
             and f"reference_encoder is {self.reference_encoder}, which needs trunk: plain",
             self.reference_flow < 0 and f"reference_flow is {self.reference_flow}, expected 0 or more",
-            self.reference_flow
+            self.reference_flow > 0
             and not self.encodes_references
             and "reference_flow is set, which needs reference_encoder: selected or concatenated",
             self.reference_encoder == "selected"

@@ -53,9 +53,7 @@ class BaseDiscriminator(_Discriminator):
         super().__init__(_BASE_STAGES, config)
 
     def forward(self, face: Tensor) -> Tensor:
-        """Whole faces (N, 3, 128, 128), or (B, 3, T, 128, 128) taken time-major (T * B) -> logits (N, 1)."""
-        if face.ndim == 5:
-            face = face.permute(2, 0, 1, 3, 4).flatten(0, 1)
+        """Whole faces (N, 3, 128, 128) -> logits (N, 1)."""
         return self._logits(face[:, :, face.shape[2] // 2 :])
 
 

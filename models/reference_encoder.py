@@ -70,8 +70,8 @@ class MoveReferences(nn.Module):
         self.furthest = furthest
         self.look = ConvNormReLU(inputs + mouths * channels, FLOW_WIDTH, bias=False)
         self.flow = nn.Conv2d(FLOW_WIDTH, 2 * mouths, 3, padding=1)
-        nn.init.zeros_(self.flow.weight)  # begin with references that stay where they are
-        nn.init.zeros_(self.flow.bias)
+        for weights in self.flow.parameters():
+            nn.init.zeros_(weights)  # begin with references that stay where they are
 
     def forward(self, x: Tensor, references: Tensor) -> Tensor:
         """x (N, inputs, h, w), references (N, R, C, 2h, 2w) -> references, moved."""

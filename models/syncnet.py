@@ -35,7 +35,15 @@ class SyncExpert(PictureNetwork):
 
         Returns audio and face vectors (N, embedding) of length 1, no entry negative, so that every cosine is in 0..1.
         """
-        return F.normalize(self.audio(audio).flatten(1)), F.normalize(self.face(frames).flatten(1))
+        return self.embed_audio(audio), self.embed_face(frames)
+
+    def embed_audio(self, audio: Tensor) -> Tensor:
+        """(N, 1, 80, 16) or (N, window, 384) -> (N, embedding)."""
+        return F.normalize(self.audio(audio).flatten(1))
+
+    def embed_face(self, frames: Tensor) -> Tensor:
+        """(N, 15, 64, 128) -> (N, embedding)."""
+        return F.normalize(self.face(frames).flatten(1))
 
 
 def _residuals(channels: int, count: int) -> list[nn.Module]:

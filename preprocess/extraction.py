@@ -24,6 +24,7 @@ from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import Frame, VideoReader
+from models.config import BASE_SIZE
 from nearest import nearest
 from preprocess.jobs import Job
 from preprocess.sources import find_sound
@@ -91,7 +92,7 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
     digest = file_digest(source.path)
     walk = _Walk(reader)
     for number, piece in enumerate(pieces):
-        face_px = float(128 / np.median(scale_of(piece.transforms)))
+        face_px = float(BASE_SIZE / np.median(scale_of(piece.transforms)))
         name = f"piece {number} at {piece.start:.2f} s: " if len(pieces) > 1 else ""
         if face_px < settings.min_face_px:
             yield f"{name}face {face_px:.0f} px wide, below --min-face {settings.min_face_px:.0f}"
@@ -155,7 +156,7 @@ def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np
     def measured() -> Iterator[np.ndarray]:
         for batch in chunks(_crops(walk, piece, size), LANDMARK_BATCH):
             points, logit = _landmark_net().landmarks(np.stack(batch))
-            landmarks.append(rescale(points, size, 128))
+            landmarks.append(rescale(points, size, BASE_SIZE))
             presence.append(logit)
             yield from batch
 

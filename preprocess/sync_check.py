@@ -8,11 +8,10 @@ import numpy as np
 
 from datasets.archive import Archive
 from datasets.clips import FPS
-from datasets.frames import BASE_SIZE
 from errors import InputError
 from face.crop import area_reduce
 from models.checkpoint import load_network
-from models.config import SYNC_FRAMES
+from models.config import BASE_SIZE, SYNC_FRAMES
 from models.syncnet import SyncExpert
 from speech.features import sound_features
 from speech.offset import MAX_SHIFT, clip_vectors, estimate_offset, peak

@@ -23,7 +23,7 @@ def pad_for_whisper(wave: np.ndarray) -> np.ndarray:
 def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
     """Features of a 16 kHz mono sound of any length: `mel` (n, 80) at 80 Hz, `whisper` (n, 384) at 50 Hz.
 
-    speech.windows.audio_window cuts a frame's window out of either.
+    speech.windows.audio_window_at cuts a frame's window out of either.
     """
     if kind == "mel":
         return log_mel(wave)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from models.config import SYNC_FRAMES
 from models.syncnet import SyncExpert
@@ -14,11 +13,6 @@ from speech.windows import face_windows, sound_windows
 MAX_SHIFT = 15
 """25 fps frames searched each way, as SyncNet's own evaluation does."""
 _BATCH = 32
-
-
-def unit_vectors(encoder: nn.Module, inputs: torch.Tensor) -> np.ndarray:
-    """The encoder's embeddings (n, embedding) scaled to unit length."""
-    return nn.functional.normalize(encoder(inputs).flatten(1)).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -75,10 +69,10 @@ def clip_vectors(
     starts = np.arange(0, last + 1, every)
     pictures = torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))
     indices = torch.from_numpy(starts[:, None] + np.arange(SYNC_FRAMES)).split(_BATCH)
-    seen = [unit_vectors(expert.face, face_windows(pictures[part].to(device), expert)) for part in indices]
+    seen = [expert.embed_face(face_windows(pictures[part].to(device), expert)).cpu().numpy() for part in indices]
     heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
     sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
-    listened = [unit_vectors(expert.audio, sound.to(device)) for sound in sounds]
+    listened = [expert.embed_audio(sound.to(device)).cpu().numpy() for sound in sounds]
     return (
         dict(zip(starts.tolist(), np.concatenate(seen), strict=True)),
         dict(zip(heard.tolist(), np.concatenate(listened), strict=True)),

@@ -34,7 +34,7 @@ class WholeSound:
     """A sound (samples,) float32 at 16 kHz that is there from the start. Raises InputError for another array."""
 
     def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
-        """kind, length: features of a window, see audio_window; convention: see first_feature."""
+        """kind, length: features of a window, see audio_window_at; convention: see first_feature."""
         self.duration = Fraction(len(wave), SAMPLE_RATE)
         self._features = sound_features(_checked(wave), kind)
         self._kind, self._length, self._convention = kind, length, convention

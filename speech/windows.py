@@ -27,24 +27,6 @@ WHISPER_TAIL = 50
 SYNC_FPS = 25
 
 
-def audio_window(
-    features: np.ndarray,
-    index: float | Fraction,
-    fps: Fraction,
-    kind: str = "mel",
-    length: int | None = None,
-    convention: str = "centred",
-) -> np.ndarray:
-    """The sound of video frame `index` at a constant rate of `fps`: mel (1, 80, 16) or whisper (18, 384), float32.
-
-    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
-    of features. convention: `centred` on the middle of the frame, (index + 1/2) / fps; `published` (mel only) starts
-    where published HyperLips training starts it, at 25 fps 80 (index - 1) / 25, truncated. Beyond the ends there is
-    silence.
-    """
-    return audio_window_at(features, (_fraction(index) + Fraction(1, 2)) / Fraction(fps), kind, length, convention)
-
-
 def audio_window_at(
     features: np.ndarray,
     seconds: float | Fraction,
@@ -52,7 +34,12 @@ def audio_window_at(
     length: int | None = None,
     convention: str = "centred",
 ) -> np.ndarray:
-    """`audio_window` of a frame whose middle is shown at `seconds`: the way for videos of a variable rate."""
+    """The sound of a video frame whose middle is shown at `seconds`: mel (1, 80, 16) or whisper (18, 384), float32.
+
+    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
+    of features. convention: `centred` on the middle of the frame; `published` (mel only) starts where published
+    HyperLips training starts it, for frame k of 25 fps at 80 (k - 1) / 25, truncated. Beyond the ends there is silence.
+    """
     return cut_windows(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
 
 
@@ -64,8 +51,9 @@ def audio_windows(
     length: int | None = None,
     convention: str = "centred",
 ) -> np.ndarray:
-    """`audio_window` of several frames, stacked: (N, 1, 80, 16) or (N, 18, 384). indices: frame numbers, or how many
-    from 0.
+    """`audio_window_at` of frames at a constant rate of `fps`, stacked: (N, 1, 80, 16) or (N, 18, 384).
+
+    indices: frame numbers, or how many from 0; the middle of frame k is shown at (k + 1/2) / fps.
     """
     indices = range(indices) if isinstance(indices, int) else indices
     middles = ((_fraction(index) + Fraction(1, 2)) / Fraction(fps) for index in indices)

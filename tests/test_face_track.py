@@ -22,7 +22,6 @@ _MESH = np.random.default_rng(0).uniform(0, 1, (478, 2)).astype(np.float32)
 class ScriptedDetector:
     """Returns the faces (x, y, size) that a script lists for each time."""
 
-    points = 478
     lip_gap = LIP_GAP
 
     def __init__(self, script: list[list[tuple[float, float, float]]]):
@@ -44,7 +43,7 @@ class ScriptedDetector:
     @staticmethod
     def _face(x, y, size):
         landmarks = _MESH * size + [x, y]
-        return Face(np.float32([x, y, x + size, y + size]), 1.0, landmarks.astype(np.float32))
+        return Face(np.float32([x, y, x + size, y + size]), landmarks.astype(np.float32))
 
 
 def run(script, colours=None):

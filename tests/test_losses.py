@@ -21,13 +21,13 @@ from losses.adversarial import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
-from losses.perceptual import load_perceptual
 from losses.reconstruction import LIP_CROP, colour_l1, lip_crops, spectral_l1
 from losses.sync import sync_loss
 from losses.terms import ramp
 from models.checkpoint import save_network
 from models.config import DiscriminatorConfig, SyncConfig
 from models.discriminators import BaseDiscriminator
+from models.perceptual import load_perceptual
 from models.syncnet import SyncExpert
 from speech.windows import face_windows
 

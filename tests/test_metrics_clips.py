@@ -11,6 +11,7 @@ import pytest
 
 from face.crop import CropTransform
 from media.video import VideoReader, VideoWriter
+from metrics.alone import score_alone
 from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult, complete, evaluate_clip
 from metrics.jobs import MUTED, SWAPPED, Job, columns
 from metrics.landmark import chance_series
@@ -245,6 +246,29 @@ def test_lips_of_clips_at_other_rates_are_compared_by_time():
     results = [fake("a", "", at_25, swapped=at_25), fake("b", "", at_30, fps=30)]
     complete(results)
     assert results[0].lines["generated"]["swap_r"] > 0.999
+
+
+def test_a_video_alone_is_decoded_once_by_whoever_watches(talking_clip, monkeypatch):
+    times, frames = VideoReader(talking_clip).times, list(VideoReader(talking_clip))
+    place = find_face(View(talking_clip)).transforms
+    place[3] = np.nan
+
+    def decoded_again(reader):
+        raise AssertionError("decoded a second time")
+
+    class Score:
+        def __init__(self, context):
+            self.told, self.seen = context.times.tolist(), []
+
+        def add(self, batch):
+            self.seen += batch.index.tolist()
+
+        def result(self):
+            return {"times": self.told, "seen": self.seen}
+
+    monkeypatch.setattr(VideoReader, "__iter__", decoded_again)
+    rows = score_alone(talking_clip, place, Score, iter(frames))
+    assert rows["times"] == list(map(float, times)) and rows["seen"] == [k for k in range(50) if k != 3]
 
 
 def test_summary_has_mean_spread_and_number():

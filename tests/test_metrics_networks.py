@@ -12,7 +12,6 @@ from parity import weights
 
 from errors import InputError
 from face.topology import CONTOUR
-from losses.perceptual import load_perceptual
 from metrics.identity import FaceNetwork, IdentityScore, aligned
 from metrics.perceptual import PerceptualScore, load_lpips
 from metrics.scorers import Batch, ClipContext, Scorer
@@ -20,6 +19,7 @@ from metrics.select import make_scorers
 from metrics.sync import ExpertScore, SyncNetScore, mfcc, turned
 from models.checkpoint import load_network
 from models.config import SyncConfig
+from models.perceptual import load_perceptual
 from models.syncnet import SyncExpert
 from speech.offset import MAX_SHIFT, shift_means
 

@@ -269,7 +269,7 @@ def test_recurrent_gru_reaches_every_parameter_and_starts_like_zero_state():
     [
         (lambda: HRDecoder(HRConfig()), lambda network: hr_inputs(network.config)),
         (lambda: HRDecoder(HRConfig.of("published", scale=2, width=8)), lambda network: hr_inputs(network.config)),
-        (BaseDiscriminator, lambda network: [torch.rand(1, 3, 2, 128, 128)]),
+        (BaseDiscriminator, lambda network: [torch.rand(2, 3, 128, 128)]),
         (HRDiscriminator, lambda network: [torch.rand(2, 3, 128, 128)]),
     ],
     ids=["HR light", "HR published", "base discriminator", "HR discriminator"],

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from errors import InputError
-from losses.perceptual import STLPIPS_WEIGHTS, load_perceptual
+from models.perceptual import STLPIPS_WEIGHTS, load_perceptual
 from models.stlpips import STLPIPS
 
 # stlpips-pytorch 0.0.2, net="alex", variant="shift_tolerant", on the three pairs of `golden_pairs`.

@@ -9,9 +9,9 @@ from torch import nn
 from engine import precision
 from engine.objective import Frozen
 from engine.precision import Precision, choose_precision, training_precision
-from losses.perceptual import load_perceptual
 from models.config import BaseConfig
 from models.hyperlips import HyperLipsBase
+from models.perceptual import load_perceptual
 
 LAST = Precision("float32", "channels_last")
 

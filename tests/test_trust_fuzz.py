@@ -20,7 +20,6 @@ from speech.windows import (
     WHISPER_LEAD,
     WHISPER_RATE,
     WHISPER_WINDOW,
-    audio_window,
     audio_window_at,
     audio_windows,
     first_feature,
@@ -71,7 +70,7 @@ def sound(kind: str, count: int) -> np.ndarray:
 @fuzz
 @given(count=st.integers(1, 200), index=st.integers(-20, 400), fps=rates, length=lengths)
 def test_a_window_holds_the_sound_of_its_features_and_silence_beyond(kind, convention, count, index, fps, length):
-    window = audio_window(sound(kind, count), index, fps, kind, length, convention)
+    [window] = audio_windows(sound(kind, count), [index], fps, kind, length, convention)
     size = length or LENGTH[kind]
     assert window.dtype == np.float32 and window.shape == ((1, MEL_BANDS, size) if kind == "mel" else (size, 384))
     begins = first_feature((index + Fraction(1, 2)) / fps, kind, length, convention)
@@ -89,12 +88,8 @@ def test_windows_are_one_a_frame_and_those_of_single_frames(kind, convention, co
     windows = audio_windows(features, frames, fps, kind, length, convention)
     assert len(windows) == frames
     for index in {0, frames // 2, frames - 1}:
-        at = (index + Fraction(1, 2)) / fps
-        for one in (
-            audio_window(features, index, fps, kind, length, convention),
-            audio_window_at(features, at, kind, length, convention),
-        ):
-            np.testing.assert_array_equal(windows[index], one)
+        one = audio_window_at(features, (index + Fraction(1, 2)) / fps, kind, length, convention)
+        np.testing.assert_array_equal(windows[index], one)
 
 
 stretches = st.lists(st.none() | st.integers(0, 3), max_size=30)

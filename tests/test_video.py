@@ -91,7 +91,8 @@ def test_variable_times_are_kept(tmp_path):
             writer.write(picture(), time=time)
     reader = VideoReader(tmp_path / "a.mp4")
     assert reader.is_variable and "variable" in reader.notes[0]
-    assert [float(time) for time in reader.times] == pytest.approx(times, abs=2e-5)
+    told = reader.told_times
+    assert [float(time) for time in reader.times] == pytest.approx(times, abs=2e-5) and told == reader.times
     with av.open(str(tmp_path / "a.mp4")) as container:
         assert container.duration / 1e6 == pytest.approx(0.55 + 1 / 13, abs=1e-3)
 
@@ -477,6 +478,7 @@ def test_odd_files(shared, name):
 )
 def test_odd_files_backwards(shared, name):
     reader = VideoReader(shared / "data/odd" / name)
-    first_last = list(reader)
+    told, first_last = reader.told_times, list(reader)
+    assert told == reader.times
     for frame, expected in zip(reader.reversed_frames(), reversed(first_last), strict=True):
         assert same(frame, expected)

@@ -15,7 +15,7 @@ STLPIPS_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "stlp
 def load_perceptual(kind: str, weights: str | Path | None = None) -> nn.Module:
     """A frozen distance `net(output, target)` of images (N, 3, H, W), RGB in 0..1, to (N,).
 
-    kind: "stlpips" (weights: a safetensors file, half or single precision) or "vgg19" (see losses.vgg). Raises
+    kind: "stlpips" (weights: a safetensors file, half or single precision) or "vgg19" (see models.vgg). Raises
     InputError for an unknown kind, and for a file that is missing, broken or of another network.
     """
     if kind == "vgg19":
