@@ -4,17 +4,20 @@
     python inference.py --person runs/me --audio SOUND --output OUT.mp4
 
 The last tenth is not trained on: before_after.png and before_after.mp4 show it as it is, by the general and by the
-adapted weights. Ctrl-C keeps the best so far; the same command goes on.
+adapted weights. Ctrl-C or SIGTERM keeps the best so far; the same command goes on.
 """
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
+from digest import file_digest
 from engine.bar import ScoreBar, bar
 from engine.config import add_config_arguments, load_config
 from engine.options import AdaptConfig, InferenceConfig
 from engine.person import Adaptation, Person
+from engine.stop import end_on_signal
 from errors import InputError, run_cli
 from models.config import BASE_SIZE
 
@@ -54,8 +57,6 @@ def configure(args: argparse.Namespace) -> AdaptConfig:
 
 def begin(args: argparse.Namespace, config: AdaptConfig) -> Adaptation:
     """Where the folder stands. Raises InputError for files that cannot be used, and for another person's folder."""
-    from engine.prepared import file_digest
-
     for path in map(Path, (*args.video, config.base, config.hr)):
         if not path.is_file():
             raise InputError(f"found no file {path}; check the path")
@@ -70,7 +71,7 @@ def begin(args: argparse.Namespace, config: AdaptConfig) -> Adaptation:
 
 
 def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
-    """Every step that is not done yet. Raises Stopped or KeyboardInterrupt on a signal, with all that is done kept."""
+    """Every step that is not done yet. A signal, SystemExit or KeyboardInterrupt, leaves all that is done kept."""
     from datasets.splits import TAIL, TRAIN, load_split
     from engine import train_base, train_hr
     from engine.before_after import write_both
@@ -144,7 +145,6 @@ def main() -> None:
         print(f"{args.output} is done already; another --output begins anew. Use it: {use}")
         return
     from engine.lock import run_lock
-    from engine.stop import Stopped
     from preprocess.person_videos import check_length
 
     check_length(args.video)
@@ -152,7 +152,7 @@ def main() -> None:
     with run_lock(args.output):
         try:
             adapt(args.video, config, state)
-        except (Stopped, KeyboardInterrupt):
+        except (SystemExit, KeyboardInterrupt):  # a signal, in a training or anywhere else
             print(keep_best(config, person), flush=True)
             raise
     print(
@@ -161,4 +161,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

@@ -1,4 +1,4 @@
-"""Files that are written beside their place, and take their name when they are whole."""
+"""Files that are written beside their place, and take their name when they are whole; folders for temporary ones."""
 
 import contextlib
 import glob
@@ -6,8 +6,11 @@ import hashlib
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from errors import InputError
 
 _LONG_NAME = 190
 """Bytes of a file name to which no more can be added."""
@@ -24,6 +27,23 @@ def aside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # where nothing could be written, nothing can be removed
             part.unlink(missing_ok=True)
+
+
+def give_usual_rights(path: Path) -> None:
+    """Those of new files, as the umask has them: safetensors writes files that only their owner can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory:
+    """A context that gives a folder's path. Raises InputError where there is no place for one."""
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(
+            f"found no folder for temporary files ({error.strerror}); set TMPDIR to one that can be written"
+        ) from error
 
 
 def part_of(path: Path, process: int | None = None) -> Path:

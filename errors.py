@@ -45,6 +45,11 @@ def too_small(config: object, *names: str, least: int = 1) -> str:
     )
 
 
+def no_space(error: BaseException | None) -> bool:
+    """Whether a disk, or what this user may take of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def run_cli(main: Callable[[], None]) -> None:
     """Run a script's `main`; an InputError and a full disk become one line on stderr and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -56,7 +61,7 @@ def run_cli(main: Callable[[], None]) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _FULL:
+        if not no_space(error):
             raise
         where = f" while {error.filename} was written" if error.filename else ""
         print(f"error: {error.strerror}{where}; free some and run the same command again", file=sys.stderr)

@@ -14,14 +14,16 @@ input, and nothing was scored.
 import argparse
 import errno
 import os
+import signal
 import sys
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aside import temporary_folder
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
+from engine.stop import end_on_signal
 from errors import InputError, check, number, run_cli
 
 if TYPE_CHECKING:
@@ -114,6 +116,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.real is not None
         and not (args.generated or args.columns or args.base)
         and "found --real alone; expected --generated PATH, --columns or --base CKPT beside it",
+        args.columns is not None
+        and args.real is None
+        and "found --columns without --real; it names the rectangles of a side-by-side file, --real FILE",
+        (bool(args.generated) or args.audio is not None)
+        and (args.real is None or args.columns is not None)
+        and "found --generated or --audio; they go with --real, and not with --columns, which names all there is",
         args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
         args.hr is not None and args.base is None and "found --hr without --base; give both, or neither",
         *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
@@ -205,7 +213,7 @@ def main() -> None:
     from metrics.table import Outcome
 
     scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in WEIGHTS}, config.perceptual_step)
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         speaker = None
         if args.base is not None:
             speaker = Speaker(config.inference, args.keep or Path(temporary), extras=args.clips is not None)
@@ -217,4 +225,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, end_on_signal)  # so that no temporary video is left
     run_cli(main)

@@ -14,16 +14,17 @@ import argparse
 import contextlib
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aside import temporary_folder
 from engine.bar import bar
 from engine.config import add_config_arguments, load_config
 from engine.options import PREPARED, InferenceConfig
 from engine.person import Person
 from engine.stop import end_on_signal
 from errors import InputError, run_cli
+from media.size import parse_size
 
 if TYPE_CHECKING:
     from engine.report import Report
@@ -119,7 +120,9 @@ def configure(args: argparse.Namespace) -> InferenceConfig:
     if args.face_index is not None:
         config.face.index = args.face_index
     config.audio.track = config.audio.track if args.audio_track is None else args.audio_track
-    config.max_size = args.max_size or config.max_size
+    if args.max_size is not None:
+        parse_size(args.max_size)
+        config.max_size = args.max_size
     config.lossless |= args.lossless
     config.watermark |= args.watermark
     return config
@@ -134,15 +137,6 @@ def demo_still(folder: Path) -> Path:
     if not cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)):
         raise InputError(f"found no space for a picture in {folder}; free some or set TMPDIR to another folder")
     return path
-
-
-def temporary_folder() -> tempfile.TemporaryDirectory:
-    try:
-        return tempfile.TemporaryDirectory()
-    except OSError as error:
-        raise InputError(
-            f"found no folder for temporary files ({error.strerror}); set TMPDIR to one that can be written"
-        ) from error
 
 
 def speak_folders(args: argparse.Namespace, config: InferenceConfig) -> int:

@@ -1,9 +1,8 @@
 """Trains several configs with several seeds each, one after the other, and prints their validation numbers as one
 table.
 
-    python -m benchmarks.ablations --configs configs/base.yaml configs/ablations/concat.yaml --steps 4000 --seeds 0 1 2
-    \\
-        [--set data.path=DATA] [--folder runs/ablations]
+    python -m benchmarks.ablations --configs configs/base.yaml configs/ablations/concat.yaml --steps 4000 \\
+        --seeds 0 1 2 [--set data.path=DATA] [--folder runs/ablations]
 
 Each run is the config's own train script on runs/ablations/<config>_seed<k>. The same command again goes on where it
 stopped and repeats nothing that is finished. A row holds the means over the seeds of the last validation, +- their
@@ -23,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import load_config, to_yaml
+from engine.config import load_config, script_of, to_yaml
 from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError, run_cli
 from workers import end_with
@@ -122,14 +121,11 @@ def plan(
 
 
 def _script(config: Path, overrides: Sequence[str]) -> tuple[str, str]:
-    """The train script whose sections fit the config, and the config resolved."""
-    problems = []
-    for script, schema in SCRIPTS.items():
-        try:
-            return script, to_yaml(load_config(schema, config, overrides))
-        except InputError as error:
-            problems.append(str(error))
-    raise InputError(min(problems, key=len))  # the script that it fits best has least to say
+    """The train script that the config is for, and the config resolved."""
+    script = script_of(config)
+    if script not in SCRIPTS:
+        raise InputError(f"{config} has script: {script}, expected one of {', '.join(SCRIPTS)}; see configs/")
+    return script, to_yaml(load_config(SCRIPTS[script], config, overrides))
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:

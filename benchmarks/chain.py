@@ -9,7 +9,6 @@ are those of all threads; frames/s need a machine with nothing beside.
 
 import argparse
 import resource
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aside import temporary_folder
 from benchmarks.memory import FPS, film, peak_mib
 from errors import InputError, run_cli
 
@@ -173,7 +173,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.seconds < 1 or args.usual_frames < 0:
         raise InputError(f"--seconds {args.seconds} --usual-frames {args.usual_frames}: expected 1, and 0, or more")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         video, output = film(Path(folder) / "film.mp4", args.seconds), Path(folder) / "out.mp4"
         given = video, output, args.seconds, args.base_only
         alone = _fresh(decode_track_encode, video, output)

@@ -9,13 +9,12 @@ Every row is a process of its own, which tracks a face, paints it and writes the
 import argparse
 import resource
 import sys
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
+from aside import temporary_folder
 from errors import InputError, run_cli
 
 SIZE = 1280, 720
@@ -27,20 +26,14 @@ def film(path: Path, seconds: int) -> Path:
     """The demo's frames at SIZE, there and back for so long."""
     import cv2
 
+    from engine.timeline import source_frame
     from media.video import VideoReader, VideoWriter
 
     pictures = [cv2.resize(frame.rgb(), SIZE) for frame in VideoReader(FACE)][: int(FPS)]
     with VideoWriter(path, SIZE, FPS, preset="ultrafast") as writer:
-        for index in _turns(len(pictures), seconds * int(FPS)):
-            writer.write(pictures[index])
+        for number in range(seconds * int(FPS)):
+            writer.write(pictures[source_frame(number, len(pictures))])
     return path
-
-
-def _turns(length: int, frames: int) -> Iterator[int]:
-    """0 to length - 1 and back, over and over."""
-    for number in range(frames):
-        place = number % (2 * length - 2)
-        yield min(place, 2 * length - 2 - place)
 
 
 def peak_mib() -> float:
@@ -79,7 +72,7 @@ def main() -> None:
     if min(lengths) < 2:
         raise InputError(f"--minutes {min(args.minutes):g}: expected 0.04, 2 s, or more")
     print("| picture, min | sound, min | way | frames | peak, MiB | of the first |\n|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as place:
+    with temporary_folder() as place:
         folder = Path(place)
         short = film(folder / "short.mp4", lengths[0] // 2)
         for way in ("forwards", "forwards and backwards"):

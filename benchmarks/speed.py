@@ -21,7 +21,7 @@ from models.hyperlips import HyperLipsBase
 
 BATCH = {("base", "infer"): 8, ("base", "train"): 32, ("HR 256", "infer"): 8, ("HR 256", "train"): 8}
 """About those that inference.py and the configs use."""
-_STEPS = 1000000
+_STEPS = 100000
 
 
 def bench_config(config: TrainBaseConfig) -> str:

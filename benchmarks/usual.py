@@ -14,6 +14,7 @@ import torch
 from face_alignment.detection.sfd.net_s3fd import s3fd
 from torch import nn
 
+from chunks import chunks
 from media.video import Frame, VideoReader, VideoWriter
 from models.blocks import ConvNormReLU, UpConvNormReLU
 
@@ -36,8 +37,7 @@ def usual_pipeline(video: Path, output: Path, frames: int) -> int:
     reader = VideoReader(video)
     count = 0
     with VideoWriter(output, reader.size, reader.fps, reader.colour) as writer:
-        given = islice(reader, frames)
-        while chunk := list(islice(given, BATCH)):
+        for chunk in chunks(islice(reader, frames), BATCH):
             pictures = [frame.rgb() for frame in chunk]
             for picture in pictures:
                 detector(torch.from_numpy(picture).permute(2, 0, 1)[None].float() - 128)

@@ -10,7 +10,7 @@ from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.damage import Damaged, readable
 from datasets.draw import WindowDraw, clips_with
-from datasets.references import drawn_references
+from datasets.references import PORTRAITS, drawn_references
 from errors import InputError
 from face.lips import lip_boxes
 from face.sketch import SketchPoints, draw_sketches
@@ -68,8 +68,8 @@ class HRDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, frames = self.draw.frames(rng)
-        reference = drawn_references(self.config.reference, self.moves[clip], frames, 1, rng).frames[0, 0]
-        return self.sample(clip, frames, int(reference), rng)
+        drawn = drawn_references(self.config.reference, self.moves[clip], frames, 1, rng, PORTRAITS)
+        return self.sample(clip, frames, int(drawn.frames[0, 0]), rng)
 
     def sample(
         self, clip: int, frames: np.ndarray, reference: int, rng: np.random.Generator | None = None

@@ -1,7 +1,7 @@
 """Which frames of a clip the networks see as references of the person."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,25 +14,19 @@ FAR_FRAMES = 10
 """A far reference lies at least this many frames from the window."""
 WIDEST = 0.95
 """Rank, 0..1, of the mouth that counts as a clip's widest: the very widest is often a misplaced landmark."""
-CELL = 7.0
-"""Degrees of yaw and pitch: a key pose is added as long as some frame is further than this from all of them."""
-KEY_POSES = 6
-"""Most key poses of a clip."""
+NEAR_DRAWN = 0.25
+"""In training the share of a clip's frames near a key pose lies between inference's and this one, so that short
+clips have many pairs of mouths to show."""
 KEY_POSES_DRAWN = 2
 """Key poses that a training sample sees: the two nearest hold nearly all of its shares."""
-BLEND = 3.5
+BLEND = 1.5
 """Degrees: sigma with which a key frame's share falls as a pose departs from its own."""
 HOLD = 2.0
 """Degrees: a portrait is left for one that is nearer by this much, so that a head at rest between two sees one."""
 OWN_FRAMES = 75
 """A shot of at least so many frames has references of its own: in fewer, no mouth is sure to close and to open wide."""
-OWN_SHOTS = 32
-"""Most shots that have: maps of their key frames are kept for the whole video, up to 7 MB a shot."""
-_NEAR = 0.25, 25
-"""Share of a clip's frames, those nearest in pose, and their least number, among which a key pose finds its mouths:
-more than it holds itself, for what is near in pose may all be near in time, and show one mouth."""
-_NEAREST = 0.04, 4
-"""The same for stage 2, which lends jaw and hair but no lips: the pose counts for more than the mouth."""
+OWN_SHOTS = 8
+"""Most shots that have: maps of their key frames are kept for the whole video, up to 24 MB a shot."""
 _OUTLIERS = 0.02
 """Share of poses at either end that no key pose is added for."""
 _TURNED = 0.004
@@ -40,6 +34,27 @@ _TURNED = 0.004
 _RANK_SPREAD = 0.2
 _SAME = 0.1
 """Probability in training that all spanning references are one frame: a portrait has no other."""
+
+
+@dataclass(frozen=True)
+class KeyPoses:
+    """How a clip's key poses, and their frames, are chosen."""
+
+    cell: float
+    """Degrees of yaw and pitch: a key pose is added as long as some frame is further than this from all of them."""
+    most: int
+    near: float
+    """Share of a clip's frames, those nearest in pose, among which a key pose finds its mouths: more than it holds
+    itself, for what is near in pose may all be near in time, and show one mouth."""
+    least: int
+    """The least number of those."""
+
+
+MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10)
+"""References of stage 1."""
+PORTRAITS = KeyPoses(cell=5.0, most=10, near=0.04, least=4)
+"""Of stage 2: fewer poses, for a frame sees one portrait at a time; and as it lends jaw and hair but no lips, the pose
+counts for more than the mouth."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class ClipMoves:
     @cached_property
     def portraits(self) -> "Portraits":
         """The references of stage 2."""
-        frames = _key_frames(self, np.zeros(1), _NEAREST)[:, 0]
+        frames = _key_frames(self, np.zeros(1), PORTRAITS)[:, 0]
         return Portraits(frames, _held(np.linalg.norm(np.nan_to_num(self.pose)[:, None] - self.pose[frames], axis=2)))
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
@@ -163,7 +178,12 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
 
 
 def drawn_references(
-    policy: ReferencePolicy, clip: ClipMoves, frames: np.ndarray, count: int, rng: np.random.Generator
+    policy: ReferencePolicy,
+    clip: ClipMoves,
+    frames: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+    rule: KeyPoses = MOUTHS,
 ) -> References:
     """`count` mouths for the window `frames` (T,) of a clip, in training.
 
@@ -185,7 +205,7 @@ def drawn_references(
         return References.fixed(rng.choice(choices, count), len(frames))
     ranks = (np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
-        chosen = _key_frames(clip.only(known), ranks)
+        chosen = _key_frames(clip.only(known), ranks, replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN)))
     else:
         chosen = choices[_at_ranks(clip.lip_gaps[choices], ranks)][None]
     if rng.random() < _SAME:
@@ -216,15 +236,14 @@ def _largest(chosen: np.ndarray, shares: np.ndarray) -> References:
     )
 
 
-def _key_frames(clip: ClipMoves, ranks: np.ndarray, nearest: tuple[float, int] = _NEAR) -> np.ndarray:
-    """(K, R): the mouths of these ranks in every pose that the clip visits, each among its `nearest` frames; a clip
-    that does not turn has one key pose.
+def _key_frames(clip: ClipMoves, ranks: np.ndarray, rule: KeyPoses = MOUTHS) -> np.ndarray:
+    """(K, R): the mouths of these ranks in every pose that the clip visits, each among the frames nearest to it; a
+    clip that does not turn has one key pose.
     """
     known = np.flatnonzero(np.isfinite(clip.lip_gaps) & np.isfinite(clip.pose).all(1))
     poses = clip.pose[known]
-    keys = _key_poses(poses)
-    share, least = nearest
-    near = max(round(share * len(known)), least) if len(keys) > 1 else len(known)
+    keys = _key_poses(poses, rule)
+    near = max(round(rule.near * len(known)), rule.least) if len(keys) > 1 else len(known)
     chosen = []
     for key in keys:
         among = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
@@ -232,14 +251,14 @@ def _key_frames(clip: ClipMoves, ranks: np.ndarray, nearest: tuple[float, int] =
     return np.stack(chosen)
 
 
-def _key_poses(poses: np.ndarray) -> np.ndarray:
-    """(K, 2): the median of poses (n, 2), then time and again the one furthest from all so far, down to CELL."""
+def _key_poses(poses: np.ndarray, rule: KeyPoses) -> np.ndarray:
+    """(K, 2): the median of poses (n, 2), then time and again the one furthest from all so far."""
     low, high = np.quantile(poses, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
     usual = poses[((poses >= low) & (poses <= high)).all(1)]
     keys = [np.median(poses, axis=0)]
-    while len(usual) and len(keys) < KEY_POSES:
+    while len(usual) and len(keys) < rule.most:
         distance = np.min([np.linalg.norm(usual - key, axis=1) for key in keys], axis=0)
-        if distance.max() <= CELL:
+        if distance.max() <= rule.cell:
             break
         keys.append(usual[distance.argmax()])
     return np.stack(keys)

@@ -57,7 +57,7 @@ class Best:
         return math.isnan(kept) or (score <= kept if self._task.lower else score >= kept)
 
     def _keep(self, network: nn.Module, step: int, scores: dict[str, float]) -> None:
-        details = {name: f"{value:.5f}" for name, value in scores.items()}
+        details = {name: f"{value:.9g}" for name, value in scores.items()}
         details |= {"step": str(step), "training": to_yaml(self._config), "code": self._log.version}
         try:
             save_network(self.path, network, details)

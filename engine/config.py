@@ -79,6 +79,11 @@ def load_config(schema: type[Config], path: str | Path | None, overrides: typing
     return config
 
 
+def script_of(path: Path) -> str | None:
+    """Which script a file is for, as it says itself or inherits."""
+    return _read(path, seen=()).get("script")
+
+
 def to_yaml(config: Any) -> str:
     """The resolved config as YAML text, in the order of its fields; a file for the same script."""
     script = getattr(config, "SCRIPT", None)

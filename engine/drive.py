@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from chunks import chunks
 from engine.ahead import ahead
-from engine.chunks import chunks
 from engine.networks import Networks, SoundSource
 from engine.prepared import PreparedFace
 from engine.report import Report, Watch

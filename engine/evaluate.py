@@ -12,6 +12,7 @@ from engine.pipeline import LipSync, lip_sync
 from engine.prepared import PreparedFace
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio, shifted
+from media.size import MAX_SIZE, parse_size
 from media.video import CUT_CRF, VideoReader
 from metrics.evaluation import ClipResult, complete, evaluate_clip
 from metrics.jobs import MUTED, OURS, SWAPPED, Job
@@ -61,14 +62,14 @@ class Speaker:
         Raises InputError where then none is left. driver: the clip whose sound drives too; itself counts as none.
         """
         try:
-            return self._spoken(job, driver)
+            return self._spoken(job, driver, skipped)
         except InputError as error:
             if not job.generated:
                 raise
             skipped.append(f"{job.name}: {error}")
             return job
 
-    def _spoken(self, job: Job, driver: Job) -> Job:
+    def _spoken(self, job: Job, driver: Job, skipped: list[str]) -> Job:
         source = job.real.path
         if job.real.rect is not None:
             source = reencode(job.real, self.folder / f"{job.name}_cut.mp4", CUT_CRF).path
@@ -78,7 +79,10 @@ class Speaker:
         if self.extras:
             extras[MUTED] = self._driven(job, face, MUTED, np.zeros_like(wave))
         if self.extras and driver.name != job.name:
-            extras[SWAPPED] = self._driven(job, face, SWAPPED, heard(driver)[: len(wave)])
+            try:
+                extras[SWAPPED] = self._driven(job, face, SWAPPED, heard(driver)[: len(wave)])
+            except InputError as error:  # which is the other clip's fault
+                skipped.append(f"{job.name} with the sound of {driver.name}: {error}")
         return replace(
             job,
             generated={"ours" if job.generated else OURS: ours, **job.generated},
@@ -93,9 +97,11 @@ class Speaker:
         return view
 
     def _as_scored(self, job: Job, face: PreparedFace) -> np.ndarray | None:
-        """The face's transforms where `find_face` would find the same ones."""
-        wanted = self.engine.config.face.backend, face.settings.crop, face.settings.index, job.real.rect
-        return face.transforms if wanted == ("mediapipe", "template", 0, None) else None
+        """The face's transforms where `find_face` would find the same ones, in pictures of the same size."""
+        settings = face.settings
+        wanted = self.engine.config.face.backend, settings.crop, settings.index, job.real.rect
+        alike = wanted == ("mediapipe", "template", 0, None) and parse_size(settings.max_size) == MAX_SIZE
+        return face.transforms if alike else None
 
 
 def heard(job: Job) -> np.ndarray:

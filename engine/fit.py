@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from datasets.clips import INDEX
 from datasets.loader import batches, loader_workers
+from digest import file_digest
 from engine.best import Best
 from engine.config import to_yaml
 from engine.distributed import World
@@ -19,7 +20,6 @@ from engine.objective import Objective
 from engine.optimizers import Optimizers, freeze, learning_rate, not_finite
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
-from engine.prepared import file_digest
 from engine.progress import Progress
 from engine.resume import DATA, Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from digest import file_digest
 from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision
-from engine.prepared import FaceSettings, file_digest
+from engine.prepared import FaceSettings
 from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from media.audio import read_audio
-from media.video import VideoReader, parse_size
+from media.size import parse_size
+from media.video import VideoReader
 from models.checkpoint import load_network
 from models.config import BASE_SIZE, check_references
 from models.fold import folded

@@ -17,6 +17,7 @@ from datasets.config import (
 )
 from errors import check, too_small
 from losses.config import BaseLossConfig, HRLossConfig, PerceptualConfig, SyncLossConfig
+from media.size import MAX_SIZE, parse_size
 from models.config import BaseConfig, Feed, HRConfig, ReferenceRule, SyncConfig, check_references
 
 PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
@@ -55,6 +56,7 @@ class OptimConfig:
         decays = [*self.betas, self.ema]
         check(
             self.lr <= 0 and f"lr is {self.lr}, expected more than 0",
+            too_small(self, "discriminator_lr", "weight_decay", "warmup", "final", least=0),
             self.clip <= 0 and f"clip is {self.clip}, expected more than 0",
             (len(self.betas) != 2 or not all(0 <= value < 1 for value in decays))
             and f"betas is {self.betas} and ema {self.ema}, expected two numbers and one, each from 0 to below 1",
@@ -100,7 +102,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check(
             too_small(self, "batch", "log_every", "checkpoint_every", "validate_every", "keep"),
-            too_small(self, "patience", least=0),
+            too_small(self, "steps", "patience", "seed", least=0),
             self.minutes is not None and self.minutes <= 0 and f"minutes is {self.minutes}, expected more than 0",
         )
 
@@ -144,7 +146,7 @@ class AudioPretrainConfig:
     """Share of optim.lr at which the audio path goes on learning with the pictures: with more it forgets."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "batch"))
+        check(too_small(self, "batch"), too_small(self, "steps", "lr", "rate", least=0))
 
 
 @dataclass
@@ -300,7 +302,7 @@ class InferenceConfig:
     """Write what was painted, and the source's own pixels round it, bit by bit; large files."""
     watermark: bool = False
     """Draw a small visible mark into every frame."""
-    max_size: str = "4096x2304"
+    max_size: str = f"{MAX_SIZE[0]}x{MAX_SIZE[1]}"
     """Larger pictures are scaled down, either way up, to what common players show; none: never."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
@@ -309,6 +311,15 @@ class InferenceConfig:
 
     def __post_init__(self) -> None:
         check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")
+        parse_size(self.max_size)
+
+
+@dataclass
+class EvaluatedConfig(InferenceConfig):
+    """`inference` section of evaluate.py: how the videos to score are made. What is null follows the weights."""
+
+    hr: str | None = None
+    """Stage-2 weights; null pastes the 128 px face of stage 1."""
 
 
 @dataclass
@@ -331,7 +342,7 @@ class AdaptConfig:
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
     film: int = 250
-    """Most frames of the film of before and after, at 25 a second."""
+    """About how many frames the film of before and after has, at 25 a second."""
     stage1: TrainBaseConfig = field(default_factory=TrainBaseConfig)
     stage2: TrainHRConfig = field(default_factory=TrainHRConfig)
 
@@ -352,7 +363,7 @@ class EvaluateConfig:
     """ST-LPIPS, LPIPS and identity look at every so manieth frame."""
     person: str = "none"
     """How a path names its speaker: parent, none, =NAME or a regular expression whose group it is."""
-    inference: InferenceConfig = field(default_factory=lambda: InferenceConfig(hr=None))
+    inference: EvaluatedConfig = field(default_factory=EvaluatedConfig)
 
     def __post_init__(self) -> None:
         check(too_small(self, "perceptual_step"))

@@ -1,6 +1,5 @@
 """A face that is tracked once and then speaks any number of sounds."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from aside import aside
+from aside import aside, give_usual_rights
+from digest import file_digest
 from errors import InputError
 from models.config import BASE_SIZE, ReferenceRule
 
@@ -93,7 +93,7 @@ class PreparedFace:
             path.parent.mkdir(parents=True, exist_ok=True)
             with aside(path) as part:
                 save_file(tensors, part, metadata)
-                part.chmod(0o644)
+                give_usual_rights(part)
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{path} cannot be written ({error}); choose another place for the prepared face"
@@ -144,12 +144,3 @@ def _find_video(face: Path, kept: str) -> Path:
         if os.path.isfile(place):  # no folder, pipe or device, and where it may not be looked at, none
             return place
     raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file of any size, in hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -20,6 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from aside import aside
+from datasets.damage import warn
 from engine.config import to_yaml
 from errors import InputError
 from media.audio import SAMPLE_RATE
@@ -145,12 +146,22 @@ def _scores(line: dict[str, Any]) -> tuple[int, dict[str, float]]:
 
 
 def _up_to(metrics: Path, step: int) -> list[str]:
-    """Lines up to a step: what a killed run wrote after its last checkpoint is written again."""
+    """Lines up to a step: what a killed run wrote after its last checkpoint is written again. Damaged ones are left
+    out, with a warning.
+    """
     if not metrics.is_file():
         return []
-    lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [
-        line
-        for line in lines
-        if line.endswith("\n") and ('"audio_pretrain/' in line or json.loads(line)["step"] <= step)
-    ]
+    kept, damaged = [], 0
+    for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):  # the run was killed as it wrote it
+            continue
+        try:
+            done = json.loads(line)["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            damaged += 1
+            continue
+        if done or '"audio_pretrain/' in line:
+            kept.append(line)
+    if damaged:
+        warn(f"{metrics}: {damaged} damaged line{'s' if damaged > 1 else ''} left out")
+    return kept

@@ -1,6 +1,5 @@
 """The processes of a training, which hold its run folder."""
 
-import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,7 +8,7 @@ from pathlib import Path
 from engine.distributed import World, distributed
 from engine.lock import run_lock
 from engine.options import TrainConfig
-from errors import InputError
+from errors import InputError, no_space
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def running(config: TrainConfig) -> Iterator[World]:
             with lock, _quiet_when_full():
                 yield world
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if not no_space(error):
                 raise
             raise InputError(
                 f"the disk of {config.run.folder} is full; the last checkpoint is kept: free space and run the same "
@@ -38,7 +37,7 @@ def _quiet_when_full() -> Iterator[None]:
     before = threading.excepthook
 
     def quiet(args: threading.ExceptHookArgs) -> None:
-        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno == errno.ENOSPC):
+        if not no_space(args.exc_value):
             before(args)
 
     threading.excepthook = quiet

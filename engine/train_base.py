@@ -112,7 +112,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         world.say(splits.note)
         dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, objective.heard)
         # As the loop calls it, in the first process only.
-        validation = config.data.path, splits.validation, config.validation.clips
+        validation = config.data, splits.validation, config.validation.clips
         validator = LipValidator(*validation, world.device) if world.main else None
         heard = set(objective.network.audio_parameters())
         groups: list[dict[str, Any]] = [

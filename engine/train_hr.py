@@ -177,4 +177,4 @@ def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
         run_batch(network, batch).float().clamp(0, 1),
         face,
     ]
-    return [(row * 255).byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]
+    return [(row * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]

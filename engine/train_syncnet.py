@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from chunks import evenly
 from datasets.clips import Clip
 from datasets.config import SyncDataConfig
 from datasets.damage import readable
@@ -89,8 +90,7 @@ class SyncValidator:
         clips = [clip for clip in load_split(data.path, split) if clip.info.frames >= shortest]
         if not clips:
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
-        count = min(validation.clips or len(clips), len(clips))
-        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, count)]
+        chosen = evenly(clips, validation.clips or len(clips))
         self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
         self.apart, self.every = data.apart, validation.every
         self.features = [clip.features(audio) for clip in self.store.clips]

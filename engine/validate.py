@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 
+from chunks import evenly
 from datasets.clips import FPS, Clip
+from datasets.config import DataConfig
+from datasets.damage import readable
 from datasets.frames import FrameStore
 from datasets.splits import load_split
 from engine.runlog import Film
@@ -37,10 +40,11 @@ class MouthScorer:
             (made[y0:y1, x0:x1], shown[y0:y1, x0:x1])
             for made, shown, (x0, y0, x1, y1) in zip(output, real, boxes, strict=True)
         ]
-        compared = np.unique(np.linspace(0, len(mouths) - 1, min(len(mouths), _COMPARED)).round().astype(int))
         return {
             "mouth_psnr": float(np.mean([psnr(*pair) for pair in mouths])),
-            "mouth_stlpips": float(np.mean([picture_distance(self._distance, *mouths[k]) for k in compared])),
+            "mouth_stlpips": float(
+                np.mean([picture_distance(self._distance, *pair) for pair in evenly(mouths, _COMPARED)])
+            ),
         }
 
 
@@ -65,12 +69,12 @@ class ClipScorer:
 
 
 class LipValidator:
-    """Paints every frame of up to `count` clips (0: all) of a split, spread over its persons, as inference would."""
+    """Paints every frame of up to `count` clips (0: all) of a split, spread over it, as inference would."""
 
-    def __init__(self, data: str, split: str, count: int, device: torch.device):
-        clips = load_split(data, split)
-        chosen = [clips[round(k)] for k in np.linspace(0, len(clips) - 1, min(count or len(clips), len(clips)))]
-        self.store = FrameStore(chosen, "memory")
+    def __init__(self, data: DataConfig, split: str, count: int, device: torch.device):
+        clips = load_split(data.path, split)
+        chosen = evenly(clips, count or len(clips))
+        self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
         self.score = ClipScorer(device)
 
     def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:

@@ -1,12 +1,12 @@
 """MediaPipe's landmark network itself, on crops: unfiltered, so fit to draw, train and measure lips with."""
 
-import tempfile
 import zipfile
 
 import cv2
 import numpy as np
 import torch
 
+from aside import temporary_folder
 from errors import InputError
 from face.crop import CropTransform, warp
 from face.detect import MODEL
@@ -65,7 +65,7 @@ def read_tflite() -> cv2.dnn.Net:
     """
     if not MODEL.is_file():
         raise InputError(f"{MODEL} is missing; restore it from the repository")
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(MODEL) as archive:
+    with temporary_folder() as folder, zipfile.ZipFile(MODEL) as archive:
         # By path, as reading from memory ignores `engine`; the new engine offers only the last of three outputs.
         return cv2.dnn.readNetFromTFLite(archive.extract(_MEMBER, folder), cv2.dnn.ENGINE_CLASSIC)
 

@@ -1,6 +1,5 @@
 """Reading videos and stills: upright frames with true times, forwards and backwards, in bounded memory."""
 
-import re
 from array import array
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -16,12 +15,10 @@ from media.clock import Walk, read_clock
 from media.frame import Colour, Frame, Planes, pad_even, planes_of, to_420
 from media.orientation import Orientation, orientation_of
 from media.photo import compose, flattened, is_composed
+from media.size import MAX_SIZE, fitted
 from media.source import PHOTO_ERRORS, PROBE_FRAMES, check_size, decode, open_input, photo_header, picture_stream, tell
 
 STILL_FPS = Fraction(25)
-MAX_SIZE = 4096, 2304
-"""px of the longer and the shorter side: H.264 level 5.1, the most that common players take."""
-_LEAST_SIZE = 64
 _CHUNK_FRAMES = 64
 _CHUNK_BYTES = 256 << 20
 _NO_TIME = -(1 << 63)
@@ -179,7 +176,7 @@ class VideoReader:
 
     def _keep_shape(self, picture: av.VideoFrame, aspect: Fraction) -> None:
         self._decoded_size = picture.width, picture.height
-        self._stored = _fitted(self._decoded_size, self._max_size)
+        self._stored = fitted(self._decoded_size, self._max_size)
         if self._stored != self._decoded_size:
             self.notes.append(
                 f"{picture.width}x{picture.height} was scaled down to {self._stored[0]}x{self._stored[1]}: larger ones "
@@ -294,29 +291,6 @@ def _rate(stream: av.VideoStream) -> Fraction:
     return Fraction(
         next((rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate), STILL_FPS)
     )
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """`WIDTHxHEIGHT` in px as the longer and the shorter side, or `none`. Raises InputError for anything else."""
-    if text == "none":
-        return None
-    match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", text)
-    if match is None or min(int(match[1]), int(match[2])) < _LEAST_SIZE:
-        raise InputError(
-            f"found max size {text!r}, expected WIDTHxHEIGHT in px, {_LEAST_SIZE} or more each, as in "
-            f"{MAX_SIZE[0]}x{MAX_SIZE[1]}, or none"
-        )
-    longer, shorter = sorted((int(match[1]), int(match[2])), reverse=True)
-    return longer, shorter
-
-
-def _fitted(size: tuple[int, int], most: tuple[int, int] | None) -> tuple[int, int]:
-    """The size (width, height) scaled down to `most` px of the longer and the shorter side, whichever way up."""
-    if most is None or (max(size) <= most[0] and min(size) <= most[1]):
-        return size
-    scale = min(most[0] / max(size), most[1] / min(size))
-    width, height = (max(2, int(side * scale) // 2 * 2) for side in size)
-    return width, height
 
 
 def _check_photo(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Video in and out: what the other rooms import."""
 
 from media.frame import Colour, Frame
-from media.reader import MAX_SIZE, STILL_FPS, VideoReader, parse_size
+from media.reader import STILL_FPS, VideoReader
 from media.writer import CUT_CRF, VideoWriter
 
-__all__ = ["CUT_CRF", "MAX_SIZE", "STILL_FPS", "Colour", "Frame", "VideoReader", "VideoWriter", "parse_size"]
+__all__ = ["CUT_CRF", "STILL_FPS", "Colour", "Frame", "VideoReader", "VideoWriter"]

@@ -1,11 +1,11 @@
 """What can be told of a generated video without a real one beside it: do its lips and its sound belong together."""
 
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from chunks import chunks
 from face.crop import CropTransform
 from media.video import Frame, VideoReader
 from metrics.measure import BATCH, SIZE
@@ -22,7 +22,7 @@ def score_alone(video: Path, transforms: np.ndarray, scorer: Scorer, frames: Ite
     reader, view = VideoReader(video), View(video)
     score = scorer(ClipContext(np.array(reader.told_times, float), video))
     known = (frame for frame in frames or reader if np.isfinite(transforms[frame.index]).all())
-    while chunk := list(islice(known, BATCH)):
+    for chunk in chunks(known, BATCH):
         index = np.array([frame.index for frame in chunk])
         faces = np.stack([view.face(frame, CropTransform(transforms[frame.index]), SIZE) for frame in chunk])
         nowhere = np.full((len(chunk), 478, 2), np.nan, np.float32)

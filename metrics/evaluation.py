@@ -18,13 +18,14 @@ against other real lips. Other lips are other clips'; the other sound is the cli
 a line that ends in `_chance` is the row before that ending, measured in this way.
 """
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from aside import temporary_folder
+from chunks import evenly
 from errors import InputError
 from media.audio import has_audio
 from metrics import landmark
@@ -86,7 +87,7 @@ def evaluate_clip(job: Job, scorers: Sequence[Scorer], crf: float) -> ClipResult
         raise NoFace(f"{job.real.path} ends before {job.from_s:g} s")
     real.transforms = np.where(scored[:, None, None], real.transforms, np.nan)
     problems: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         reencoded = reencode(job.real, Path(folder) / "reencoded.mp4", crf)
         matches = _matches(real, {**job.generated, REENCODED: reencoded, **job.extras}, problems)
         contexts = {
@@ -193,7 +194,7 @@ def _other_lips(result: ClipResult, results: Sequence[ClipResult]) -> tuple[list
     if not chosen:
         basis = "the clip's own, moved by 2 s and more (no other clip given)"
         return landmark.chance_series(result.gap, result.fps), basis
-    chosen = [chosen[round(k)] for k in np.linspace(0, len(chosen) - 1, min(len(chosen), _MAX_OTHERS))]
+    chosen = evenly(chosen, _MAX_OTHERS)
     count = f"{len(chosen)} other clip{'s' if len(chosen) > 1 else ''}"
     basis = f"{count} of {result.job.person}" if same else f"{count}, of other or unknown persons"
     return [_at_rate(other, result.fps) for other in chosen], basis

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 
 import numpy as np
 
+from chunks import chunks
 from face.crop import CropTransform, rescale
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from face.lips import eye_distance, lip_gap
@@ -47,8 +47,7 @@ def measure(
     count = len(real.times)
     real_points = np.full((count, 478, 2), np.nan, np.float32)
     others = {name: _Other(found, scores.get(name, ()), count) for name, found in matches.items()}
-    frames = iter(real.reader)
-    while chunk := list(islice(frames, BATCH)):
+    for chunk in chunks(real.reader, BATCH):
         known = [frame for frame in chunk if np.isfinite(real.transforms[frame.index, 0, 0])]
         cut = {frame.index: real.view.face(frame, CropTransform(real.transforms[frame.index]), SIZE) for frame in known}
         crops = _with_face(cut, real_points)

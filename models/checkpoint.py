@@ -1,9 +1,7 @@
 """The one door for weights: our safetensors files, and published checkpoints."""
 
 import dataclasses
-import hashlib
 import json
-import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -15,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aside import aside
+from aside import aside, give_usual_rights
+from digest import file_digest
 from errors import InputError
 from models.channels import PictureNetwork
 from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
@@ -65,14 +64,7 @@ def save_network(
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside(path) as part:
         save_file(tensors, part, {**(metadata or {}), **details})
-        part.chmod(0o666 & ~_umask())
-
-
-def _umask() -> int:
-    """safetensors writes files only their owner can read; ours get the usual rights."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        give_usual_rights(part)
 
 
 def _stored(key: str, value: Tensor, half: bool) -> Tensor:
@@ -214,7 +206,7 @@ def _check_digest(path: Path) -> None:
         listed = {name: digest for digest, name in (line.split(maxsplit=1) for line in lines if line.strip())}
     except (OSError, ValueError) as error:
         raise InputError(f"{sums} cannot be read ({error}); expected lines of a digest and a name") from error
-    if path.name in listed and hashlib.sha256(path.read_bytes()).hexdigest() != listed[path.name]:
+    if path.name in listed and file_digest(path) != listed[path.name]:
         raise InputError(
             f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
             "replaced it on purpose"

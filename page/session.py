@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from digest import file_digest
 from engine.pipeline import LipSync, lip_sync
-from engine.prepared import FaceSettings, PreparedFace, file_digest
+from engine.prepared import FaceSettings, PreparedFace
 from engine.report import Report, Watch
 from engine.timeline import source_frame
 from errors import InputError

@@ -10,9 +10,9 @@ from aside import aside
 from datasets.archive import write_archive
 from datasets.clips import Clip
 from datasets.damage import readable
+from digest import file_digest
 from engine.device import pick_device
 from engine.memory import keep_freed_memory
-from engine.prepared import file_digest
 from engine.stages import paint_clip
 from errors import InputError
 from face.landmark_net import MIN_PRESENCE, LandmarkNet

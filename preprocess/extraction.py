@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import torch
 
+from chunks import chunks
 from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, publish_clip
-from engine.chunks import chunks
+from digest import file_digest
 from engine.memory import keep_freed_memory
-from engine.prepared import file_digest
 from errors import InputError
 from face.crop import CropTransform, rescale, scale_of
 from face.detect import make_detector

@@ -89,10 +89,11 @@ def record_of(data: Path, source: str) -> Path:
 
 
 def clips_by_source(data: Path) -> dict[str, list[Path]]:
-    """Clip folders by the id of their source: pieces have their number behind it."""
+    """Clip folders by the id of their source: pieces have their number behind it, shorter than the digits that end an
+    id."""
     found = defaultdict(list)
     for folder in (data / "clips").iterdir():
-        found[re.sub(r"(-[0-9a-f]{8})-\d+$", r"\1", folder.name)].append(folder)
+        found[re.sub(r"(-[0-9a-f]{8})-\d{2,7}$", r"\1", folder.name)].append(folder)
     return found
 
 

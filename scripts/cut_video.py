@@ -14,8 +14,8 @@ from media.video import CUT_CRF, VideoReader, VideoWriter
 
 
 def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[int, int, int, int] | None) -> int:
-    """Write the frames shown from `start` to before `end` s, cut to rect (x, y, w, h) px, with their sound; returns how
-    many.
+    """Write the frames that begin from `start` to before `end` s, cut to rect (x, y, w, h) px, with the sound from the
+    first of them on; returns how many.
 
     Raises InputError where there are none, or the rectangle leaves the picture.
     """
@@ -28,7 +28,8 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
         )
     times = [Fraction(frame.time) for frame in reader]
     chosen = [index for index, time in enumerate(times) if 0 <= start <= time < end]
-    sound = read_audio(video)[int(start * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
+    begin = times[chosen[0]] if chosen else start
+    sound = read_audio(video)[int(begin * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
     if not chosen or not len(sound):
         raise InputError(
             f"{video} has no {'sound' if chosen else 'picture'} from {float(start):g} to {float(end):g} s; "
@@ -36,9 +37,7 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
         )
     with VideoWriter(output, (w, h), reader.fps, reader.colour, audio=(sound, SAMPLE_RATE), crf=CUT_CRF) as writer:
         for frame in islice(reader, chosen[0], chosen[-1] + 1):
-            writer.write(
-                frame if rect is None else frame.rgb((x, y, x + w, y + h)), times[frame.index] - times[chosen[0]]
-            )
+            writer.write(frame if rect is None else frame.rgb((x, y, x + w, y + h)), times[frame.index] - begin)
     return writer.frames_written
 
 

@@ -233,6 +233,12 @@ def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
     ]
     with pytest.raises(InputError, match="unknown key loss.sinc, did you mean loss.sync"):
         plan([ABLATIONS / "mel.yaml"], 3, [0], ["loss.sinc=1"], tmp_path)
+    mistakes = ["loss.sinc=1", "loss.perceptive=1", "model.referenses=4", "audio_pretrain.batch=0"]
+    with pytest.raises(InputError) as caught:
+        plan([ABLATIONS / "mel.yaml"], 3, [0], mistakes, tmp_path)
+    assert all(key.partition("=")[0] in str(caught.value) for key in mistakes)
+    with pytest.raises(InputError, match=r"adapt.yaml has script: adapt.py, expected one of train_base.py"):
+        plan([ROOT / "configs" / "adapt.yaml"], 3, [0], [], tmp_path)
     with pytest.raises(InputError, match="share a run folder"):
         plan([ABLATIONS / "mel.yaml", ROOT / "mel.yaml"], 3, [0], [], tmp_path)
 

@@ -133,6 +133,17 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert refused.returncode == 2 and "--person brings its own weights" in refused.stderr
 
 
+def test_told_to_end_outside_a_training_it_says_so_and_counts_the_time(talking_clip, weights, tmp_path):
+    patch = (
+        "import os, signal, preprocess.person_videos as videos\n"
+        "videos.read_videos = lambda *_: os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    told = run("--video", talking_clip, "--output", tmp_path / "me", *weights, "--set", *SMALL, patch=patch)
+    assert told.returncode == 143, told.stderr
+    assert "stopped before anything was learned; the same command goes on" in told.stdout
+    assert record(tmp_path / "me")["seconds"] > 0 and "Traceback" not in told.stderr
+
+
 def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip, tmp_path):
     short, me = tmp_path / "short.mp4", tmp_path / "me"
     with VideoWriter(short, SIZE, FPS, audio=(voice(1.2), SAMPLE_RATE)) as writer:

@@ -1,6 +1,7 @@
 """Config files: inheritance, overrides, and mistakes told at once."""
 
 import argparse
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -101,6 +102,41 @@ def test_range_mistakes_of_every_section_are_told_together():
         assert part in text
     with pytest.raises(InputError, match="lr is nan, expected a number"):
         load_config(TrainBaseConfig, None, ["optim.lr=.nan"])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "run.seed",
+        "run.steps",
+        "optim.weight_decay",
+        "optim.discriminator_lr",
+        "optim.warmup",
+        "optim.final",
+        "audio_pretrain.lr",
+        "audio_pretrain.rate",
+        "audio_pretrain.steps",
+    ],
+)
+def test_less_than_nothing_is_told_at_once(key):
+    with pytest.raises(InputError) as caught:
+        load_config(TrainBaseConfig, None, [f"{key}=-1"])
+    assert re.fullmatch(
+        rf"--set: {key.partition('.')[0]}\..*\b{key.partition('.')[2]} is -1.*, expected 0 or more", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize(("schema", "section"), [(InferenceConfig, ""), (EvaluateConfig, "inference.")])
+def test_a_largest_size_that_is_none_is_told_at_once(schema, section):
+    with pytest.raises(InputError, match=f"--set: {section}max_size is 'foo', expected WIDTHxHEIGHT"):
+        load_config(schema, None, [f"{section}max_size=foo"])
+
+
+def test_evaluation_paints_without_stage_2_unless_it_is_asked_for():
+    assert load_config(EvaluateConfig, None).inference.hr is None
+    assert load_config(EvaluateConfig, None, ["inference.crf=20"]).inference.hr is None
+    assert load_config(EvaluateConfig, None, ["inference.hr=x.safetensors"]).inference.hr == "x.safetensors"
+    assert load_config(InferenceConfig, None, ["crf=20"]).hr is not None
 
 
 def test_a_section_may_need_another():

@@ -22,7 +22,7 @@ from face.follow import follow
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
 from metrics.evaluation import CHANCE, COPY, REENCODED
-from metrics.jobs import MUTED, SWAPPED, Job, columns, listed, matched, numbered
+from metrics.jobs import MUTED, OURS, SWAPPED, Job, columns, listed, matched, numbered
 from metrics.pairs import NoFace, View, find_face
 from models.checkpoint import save_network
 from models.config import SyncConfig
@@ -100,6 +100,10 @@ def test_a_clip_without_a_face_cannot_be_scored(tmp_path):
         (["--clips", "b"], "--base"),
         (["--real", "a.mp4"], "alone"),
         (["--list", "a", "--hr", "c"], "--hr without --base"),
+        (["--clips", "a", "--columns", "0,0,16,16"], "--columns without --real"),
+        (["--list", "a", "--columns", "0,0,16,16"], "--columns without --real"),
+        (["--real", "a", "--columns", "0,0,16,16", "--generated", "b"], "--generated or --audio"),
+        (["--list", "a", "--audio", "b"], "--generated or --audio"),
     ],
 )
 def test_impossible_arguments_are_an_input_error(arguments, message):
@@ -155,6 +159,20 @@ def test_our_video_that_cannot_be_made_leaves_the_others_to_be_scored(tmp_path, 
     assert speaker.added(job, job, skipped) == job and "mute: found no sound" in skipped[0]
     with pytest.raises(InputError, match="found no sound"):
         speaker.added(Job("mute", mute, {}), job, skipped)
+
+
+def test_another_clip_s_sound_that_cannot_be_read_costs_only_what_it_would_drive(tmp_path, short_clip):
+    write(tmp_path / "mute.mp4", [frame.rgb() for frame in VideoReader(short_clip)])
+    speaker, skipped = Speaker(InferenceConfig(hr=None), tmp_path, extras=True), []
+    job = speaker.added(Job("one", View(short_clip), {}), Job("mute", View(tmp_path / "mute.mp4"), {}), skipped)
+    assert list(job.generated) == [OURS] and list(job.extras) == [MUTED] and job.driver is None
+    assert len(skipped) == 1 and skipped[0].startswith("one with the sound of mute: found no sound")
+
+
+def test_a_face_tracked_in_smaller_pictures_is_tracked_again_to_be_scored(tmp_path, short_clip):
+    speaker = Speaker(InferenceConfig(hr=None, max_size="200x160"), tmp_path, extras=False)
+    job = Job("one", View(short_clip), {})
+    assert speaker.added(job, job, []).transforms is None
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:

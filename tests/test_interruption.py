@@ -14,6 +14,7 @@ import torch
 from test_training import FIXED, ROOT, tiny, weights
 
 from engine.runlog import RunLog
+from engine.running import running
 from engine.stop import Stopped
 from engine.train_base import BaseObjective, train
 from errors import InputError
@@ -124,6 +125,12 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
             RunLog, "scalars", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
         )
         train(config)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_used_up_quota_is_a_full_disk(tmp_path, number):
+    with pytest.raises(InputError, match="is full; the last checkpoint is kept"), running(tiny(tmp_path, tmp_path)):
+        raise OSError(number, os.strerror(number))
 
 
 def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(data_set, tmp_path, monkeypatch):

@@ -1,14 +1,20 @@
 """A run that ends before its last step: by the clock over all its starts, or when it no longer becomes better."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from test_training import tiny, weights
 
+from engine.best import Best
 from engine.limits import Clock, validations_since_best
 from engine.optimizers import freeze
+from engine.options import OptimConfig
 from engine.train_base import train
 from errors import InputError
 from models.checkpoint import read_metadata
-from models.config import BaseConfig
+from models.config import BaseConfig, HRConfig
+from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
 
 QUICK = ["audio_pretrain.steps=0", "run.validate_every=1", "run.checkpoint_every=1"]
@@ -76,6 +82,13 @@ def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(data_set, tmp_
     assert done == 3 and {step: values["mouth_stlpips"] for step, values in validated.items()} == {
         step: told[step] for step in range(4)
     }
+
+
+def test_scores_that_differ_little_are_told_apart(tmp_path):
+    task, log = SimpleNamespace(best="score", lower=False), SimpleNamespace(version="unknown")
+    best = Best(tmp_path / "best.safetensors", OptimConfig(), task, None, log, torch.device("cpu"))
+    best._keep(HRDecoder(HRConfig(scale=1, width=8)), 1, {"score": 0.1234564})
+    assert best._is_best(0.1234565) and best._is_best(0.1234564) and not best._is_best(0.1234563)
 
 
 def test_parts_that_learn_are_named_or_told():

@@ -13,8 +13,9 @@ import skimage.data
 from PIL import Image, ImageOps
 
 from errors import InputError
+from media.size import parse_size
 from media.source import MAX_PIXELS
-from media.video import VideoReader, VideoWriter, parse_size
+from media.video import VideoReader, VideoWriter
 
 
 def portrait(width: int = 96, height: int = 64) -> Image.Image:
@@ -138,7 +139,7 @@ def test_large_videos_are_scaled_too(tmp_path):
 
 @pytest.mark.parametrize("text", ["4096", "0x0", "10x4000", "4096x2304x1", "big", ""])
 def test_bad_sizes_are_input_errors(text):
-    with pytest.raises(InputError, match="max size"):
+    with pytest.raises(InputError, match="max_size is"):
         parse_size(text)
 
 

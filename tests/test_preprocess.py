@@ -27,7 +27,7 @@ from preprocess import extraction
 from preprocess.extract_clips import main as extract_clips
 from preprocess.extraction import Piece, _crops, _Walk
 from preprocess.generate_base import main as generate_base
-from preprocess.jobs import Job
+from preprocess.jobs import Job, clips_by_source
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,6 +94,14 @@ def test_a_second_run_extracts_nothing_again(talking_clip, tmp_path):
 def other_bytes(clip: Path, number: int) -> bytes:
     """The same clip in other bytes: with boxes of the container that hold nothing."""
     return clip.read_bytes() + number * b"\0\0\0\x08free"
+
+
+def test_pieces_are_told_from_sources_whose_ids_are_all_digits(tmp_path):
+    names = ["a-20240101-48213377", "b-20240101-48213377-00", "b-20240101-48213377-101", "c-0badcafe-04"]
+    for name in names:
+        (tmp_path / "clips" / name).mkdir(parents=True)
+    found = {source: sorted(path.name for path in folders) for source, folders in clips_by_source(tmp_path).items()}
+    assert found == {"a-20240101-48213377": names[:1], "b-20240101-48213377": names[1:3], "c-0badcafe": names[3:]}
 
 
 def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_stays(talking_clip, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.references import KEY_POSES
+from datasets.references import MOUTHS
 from engine.config import load_config
 from engine.options import TrainBaseConfig
 from errors import InputError
@@ -113,9 +113,9 @@ def test_a_decoder_that_moves_references_learns_to(kind):
 def test_a_frame_stays_cheap_whatever_the_number_of_key_frames():
     config = load_config(TrainBaseConfig, Path(__file__).resolve().parent.parent / "configs" / "demo_base.yaml")
     network = HyperLipsBase(config.model).eval()
-    maps = network.encode_references(torch.rand(1, KEY_POSES, 2, 3, 128, 128))
+    maps = network.encode_references(torch.rand(1, MOUTHS.most, 2, 3, 128, 128))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        mixed = mix_references(maps, torch.rand(1, 4, KEY_POSES, 2).softmax(2))
+        mixed = mix_references(maps, torch.rand(1, 4, MOUTHS.most, 2).softmax(2))
         network.paint(network.encode_audio(torch.randn(4, 18, 384)), torch.rand(4, 3, 128, 128), mixed, 4)
     assert counter.get_total_flops() / 4e9 <= 0.6
 

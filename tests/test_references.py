@@ -8,11 +8,10 @@ import pytest
 
 from datasets.draw import window_starts
 from datasets.references import (
-    CELL,
     FAR_FRAMES,
     HOLD,
-    KEY_POSES,
     KEY_POSES_DRAWN,
+    MOUTHS,
     OWN_FRAMES,
     ClipMoves,
     Portraits,
@@ -107,9 +106,10 @@ def test_a_clip_that_does_not_turn_has_one_key_pose():
 
 def test_every_pose_has_a_closed_and_a_wide_mouth_near():
     frames = usual_references("pose", TURNING, 2).frames
-    assert 3 <= len(frames) <= KEY_POSES
-    assert TURNING.lip_gaps[frames[:, 0]].max() < 0.1 and TURNING.lip_gaps[frames[:, 1]].min() > 0.8
-    assert np.abs(TURNING.pose[:, None, None] - TURNING.pose[frames]).sum(-1).min(1).max() < 2 * CELL
+    assert 3 <= len(frames) <= MOUTHS.most
+    closed, wide = TURNING.lip_gaps[frames].T
+    assert closed.mean() < 0.15 and wide.mean() > 0.8 and (wide - closed).min() > 0.4
+    assert np.abs(TURNING.pose[:, None, None] - TURNING.pose[frames]).sum(-1).min(1).max() < 2 * MOUTHS.cell
 
 
 def test_shares_sum_to_one_favour_the_near_and_never_jump():
@@ -123,7 +123,7 @@ def test_shares_sum_to_one_favour_the_near_and_never_jump():
 
 def test_stage_2_sees_the_most_closed_mouth_of_the_nearest_pose_and_does_not_switch_at_rest():
     portraits = TURNING.portraits
-    assert 3 <= len(portraits.frames) <= KEY_POSES and TURNING.lip_gaps[portraits.frames].mean() < 0.25
+    assert 3 <= len(portraits.frames) <= MOUTHS.most and TURNING.lip_gaps[portraits.frames].mean() < 0.25
     assert [portraits.of(frame) for frame in (0, 199)] == portraits.frames[portraits.shown[[0, 199]]].tolist()
     distance = np.linalg.norm(TURNING.pose[:, None] - TURNING.pose[portraits.frames], axis=2)
     own = distance[np.arange(200), portraits.shown]

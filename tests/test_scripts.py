@@ -24,6 +24,17 @@ def test_a_stretch_keeps_its_pictures_its_sound_and_their_step(talking_clip, tmp
     assert np.corrcoef(heard[:count], wanted[:count])[0, 1] > 0.9
 
 
+def test_sound_begins_with_the_first_picture(talking_clip, tmp_path):
+    cut(talking_clip, tmp_path / "part.mp4", Fraction("0.405"), Fraction("1.2"), None)  # the frame of 0.44 s is first
+    heard, whole = read_audio(tmp_path / "part.mp4"), read_audio(talking_clip)
+
+    def alike(begin: float) -> float:
+        wanted = whole[int(begin * SAMPLE_RATE) :][: len(heard)]
+        return np.corrcoef(heard[: len(wanted)], wanted)[0, 1]
+
+    assert alike(0.44) > 0.9 > alike(0.405)
+
+
 @pytest.mark.parametrize(
     ("start", "end", "rect", "message"),
     [

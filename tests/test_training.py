@@ -254,6 +254,19 @@ def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
     assert [start["from_step"] for start in yaml.safe_load((tmp_path / "ran.yaml").read_text())] == [0, 2]
 
 
+def test_damaged_lines_of_a_log_are_left_out_with_one_warning(tmp_path, capsys):
+    log = RunLog(tmp_path, OptimConfig())
+    log.scalars(1, {"score": 0.5}, "val")
+    log.close()
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(b'\0\xff\0\n{"st\n[]\n' + whole + b'{"step": 2, "tr')
+    log = RunLog(tmp_path, OptimConfig(), first=2)
+    log.close()
+    assert metrics.read_bytes() == whole and log.validated == {1: {"score": 0.5}}
+    assert capsys.readouterr().err == f"warning: {metrics}: 3 damaged lines left out\n"
+
+
 def test_averaged_weights_follow_and_copy_buffers():
     network = torch.nn.BatchNorm1d(1)
     ema = Ema(network, 0.9)

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import stat
 import subprocess
 import sys
 from fractions import Fraction
@@ -16,9 +17,12 @@ from engine import precision
 from engine.precision import Precision
 from engine.prepared import FaceSettings, PreparedFace
 from errors import InputError
+from face.landmark_net import read_tflite
 from media.audio import read_audio
 from media.video import VideoReader, VideoWriter
-from models.checkpoint import load_network
+from models.checkpoint import load_network, save_network
+from models.config import HRConfig
+from models.hr_decoder import HRDecoder
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
@@ -181,13 +185,39 @@ def test_without_any_place_for_a_cache_nothing_is_kept(monkeypatch):
     assert isinstance(precision.choose_precision("auto", nn.Conv2d(1, 1, 1), lambda _: None, "test"), Precision)
 
 
-def test_a_prepared_face_that_cannot_be_kept_is_an_input_error(tmp_path, monkeypatch):
-    """Where the folder may not be looked into, not even the half-written file can be removed."""
+def test_without_any_place_for_temporary_files_it_is_one_line(monkeypatch):
+    def nowhere(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", nowhere)
+    with pytest.raises(InputError, match="found no folder for temporary files .No usable.*set TMPDIR"):
+        read_tflite()
+
+
+@pytest.mark.parametrize(("umask", "rights"), [(0o027, 0o640), (0o002, 0o664)])
+def test_files_have_the_rights_that_the_umask_gives(tmp_path, umask, rights):
     (tmp_path / "a.mp4").touch()
+    before = os.umask(umask)
+    try:
+        one_frame(tmp_path / "a.mp4").save(tmp_path / "a.face")
+        save_network(tmp_path / "a.safetensors", HRDecoder(HRConfig(scale=1, width=8)))
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.face", "a.safetensors")] == [rights] * 2
+
+
+def one_frame(video: Path) -> PreparedFace:
+    """A prepared face of one frame."""
     settings = FaceSettings("template", "closed", 0, 128, 1, "none")
     arrays = np.zeros((1, 2, 3)), np.zeros(1, np.int64), np.zeros((1, 1, 128, 128, 3), np.uint8)
     pictures = np.ones((1, 1, 1), np.float32), np.zeros((1, 128, 128, 3), np.uint8), np.zeros(1, np.int64)
-    face = PreparedFace(tmp_path / "a.mp4", settings, [Fraction(0)], *arrays, *pictures)
+    return PreparedFace(video, settings, [Fraction(0)], *arrays, *pictures)
+
+
+def test_a_prepared_face_that_cannot_be_kept_is_an_input_error(tmp_path, monkeypatch):
+    """Where the folder may not be looked into, not even the half-written file can be removed."""
+    (tmp_path / "a.mp4").touch()
+    face = one_frame(tmp_path / "a.mp4")
 
     def denied(self, *_, **__):
         raise PermissionError(13, "Permission denied", str(self))

@@ -17,9 +17,10 @@ import torch
 from test_training import tiny
 
 from datasets.clips import ClipInfo, load_clips, read_index
+from digest import file_digest
 from engine.config import load_config
 from engine.options import InferenceConfig
-from engine.prepared import FaceSettings, PreparedFace, file_digest
+from engine.prepared import FaceSettings, PreparedFace
 from engine.state import RunState
 from engine.train_base import train
 from errors import InputError
