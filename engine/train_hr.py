@@ -22,7 +22,7 @@ from engine.start import start_from
 from engine.task import Show, Task
 from engine.validate import MouthScorer
 from losses.adversarial import relativistic_generator_loss
-from losses.reconstruction import l1, lip_crops, mouth_l1, spectral_l1
+from losses.reconstruction import colour_l1, l1, lip_crops, mouth_l1, spectral_l1
 from losses.terms import LATE, scheduled, weighted
 from media.audio import SAMPLE_RATE
 from models.config import BASE_SIZE, DiscriminatorConfig, SyncConfig
@@ -55,6 +55,7 @@ class HRObjective(Objective):
                 "perceptual": lambda: self.perceptual(output, target),
                 "lip_l1": lambda: l1(*lips),
                 "lip_perceptual": lambda: self.perceptual(*lips),
+                "lip_colour": lambda: colour_l1(*lips),
                 "lip_spectral": lambda: spectral_l1(*lips),
                 "sync": lambda: self.sync(
                     batch["sync_audio"],

@@ -77,6 +77,8 @@ class HRLossConfig(NetworkTerms):
     """L1 on the box of the real lips."""
     lip_perceptual: float = 0.1
     """On the box of the real lips, see the `perceptual` section."""
+    lip_colour: float = 0.0
+    """L1 of the colour of the box of the real lips, coarsely: the other terms forgive a green tooth."""
     lip_spectral: float = 0.0
     """L1 of the amplitudes of the spectrum of the box of the real lips: the other terms forgive a blur."""
     adversarial_ramp: int = 500
