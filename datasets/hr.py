@@ -10,7 +10,8 @@ from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.damage import Damaged, readable
 from datasets.draw import WindowDraw, clips_with
-from datasets.references import PORTRAITS, drawn_references
+from datasets.key_frames import PORTRAITS
+from datasets.references import drawn_references
 from errors import InputError
 from face.lips import lip_boxes
 from face.sketch import SketchPoints, draw_sketches

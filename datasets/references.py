@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from datasets.config import ReferencePolicy
+from datasets.key_frames import MOUTHS, PORTRAITS, KeyPoses, at_ranks, key_frames, pose_shares
 from face.pose import head_pose, smooth_pose
 from models.config import ReferenceRule
 
@@ -19,42 +20,17 @@ NEAR_DRAWN = 0.25
 clips have many pairs of mouths to show."""
 KEY_POSES_DRAWN = 2
 """Key poses that a training sample sees: the two nearest hold nearly all of its shares."""
-BLEND = 1.5
-"""Degrees: sigma with which a key frame's share falls as a pose departs from its own."""
 HOLD = 2.0
 """Degrees: a portrait is left for one that is nearer by this much, so that a head at rest between two sees one."""
 OWN_FRAMES = 75
 """A shot of at least so many frames has references of its own: in fewer, no mouth is sure to close and to open wide."""
 OWN_SHOTS = 8
 """Most shots that have: maps of their key frames are kept for the whole video, up to 24 MB a shot."""
-_OUTLIERS = 0.02
-"""Share of poses at either end that no key pose is added for."""
 _TURNED = 0.004
 """Lip gap that a degree of yaw weighs as much as: references should be frontal, too."""
 _RANK_SPREAD = 0.2
 _SAME = 0.1
 """Probability in training that all spanning references are one frame: a portrait has no other."""
-
-
-@dataclass(frozen=True)
-class KeyPoses:
-    """How a clip's key poses, and their frames, are chosen."""
-
-    cell: float
-    """Degrees of yaw and pitch: a key pose is added as long as some frame is further than this from all of them."""
-    most: int
-    near: float
-    """Share of a clip's frames, those nearest in pose, among which a key pose finds its mouths: more than it holds
-    itself, for what is near in pose may all be near in time, and show one mouth."""
-    least: int
-    """The least number of those."""
-
-
-MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10)
-"""References of stage 1."""
-PORTRAITS = KeyPoses(cell=5.0, most=10, near=0.04, least=4)
-"""Of stage 2: fewer poses, for a frame sees one portrait at a time; and as it lends jaw and hair but no lips, the pose
-counts for more than the mouth."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +57,7 @@ class ClipMoves:
     @cached_property
     def portraits(self) -> "Portraits":
         """The references of stage 2."""
-        frames = _key_frames(self, np.zeros(1), PORTRAITS)[:, 0]
+        frames = key_frames(self.lip_gaps, self.pose, np.zeros(1), PORTRAITS)[:, 0]
         return Portraits(frames, _held(np.linalg.norm(np.nan_to_num(self.pose)[:, None] - self.pose[frames], axis=2)))
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
@@ -161,7 +137,7 @@ class Portraits:
 def spanning_references(clip: ClipMoves, count: int) -> np.ndarray:
     """`count` frames: the most closed mouth, and further ones evenly on to the widest; rather frontal ones."""
     turned = _TURNED * np.abs(clip.pose[:, 0])
-    chosen = _at_ranks(clip.lip_gaps - turned, np.linspace(0, WIDEST, count))
+    chosen = at_ranks(clip.lip_gaps - turned, np.linspace(0, WIDEST, count))
     chosen[0] = np.nanargmin(clip.lip_gaps + turned)
     return chosen
 
@@ -173,8 +149,8 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
         return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
     if rule == "closed":
         return References.fixed(spanning_references(clip, count), frames)
-    chosen = _key_frames(clip, np.linspace(0, WIDEST, count))
-    return References(chosen, _shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
+    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(0, WIDEST, count), MOUTHS)
+    return References(chosen, pose_shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
 
 def drawn_references(
@@ -205,14 +181,15 @@ def drawn_references(
         return References.fixed(rng.choice(choices, count), len(frames))
     ranks = (np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
-        chosen = _key_frames(clip.only(known), ranks, replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN)))
+        rule = replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN))
+        chosen = key_frames(np.where(known, clip.lip_gaps, np.nan), clip.pose, ranks, rule)
     else:
-        chosen = choices[_at_ranks(clip.lip_gaps[choices], ranks)][None]
+        chosen = choices[at_ranks(clip.lip_gaps[choices], ranks)][None]
     if rng.random() < _SAME:
         chosen = chosen[:1, :1].repeat(count, 1)
     if policy == "span":
         return References.fixed(chosen[0], len(frames))
-    return _largest(chosen, _shares(clip.pose[chosen], clip.pose[frames]))
+    return _largest(chosen, pose_shares(clip.pose[chosen], clip.pose[frames]))
 
 
 def _held(distance: np.ndarray) -> np.ndarray:
@@ -234,46 +211,3 @@ def _largest(chosen: np.ndarray, shares: np.ndarray) -> References:
         np.pad(np.take_along_axis(chosen, order, 0), missing, mode="edge"),
         np.pad(shares / shares.sum(1, keepdims=True), [(0, 0), *missing]),
     )
-
-
-def _key_frames(clip: ClipMoves, ranks: np.ndarray, rule: KeyPoses = MOUTHS) -> np.ndarray:
-    """(K, R): the mouths of these ranks in every pose that the clip visits, each among the frames nearest to it; a
-    clip that does not turn has one key pose.
-    """
-    known = np.flatnonzero(np.isfinite(clip.lip_gaps) & np.isfinite(clip.pose).all(1))
-    poses = clip.pose[known]
-    keys = _key_poses(poses, rule)
-    near = max(round(rule.near * len(known)), rule.least) if len(keys) > 1 else len(known)
-    chosen = []
-    for key in keys:
-        among = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
-        chosen.append(among[_at_ranks(clip.lip_gaps[among], ranks)])
-    return np.stack(chosen)
-
-
-def _key_poses(poses: np.ndarray, rule: KeyPoses) -> np.ndarray:
-    """(K, 2): the median of poses (n, 2), then time and again the one furthest from all so far."""
-    low, high = np.quantile(poses, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
-    usual = poses[((poses >= low) & (poses <= high)).all(1)]
-    keys = [np.median(poses, axis=0)]
-    while len(usual) and len(keys) < rule.most:
-        distance = np.min([np.linalg.norm(usual - key, axis=1) for key in keys], axis=0)
-        if distance.max() <= rule.cell:
-            break
-        keys.append(usual[distance.argmax()])
-    return np.stack(keys)
-
-
-def _shares(keys: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """(n, K, R) float32 of key frames' poses (K, R, 2) in poses (n, 2): smooth in pose, so nothing switches; a pose far
-    from all takes the nearest.
-    """
-    distance = np.square(pose[:, None, None] - keys).sum(-1)
-    closeness = np.exp((distance.min(1, keepdims=True) - distance) / (2 * BLEND**2))
-    return (closeness / closeness.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _at_ranks(lip_gaps: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Positions of the known values at these ranks, 0 the smallest, 1 the largest."""
-    known = np.isfinite(lip_gaps).sum()  # NaN is sorted to the end
-    return np.argsort(lip_gaps)[(ranks * (known - 1)).round().astype(int)]

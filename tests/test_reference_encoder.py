@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.references import MOUTHS
+from datasets.key_frames import MOUTHS
 from engine.config import load_config
 from engine.options import TrainBaseConfig
 from errors import InputError

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from datasets.draw import window_starts
+from datasets.key_frames import MOUTHS
 from datasets.references import (
     FAR_FRAMES,
     HOLD,
     KEY_POSES_DRAWN,
-    MOUTHS,
     OWN_FRAMES,
     ClipMoves,
     Portraits,
