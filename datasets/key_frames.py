@@ -22,13 +22,15 @@ class KeyPoses:
     itself, for what is near in pose may all be near in time, and show one mouth."""
     least: int
     """The least number of those."""
+    closed: float
+    """Rank, 0..1, of the most closed mouth among them."""
 
 
-MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10)
+MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10, closed=0)
 """References of stage 1."""
-PORTRAITS = KeyPoses(cell=5.0, most=10, near=0.04, least=4)
-"""Of stage 2: fewer poses, for a frame sees one portrait at a time; and as it lends jaw and hair but no lips, the pose
-counts for more than the mouth."""
+PORTRAITS = KeyPoses(cell=3.0, most=20, near=0.04, least=4, closed=0.2)
+"""Of stage 2, which lends jaw and hair but no lips: the pose counts for more than the mouth, and lips that are pressed
+together crease the skin around them."""
 
 
 def key_frames(lip_gaps: np.ndarray, pose: np.ndarray, ranks: np.ndarray, rule: KeyPoses) -> np.ndarray:

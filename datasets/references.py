@@ -57,7 +57,7 @@ class ClipMoves:
     @cached_property
     def portraits(self) -> "Portraits":
         """The references of stage 2."""
-        frames = key_frames(self.lip_gaps, self.pose, np.zeros(1), PORTRAITS)[:, 0]
+        frames = key_frames(self.lip_gaps, self.pose, np.array([PORTRAITS.closed]), PORTRAITS)[:, 0]
         return Portraits(frames, _held(np.linalg.norm(np.nan_to_num(self.pose)[:, None] - self.pose[frames], axis=2)))
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
@@ -107,7 +107,7 @@ class References:
 
 @dataclass(frozen=True)
 class Portraits:
-    """References of stage 2, which lends their very pixels, so they are not mixed: `frames` (K,) are the most closed
+    """References of stage 2, which lends their very pixels, so they are not mixed: `frames` (K,) are rather closed
     mouths of K key poses, `shown` (n,) int says which of them each frame of the clip sees.
     """
 
@@ -149,7 +149,7 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
         return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
     if rule == "closed":
         return References.fixed(spanning_references(clip, count), frames)
-    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(0, WIDEST, count), MOUTHS)
+    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(MOUTHS.closed, WIDEST, count), MOUTHS)
     return References(chosen, pose_shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
 
@@ -179,7 +179,7 @@ def drawn_references(
     choices = np.flatnonzero(known)
     if policy in ("random", "far"):
         return References.fixed(rng.choice(choices, count), len(frames))
-    ranks = (np.linspace(0, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
+    ranks = (np.linspace(rule.closed, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
         rule = replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN))
         chosen = key_frames(np.where(known, clip.lip_gaps, np.nan), clip.pose, ranks, rule)
