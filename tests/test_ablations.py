@@ -61,6 +61,7 @@ BASE = [
     "references_4",
     "references_by_pose",
     "references_concatenated",
+    "references_moved",
 ]
 HR = ["hr_no_reference", "hr_no_sketch", "hr_scale_1", "hr_scale_4", "hr_sketch_68"]
 
@@ -128,6 +129,7 @@ def test_stage_one_ablations_train(name, short, tmp_path):
         "references_by_pose": (config.data.reference, config.feed.reference) == ("pose", "pose")
         and config.model.reference_encoder == "selected",
         "references_concatenated": config.model.reference_encoder == "concatenated",
+        "references_moved": config.model.reference_flow == 12,
     }
     assert expected[name]
 
