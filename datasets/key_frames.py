@@ -14,6 +14,9 @@ _OUTLIERS = 0.02
 class KeyPoses:
     """How a clip's key poses, and their frames, are chosen."""
 
+    turn: float
+    """Degrees: a clip that never turns this far from its median pose has that one alone. Poses are told from a moving
+    face, so that between near ones a mouth that opens would choose."""
     cell: float
     """Degrees of yaw and pitch: a key pose is added as long as some frame is further than this from all of them."""
     most: int
@@ -23,28 +26,33 @@ class KeyPoses:
     least: int
     """The least number of those."""
     closed: float
-    """Rank, 0..1, of the most closed mouth among them."""
+    wide: float
+    """Ranks, 0..1, among all lip gaps of a clip: how far the most closed and the widest mouth of every key pose open,
+    as nearly as its frames can. Alike in all of them, or lips would move as the head turns; and not the very extremes,
+    which few key poses have, and where landmarks are misplaced, or lips pressed together."""
 
 
-MOUTHS = KeyPoses(cell=3.0, most=20, near=0.06, least=10, closed=0)
+MOUTHS = KeyPoses(turn=7.0, cell=3.0, most=20, near=0.06, least=10, closed=0.1, wide=0.85)
 """References of stage 1."""
-PORTRAITS = KeyPoses(cell=3.0, most=20, near=0.04, least=4, closed=0.2)
-"""Of stage 2, which lends jaw and hair but no lips: the pose counts for more than the mouth, and lips that are pressed
-together crease the skin around them."""
+PORTRAITS = KeyPoses(turn=7.0, cell=3.0, most=20, near=0.04, least=4, closed=0.2, wide=0.85)
+"""Of stage 2, a closed mouth alone: it lends jaw and hair but no lips, so the pose counts for more than the mouth; and
+it lends creases, so that lips must not be pressed."""
 
 
 def key_frames(lip_gaps: np.ndarray, pose: np.ndarray, ranks: np.ndarray, rule: KeyPoses) -> np.ndarray:
-    """(K, R): the mouths of these ranks in every pose that a clip visits, each among the frames nearest to it; a clip
-    that does not turn has one key pose. lip_gaps (n,), pose (n, 2): see ClipMoves.
+    """(K, R): frames whose mouths open as far as those of these ranks do, in every pose that a clip visits.
+
+    lip_gaps (n,), pose (n, 2): see ClipMoves.
     """
     known = np.flatnonzero(np.isfinite(lip_gaps) & np.isfinite(pose).all(1))
-    poses = pose[known]
+    gaps, poses = lip_gaps[known], pose[known]
+    wanted = gaps[at_ranks(gaps, ranks)]
     keys = _key_poses(poses, rule)
     near = max(round(rule.near * len(known)), rule.least) if len(keys) > 1 else len(known)
     chosen = []
     for key in keys:
-        among = np.sort(known[np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near]])
-        chosen.append(among[at_ranks(lip_gaps[among], ranks)])
+        among = np.sort(np.argsort(np.linalg.norm(poses - key, axis=1), kind="stable")[:near])
+        chosen.append(known[among[np.abs(gaps[among][:, None] - wanted).argmin(0)]])
     return np.stack(chosen)
 
 
@@ -53,7 +61,9 @@ def _key_poses(poses: np.ndarray, rule: KeyPoses) -> np.ndarray:
     low, high = np.quantile(poses, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
     usual = poses[((poses >= low) & (poses <= high)).all(1)]
     keys = [np.median(poses, axis=0)]
-    while len(usual) and len(keys) < rule.most:
+    if not len(usual) or np.linalg.norm(usual - keys[0], axis=1).max() <= rule.turn:
+        return np.stack(keys)
+    while len(keys) < rule.most:
         distance = np.min([np.linalg.norm(usual - key, axis=1) for key in keys], axis=0)
         if distance.max() <= rule.cell:
             break

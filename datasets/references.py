@@ -149,7 +149,7 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
         return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
     if rule == "closed":
         return References.fixed(spanning_references(clip, count), frames)
-    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(MOUTHS.closed, WIDEST, count), MOUTHS)
+    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(MOUTHS.closed, MOUTHS.wide, count), MOUTHS)
     return References(chosen, pose_shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
 
@@ -179,7 +179,8 @@ def drawn_references(
     choices = np.flatnonzero(known)
     if policy in ("random", "far"):
         return References.fixed(rng.choice(choices, count), len(frames))
-    ranks = (np.linspace(rule.closed, WIDEST, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
+    usual = (rule.closed, rule.wide) if policy == "pose" else (0, WIDEST)
+    ranks = (np.linspace(*usual, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
         rule = replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN))
         chosen = key_frames(np.where(known, clip.lip_gaps, np.nan), clip.pose, ranks, rule)

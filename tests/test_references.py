@@ -100,7 +100,9 @@ def test_a_clip_that_does_not_turn_has_one_key_pose():
     for lip_gaps in (LIP_GAPS, np.array([0.3]), np.where(np.arange(101) % 3, np.nan, LIP_GAPS)):
         count = len(lip_gaps)
         chosen = usual_references("pose", ClipMoves(lip_gaps, RNG.uniform(-1, 1, (count, 2))), 2)
-        assert chosen.frames.tolist() == [spanning_references(looking(lip_gaps), 2).tolist()]
+        gaps = np.sort(lip_gaps[np.isfinite(lip_gaps)])
+        ranks = np.array([MOUTHS.closed, MOUTHS.wide]) * (len(gaps) - 1)
+        assert lip_gaps[chosen.frames].tolist() == [gaps[ranks.round().astype(int)].tolist()]
         assert (chosen.shares == 1).all()
 
 
@@ -108,7 +110,8 @@ def test_every_pose_has_a_closed_and_a_wide_mouth_near():
     frames = usual_references("pose", TURNING, 2).frames
     assert 3 <= len(frames) <= MOUTHS.most
     closed, wide = TURNING.lip_gaps[frames].T
-    assert closed.mean() < 0.15 and wide.mean() > 0.8 and (wide - closed).min() > 0.4
+    assert np.abs(closed - MOUTHS.closed).max() < 0.15 and np.abs(wide - MOUTHS.wide).max() < 0.25
+    assert np.abs(closed - MOUTHS.closed).mean() < 0.05 and np.abs(wide - MOUTHS.wide).mean() < 0.1
     assert np.abs(TURNING.pose[:, None, None] - TURNING.pose[frames]).sum(-1).min(1).max() < 2 * MOUTHS.cell
 
 
@@ -118,7 +121,7 @@ def test_shares_sum_to_one_favour_the_near_and_never_jump():
     assert chosen.shares.sum(1) == pytest.approx(1, abs=1e-5)
     own = chosen.shares[chosen.frames[:, 0], :, 0]
     assert (own.argmax(1) == np.arange(len(own))).all()
-    assert np.abs(np.diff(chosen.shares, axis=0)).max() < 0.5  # the head turns by a degree a frame
+    assert np.abs(np.diff(chosen.shares, axis=0)).max() < 0.7  # the head turns by a degree a frame
 
 
 def test_stage_2_sees_the_most_closed_mouth_of_the_nearest_pose_and_does_not_switch_at_rest():
