@@ -148,7 +148,7 @@ def test_weights_come_back_from_a_file(kind, tmp_path):
         ({"reference_groups": 3}, "reference_groups is 3"),
         ({"reference_channels": [8, 8, 8]}, "reference_channels is"),
         ({"reference_flow": -1}, "reference_flow is -1"),
-        ({"reference_flow": 8, "reference_encoder": "joint"}, "needs reference_encoder"),
+        ({"reference_flow": 8, "reference_encoder": "joint"}, "expected 0 with reference_encoder: joint"),
     ],
 )
 def test_what_cannot_be_built_is_refused(values, words):
