@@ -179,8 +179,8 @@ def drawn_references(
     choices = np.flatnonzero(known)
     if policy in ("random", "far"):
         return References.fixed(rng.choice(choices, count), len(frames))
-    usual = (rule.closed, rule.wide) if policy == "pose" else (0, WIDEST)
-    ranks = (np.linspace(*usual, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
+    closed, wide = (rule.closed, rule.wide) if policy == "pose" else (0.0, WIDEST)
+    ranks = (np.linspace(closed, wide, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
         rule = replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN))
         chosen = key_frames(np.where(known, clip.lip_gaps, np.nan), clip.pose, ranks, rule)

@@ -142,7 +142,7 @@ class BaseConfig(Presets):
             self.reference_flow < 0 and f"reference_flow is {self.reference_flow}, expected 0 or more",
             self.reference_flow > 0
             and not self.encodes_references
-            and f"reference_flow is {self.reference_flow}, expected 0 with reference_encoder: joint; or set that to selected",
+            and f"reference_flow is {self.reference_flow}, expected 0 with reference_encoder: joint",
             self.reference_encoder == "selected"
             and any(width % max(self.reference_groups, 1) for width in self.reference_channels)
             and f"reference_groups is {self.reference_groups}, expected a divisor of all of {self.reference_channels}",
