@@ -31,6 +31,10 @@ class KeyPoses:
     as nearly as its frames can. Alike in all of them, or lips would move as the head turns; and not the very extremes,
     which few key poses have, and where landmarks are misplaced, or lips pressed together."""
 
+    def ranks(self, count: int) -> np.ndarray:
+        """(count,): those of as many mouths, from the most closed to the widest; of one alone, the closed one's."""
+        return np.linspace(self.closed, self.wide, count)
+
 
 MOUTHS = KeyPoses(turn=7.0, cell=3.0, most=20, near=0.06, least=10, closed=0.1, wide=0.85)
 """References of stage 1."""

@@ -57,7 +57,7 @@ class ClipMoves:
     @cached_property
     def portraits(self) -> "Portraits":
         """The references of stage 2."""
-        frames = key_frames(self.lip_gaps, self.pose, np.array([PORTRAITS.closed]), PORTRAITS)[:, 0]
+        frames = key_frames(self.lip_gaps, self.pose, PORTRAITS.ranks(1), PORTRAITS)[:, 0]
         return Portraits(frames, _held(np.linalg.norm(np.nan_to_num(self.pose)[:, None] - self.pose[frames], axis=2)))
 
     def only(self, usable: np.ndarray) -> "ClipMoves":
@@ -96,12 +96,10 @@ class References:
     @classmethod
     def joined(cls, parts: Sequence["References"], within: Sequence[np.ndarray]) -> "References":
         """Those of a whole clip from those of its parts, whose frames have the numbers `within` it."""
-        frames = np.concatenate([numbers[part.frames] for part, numbers in zip(parts, within, strict=True)])
+        frames, first = _joined_frames([part.frames for part in parts], within)
         shares = np.zeros((sum(map(len, within)), *frames.shape), np.float32)
-        first = 0
-        for part, numbers in zip(parts, within, strict=True):
-            shares[numbers, first : first + len(part.frames)] = part.shares
-            first += len(part.frames)
+        for part, numbers, begin in zip(parts, within, first, strict=True):
+            shares[numbers, begin : begin + len(part.frames)] = part.shares
         return cls(frames, shares)
 
 
@@ -126,12 +124,11 @@ class Portraits:
     @classmethod
     def joined(cls, parts: Sequence["Portraits"], within: Sequence[np.ndarray]) -> "Portraits":
         """Those of a whole clip from those of its parts, whose frames have the numbers `within` it."""
+        frames, first = _joined_frames([part.frames for part in parts], within)
         shown = np.zeros(sum(map(len, within)), int)
-        first = 0
-        for part, numbers in zip(parts, within, strict=True):
-            shown[numbers] = part.shown + first
-            first += len(part.frames)
-        return cls(np.concatenate([numbers[part.frames] for part, numbers in zip(parts, within, strict=True)]), shown)
+        for part, numbers, begin in zip(parts, within, first, strict=True):
+            shown[numbers] = part.shown + begin
+        return cls(frames, shown)
 
 
 def spanning_references(clip: ClipMoves, count: int) -> np.ndarray:
@@ -149,7 +146,7 @@ def usual_references(rule: ReferenceRule, clip: ClipMoves, count: int) -> Refere
         return References.fixed(np.flatnonzero(np.isfinite(clip.lip_gaps))[:1].repeat(count), frames)
     if rule == "closed":
         return References.fixed(spanning_references(clip, count), frames)
-    chosen = key_frames(clip.lip_gaps, clip.pose, np.linspace(MOUTHS.closed, MOUTHS.wide, count), MOUTHS)
+    chosen = key_frames(clip.lip_gaps, clip.pose, MOUTHS.ranks(count), MOUTHS)
     return References(chosen, pose_shares(clip.pose[chosen], np.nan_to_num(clip.pose)))
 
 
@@ -179,8 +176,8 @@ def drawn_references(
     choices = np.flatnonzero(known)
     if policy in ("random", "far"):
         return References.fixed(rng.choice(choices, count), len(frames))
-    closed, wide = (rule.closed, rule.wide) if policy == "pose" else (0.0, WIDEST)
-    ranks = (np.linspace(closed, wide, count) + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
+    usual = rule.ranks(count) if policy == "pose" else np.linspace(0, WIDEST, count)
+    ranks = (usual + rng.uniform(-_RANK_SPREAD, _RANK_SPREAD, count)).clip(0, 1)
     if policy == "pose":
         rule = replace(rule, near=rng.uniform(rule.near, NEAR_DRAWN))
         chosen = key_frames(np.where(known, clip.lip_gaps, np.nan), clip.pose, ranks, rule)
@@ -191,6 +188,12 @@ def drawn_references(
     if policy == "span":
         return References.fixed(chosen[0], len(frames))
     return _largest(chosen, pose_shares(clip.pose[chosen], clip.pose[frames]))
+
+
+def _joined_frames(chosen: Sequence[np.ndarray], within: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Those `chosen` of each part by their numbers in the whole clip, and where among them each part's begin."""
+    frames = [numbers[own] for own, numbers in zip(chosen, within, strict=True)]
+    return np.concatenate(frames), np.cumsum([0, *map(len, frames[:-1])])
 
 
 def _held(distance: np.ndarray) -> np.ndarray:

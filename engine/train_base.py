@@ -54,14 +54,15 @@ class BaseObjective(Objective):
         references = mix_references(maps, batch["shares"])
         output = self.network.paint(vectors, face_input(target), references, frames).float()
         target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
+        lips = [lip_crops(images, boxes) for images in (output, target)]
         return weighted(
             {
                 "mouth": lambda: mouth_l1(output, target, boxes, self.weights["mouth_weight"]),
                 "face": lambda: l1(output, target),
                 "landmark": lambda: landmark_loss(self.head(vectors), batch["speech_points"].flatten(0, 1)),
-                "perceptual": lambda: self.perceptual(lip_crops(output, boxes), lip_crops(target, boxes)),
-                "colour": lambda: colour_l1(lip_crops(output, boxes), lip_crops(target, boxes)),
-                "spectral": lambda: spectral_l1(lip_crops(output, boxes), lip_crops(target, boxes)),
+                "perceptual": lambda: self.perceptual(*lips),
+                "colour": lambda: colour_l1(*lips),
+                "spectral": lambda: spectral_l1(*lips),
                 "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
                 "adversarial": lambda: generator_loss(self.logits(output, target)[1]),
             },
