@@ -57,7 +57,7 @@ class BaseDataset(Dataset):
         clip, frames = self.draw.frames(rng)
         silent = rng.random() < self.augment.silence
         if silent:  # muted sound belongs to a closed mouth, in that frame's own pose
-            frames = np.full(self.config.window, np.nanargmin(self.moves[clip].lip_gaps))
+            frames = np.full(self.config.window, rng.choice(self.moves[clip].closed))
         count = self.model.references
         references = drawn_references(self.config.reference, self.moves[clip], frames, count, rng)
         faces = self.store.get(clip, np.concatenate([frames, references.frames.ravel()]))

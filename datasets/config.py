@@ -127,7 +127,8 @@ class AugmentConfig(FaceAugmentConfig):
     reference_jpeg: float = 0.1
     """Probability of references that were JPEGs of poor quality."""
     silence: float = 0.03
-    """Probability of a muted sample whose target is the clip's most closed mouth, so that lips rest in silence."""
+    """Probability of a muted sample whose target is one of the clip's most closed mouths, so that lips rest in silence,
+    however the head is turned."""
     sound: float = 0.0
     """Probability of hearing one of the variants that preprocess.augment_sound wrote (noise, room, equaliser,
     level).

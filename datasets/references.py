@@ -15,6 +15,8 @@ FAR_FRAMES = 10
 """A far reference lies at least this many frames from the window."""
 WIDEST = 0.95
 """Rank, 0..1, of the mouth that counts as a clip's widest: the very widest is often a misplaced landmark."""
+CLOSED = 0.1
+"""Share of a clip's frames, those with the most closed mouths, that stand for silence."""
 NEAR_DRAWN = 0.25
 """In training the share of a clip's frames near a key pose lies between inference's and this one, so that short
 clips have many pairs of mouths to show."""
@@ -48,6 +50,11 @@ class ClipMoves:
     def of(cls, lip_gaps: np.ndarray, rigid: np.ndarray, shot: np.ndarray | None = None) -> "ClipMoves":
         """From rigid points (n, 10, 2), NaN where there is no face; shot (n,): see smooth_pose."""
         return cls(lip_gaps, smooth_pose(head_pose(rigid)[:, :2], shot))
+
+    @cached_property
+    def closed(self) -> np.ndarray:
+        """(m,) int: the frames with the most closed mouths, in whatever pose."""
+        return np.flatnonzero(self.lip_gaps <= np.nanquantile(self.lip_gaps, CLOSED))
 
     @property
     def portrait(self) -> int:

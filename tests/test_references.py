@@ -51,6 +51,12 @@ def test_references_span_from_closed_to_wide():
     assert spanning_references(turned, 2).tolist() == [1, 3]
 
 
+def test_silence_is_shown_by_the_most_closed_tenth_in_every_pose():
+    assert sorted(LIP_GAPS[STILL.closed]) == pytest.approx(np.arange(11) / 100)
+    seen = TURNING.only(np.arange(200) % 3 == 0)
+    assert not (seen.closed % 3).any() and np.ptp(seen.pose[seen.closed, 0]) > 20
+
+
 @pytest.mark.parametrize("policy", ["random", "far", "closed", "span", "pose"])
 def test_frames_without_a_face_are_no_references(policy):
     rng, seen = np.random.default_rng(3), TURNING.only(np.arange(200) % 3 == 0)
