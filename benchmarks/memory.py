@@ -1,7 +1,7 @@
 """Peak memory of the shipped chain at 1280x720 against the length of what it is given: forwards, and forwards and
 backwards.
 
-    python -m benchmarks.memory [--minutes 1 60] [--base-only]
+    python -m benchmarks.memory [--minutes 1 60] [--fps 5] [--base-only]
 
 Every row is a process of its own, which tracks a face, paints it and writes the video.
 """
@@ -22,7 +22,7 @@ FPS = Fraction(25)
 FACE = Path(__file__).resolve().parent.parent / "assets" / "grid_s1_demo.mp4"
 
 
-def film(path: Path, seconds: int) -> Path:
+def film(path: Path, seconds: int, fps: Fraction = FPS) -> Path:
     """The demo's frames at SIZE, there and back for so long."""
     import cv2
 
@@ -30,8 +30,8 @@ def film(path: Path, seconds: int) -> Path:
     from media.video import VideoReader, VideoWriter
 
     pictures = [cv2.resize(frame.rgb(), SIZE) for frame in VideoReader(FACE)][: int(FPS)]
-    with VideoWriter(path, SIZE, FPS, preset="ultrafast") as writer:
-        for number in range(seconds * int(FPS)):
+    with VideoWriter(path, SIZE, fps, preset="ultrafast") as writer:
+        for number in range(int(seconds * fps)):
             writer.write(pictures[source_frame(number, len(pictures))])
     return path
 
@@ -66,20 +66,25 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, nargs="+", default=[0.1, 1.0], metavar="M", help="lengths, the first to compare with"
     )
+    parser.add_argument(
+        "--fps", type=Fraction, default=FPS, metavar="F", help="frames a second; few make an hour short to wait for"
+    )
     parser.add_argument("--base-only", action="store_true", help="without stage 2")
     args = parser.parse_args()
     lengths = [round(60 * minutes) for minutes in args.minutes]
     if min(lengths) < 2:
         raise InputError(f"--minutes {min(args.minutes):g}: expected 0.04, 2 s, or more")
+    if args.fps < 1:
+        raise InputError(f"--fps {args.fps}: expected 1 or more")
     print("| picture, min | sound, min | way | frames | peak, MiB | of the first |\n|---|---|---|---|---|---|")
     with temporary_folder() as place:
         folder = Path(place)
-        short = film(folder / "short.mp4", lengths[0] // 2)
+        short = film(folder / "short.mp4", lengths[0] // 2, args.fps)
         for way in ("forwards", "forwards and backwards"):
             first = None
             for seconds in lengths:
                 turned = way != "forwards"
-                video = short if turned else film(folder / "video.mp4", seconds)
+                video = short if turned else film(folder / "video.mp4", seconds, args.fps)
                 heard = sound(folder / "sound.flac", seconds)
                 with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
                     output = folder / "out.mp4"
