@@ -99,8 +99,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
     if args.face is not None and args.demo is not None:
         raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
-    sources = [Path(source) for source in (args.face, args.audio) if source is not None]
-    for source in sources:
+    for source in [Path(source) for source in (args.face, args.audio) if source is not None]:
         try:
             source.stat()
         except (OSError, ValueError) as error:
@@ -108,8 +107,6 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise InputError(
                 f"found no file {source}{reason}, expected a video, image or sound, check the path"
             ) from error
-    if args.output is not None and Path(args.output).resolve() in [source.resolve() for source in sources]:
-        raise InputError(f"--output {args.output} is a source itself; choose another name")
 
 
 def configure(args: argparse.Namespace) -> InferenceConfig:

@@ -26,7 +26,7 @@ from face.crop import CropTransform, area_reduce
 from face.detect import make_detector
 from face.follow import Followed, follow
 from media.audio import SAMPLE_RATE
-from media.video import VideoReader, VideoWriter
+from media.video import VideoReader, VideoWriter, check_no_source
 from media.watermark import mark
 from models.config import BASE_SIZE
 
@@ -136,6 +136,7 @@ def lip_sync(
         comment=engine.provenance,
         **sound,
     ) as writer:  # before tracking: an output that cannot be written is told at once
+        check_no_source(output, reader.path, *([] if isinstance(audio, np.ndarray) else [audio]))
         prepared = face if isinstance(face, PreparedFace) else engine.prepare(face, watch)
         tracked = time.perf_counter() - started
         drive = engine.drive(prepared, audio, watch)

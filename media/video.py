@@ -2,6 +2,6 @@
 
 from media.frame import Colour, Frame
 from media.reader import STILL_FPS, VideoReader
-from media.writer import CUT_CRF, VideoWriter
+from media.writer import CUT_CRF, VideoWriter, check_no_source
 
-__all__ = ["CUT_CRF", "STILL_FPS", "Colour", "Frame", "VideoReader", "VideoWriter"]
+__all__ = ["CUT_CRF", "STILL_FPS", "Colour", "Frame", "VideoReader", "VideoWriter", "check_no_source"]

@@ -29,6 +29,12 @@ _AAC_BITS = 96000
 _AAC_BLOCK = 1024
 
 
+def check_no_source(output: str | Path, *sources: str | Path) -> None:
+    """Raises InputError where `output` would take the place of a file that it is made from; those are there."""
+    if os.path.realpath(output) in map(os.path.realpath, sources):
+        raise InputError(f"--output {output} is a source itself; choose another name")
+
+
 class VideoWriter:
     """Context manager that writes frames to `path` (mp4, m4v, mov or mkv).
 

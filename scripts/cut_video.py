@@ -8,9 +8,9 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-from errors import InputError, run_cli
+from errors import InputError, number, run_cli
 from media.audio import SAMPLE_RATE, read_audio
-from media.video import CUT_CRF, VideoReader, VideoWriter
+from media.video import CUT_CRF, VideoReader, VideoWriter, check_no_source
 
 
 def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[int, int, int, int] | None) -> int:
@@ -26,7 +26,8 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
             f"--rect {x} {y} {w} {h} leaves the {reader.size[0]}x{reader.size[1]} picture of {video}, "
             "or is smaller than 16 px"
         )
-    times = [Fraction(frame.time) for frame in reader]
+    check_no_source(output, video)
+    times = reader.times
     chosen = [index for index, time in enumerate(times) if 0 <= start <= time < end]
     begin = times[chosen[0]] if chosen else start
     sound = read_audio(video)[int(begin * SAMPLE_RATE) : int(end * SAMPLE_RATE)]
@@ -41,11 +42,16 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
     return writer.frames_written
 
 
+def seconds(text: str) -> Fraction:
+    """For argparse: exactly what is written, a finite number."""
+    return Fraction(str(number(text)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, required=True, metavar="V")
     parser.add_argument("--output", type=Path, required=True, metavar="O")
-    parser.add_argument("--seconds", type=Fraction, nargs=2, required=True, metavar=("FROM", "TO"))
+    parser.add_argument("--seconds", type=seconds, nargs=2, required=True, metavar=("FROM", "TO"))
     parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"))
     args = parser.parse_args()
     start, end = args.seconds

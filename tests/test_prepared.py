@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from engine.options import InferenceConfig
-from engine.pipeline import LipSync
+from engine.pipeline import LipSync, lip_sync
 from engine.prepared import PreparedFace
 from errors import InputError
 from media.audio import read_audio
@@ -56,6 +57,18 @@ def test_several_sounds_for_one_face_and_no_memory_between_them(engine, prepared
     assert np.abs(first.astype(int) - frames(silent)).max() > 8
     np.testing.assert_array_equal(frames(engine.drive(prepared, talking_clip)), first)
     assert silent.report.frames == len(first) and "track" not in silent.report.seconds
+
+
+def test_a_video_never_takes_the_place_of_what_it_is_made_from(engine, prepared, talking_clip, tmp_path):
+    video = Path(shutil.copy(talking_clip, tmp_path))
+    for face, sound in (
+        (replace(prepared, video=video), np.zeros(16000, np.float32)),
+        (video, np.zeros(16000, np.float32)),
+        (talking_clip, video),
+    ):
+        with pytest.raises(InputError, match="is a source itself"):
+            lip_sync(face, sound, video, engine=engine)
+    assert video.read_bytes() == talking_clip.read_bytes() and list(tmp_path.iterdir()) == [video]
 
 
 def test_a_face_prepared_for_other_weights_is_refused(prepared):

@@ -1,6 +1,8 @@
 """Scripts beside the main road."""
 
+import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader
-from scripts.cut_video import cut
+from scripts.cut_video import cut, seconds
 
 
 def test_a_stretch_keeps_its_pictures_its_sound_and_their_step(talking_clip, tmp_path):
@@ -49,3 +51,19 @@ def test_what_is_not_there_cannot_be_cut_out(talking_clip, tmp_path, start, end,
     with pytest.raises(InputError, match=message):
         cut(talking_clip, tmp_path / "part.mp4", Fraction(start), Fraction(end), rect)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cut_never_takes_the_place_of_its_source(talking_clip, tmp_path):
+    video = Path(shutil.copy(talking_clip, tmp_path))
+    (tmp_path / "link.mp4").symlink_to(video)
+    for output in (video, tmp_path / "link.mp4"):
+        with pytest.raises(InputError, match="is a source itself"):
+            cut(video, output, Fraction(0), Fraction(1), None)
+    assert video.read_bytes() == talking_clip.read_bytes() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", ["1/0", "nan", "1e999", "soon"])
+def test_seconds_are_numbers(text):
+    assert seconds("0.4") == Fraction(2, 5)
+    with pytest.raises(ValueError):
+        seconds(text)
