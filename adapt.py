@@ -8,6 +8,7 @@ adapted weights. Ctrl-C or SIGTERM keeps the best so far; the same command goes 
 """
 
 import argparse
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     try:
         state.run("videos", lambda: read_videos(videos, data, BASE_SIZE * hr.config.scale, config.sync))
     except InputError:
+        shutil.rmtree(data, ignore_errors=True)
         state.forget()
         raise
     # Before any training, so that whatever is stopped later can speak.

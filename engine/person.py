@@ -10,9 +10,11 @@ from typing import Any
 
 from aside import aside
 from engine.options import PREPARED
-from errors import InputError
+from errors import InputError, check
 
 _RECORD = "adapt.json"
+_FOLDERS = "data", "stage1", "stage2"
+"""That an adaptation makes, goes on with, and may remove."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,16 @@ class Adaptation:
 
     @classmethod
     def of(cls, folder: Path, begun: dict[str, Any]) -> "Adaptation":
-        """Of a folder: as it was left, or at the beginning. Raises InputError where it is made from something else, or
-        its record is damaged.
+        """Of a folder: as it was left, or at the beginning. Raises InputError where it is made from something else, its
+        record is damaged, or what lies in it has none.
         """
         path = folder / _RECORD
         if not path.is_file():
+            others = [name for name in _FOLDERS if (folder / name).exists()]
+            check(
+                bool(others)
+                and f"{folder} holds {' and '.join(others)}, which no adaptation made; choose another --output"
+            )
             return cls(folder, begun)
         try:
             known = cls(folder, **json.loads(path.read_text(encoding="utf-8")))

@@ -1,7 +1,6 @@
 """A few videos of one person to a data set of their own."""
 
 import os
-import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,8 +29,8 @@ def check_length(videos: list[Path]) -> None:
 def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     """Make the data set, crops of `size` px, all of split `train`; sync: with the sound's offset found and taken out.
 
-    Raises InputError, and leaves no data set, where one of the videos gives nothing, or none of them a clip that is
-    long enough to hold out its last tenth.
+    Raises InputError where one of the videos gives nothing, or none of them a clip that is long enough to hold out its
+    last tenth.
     """
     settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=str(SYNC_EXPERT) if sync else None)
     settings.make_folders()
@@ -39,11 +38,7 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     jobs = [Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(source.id, [])) for source in sources]
     _extract([job for job in jobs if not job.is_done])
     merge_index(data)
-    try:
-        _check(jobs, data)
-    except InputError:
-        shutil.rmtree(data, ignore_errors=True)
-        raise
+    _check(jobs, data)
     report(data)
 
 

@@ -176,6 +176,10 @@ def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):
     with pytest.raises(InputError, match="was begun with other videos; give those again"):
         Adaptation.of(tmp_path, {"videos": ["c"], "base": "b"})
     (tmp_path / "adapt.json").unlink()
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match="holds data, which no adaptation made; choose another --output"):
+        Adaptation.of(tmp_path, {"videos": ["a"]})
+    (tmp_path / "data").rmdir()
     known: list[Adaptation] = []  # what a run would find after this one was killed in its first step
     begun = {"videos": ["a"]}
     Adaptation.of(tmp_path, begun).run("videos", lambda: known.append(Adaptation.of(tmp_path, {})))
