@@ -15,21 +15,24 @@ LOWER_ROW = 64
 """First row of the lower face in px of 128."""
 PSNR_CEILING = 100.0
 """Equal pictures count as this many dB, so that a mean over frames stays finite."""
+LEAST_SIDE = 21
+"""px: of what ST-LPIPS can look at; more than the SSIM window."""
 _SSIM_WINDOW = 7
 _LEAST_REGION = 12
 """Pixels: of a shut mouth's rim no colour is told."""
 _K1, _K2 = 0.01, 0.03
 
 
-def mouth_boxes(landmarks: np.ndarray, size: int) -> list[Rect]:
+def mouth_boxes(landmarks: np.ndarray, size: int, least: int = LEAST_SIDE) -> list[Rect]:
     """(x0, y0, x1, y1) px, ends excluded, in a crop of `size`, from landmarks (frames, 478, 2) in px of 128.
 
-    Clipped to the crop, but never smaller than the SSIM window.
+    Clipped to the crop; of a head that is turned far the sides grow to `least` px, inside the crop.
     """
     centre = rescale(landmarks[:, list(MOUTH_BOX_POINTS)].mean(1), SIZE, size) + 0.5  # from the edge, not a pixel
     half = MOUTH_BOX * eye_distance(landmarks)[:, None] * size / SIZE
-    low = np.clip(np.rint(centre - half), 0, size - _SSIM_WINDOW).astype(int)
-    high = np.clip(np.rint(centre + half).astype(int), low + _SSIM_WINDOW, size)
+    low, high = np.clip(np.rint([centre - half, centre + half]), 0, size).astype(int)
+    low = np.clip(low - np.maximum(least - (high - low), 0) // 2, 0, size - least)
+    high = np.maximum(high, low + least)
     return [(int(x0), int(y0), int(x1), int(y1)) for (x0, y0), (x1, y1) in zip(low, high, strict=True)]
 
 

@@ -17,6 +17,8 @@ from models.checkpoint import check_fit, read_state
 
 LOWER_SIZE = 128
 """px of the crop whose lower face is compared; the mouth box keeps the pixels it has."""
+_LEAST_SIDE = 31
+"""px: of what AlexNet's strides leave something of, as LPIPS has them; ST-LPIPS needs fewer."""
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of two pictures (1, 3, H, W), RGB in 0..1: one number."""
 
@@ -30,7 +32,7 @@ class PerceptualScore:
         self._face: list[float] = []
 
     def add(self, batch: Batch) -> None:
-        boxes = mouth_boxes(batch.real_points, batch.real.shape[1])
+        boxes = mouth_boxes(batch.real_points, batch.real.shape[1], _LEAST_SIDE)
         for k in np.flatnonzero(batch.index % self._step == 0):
             x0, y0, x1, y1 = boxes[k]
             mouths = batch.generated[k, y0:y1, x0:x1], batch.real[k, y0:y1, x0:x1]

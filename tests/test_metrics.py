@@ -13,7 +13,9 @@ from face.lips import eye_distance, lip_gap
 from face.pose import SHAPE
 from face.topology import CONTOUR, LIPS, LIPS_INNER, LIPS_OUTER, RIGID
 from metrics import image, landmark
+from metrics.perceptual import picture_distance
 from metrics.scorers import Batch, ClipContext, PictureScore
+from models.perceptual import load_perceptual
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +189,19 @@ def test_mouth_box_lies_round_the_mouth_and_inside_the_crop(face):
     assert ((x0 + x1) / 2, (y0 + y1) / 2) == (pytest.approx(129, abs=1), pytest.approx(181, abs=1))
     points[0, list(image.MOUTH_BOX_POINTS)] = (140, 140)
     x0, y0, x1, y1 = image.mouth_boxes(points, 128)[0]
-    assert 0 <= x0 < x1 <= 128 and 0 <= y0 < y1 <= 128 and x1 - x0 >= 7
+    assert 0 <= x0 < x1 <= 128 and 0 <= y0 < y1 <= 128 and x1 - x0 >= image.LEAST_SIDE
+
+
+@pytest.mark.parametrize(("size", "least"), [(128, image.LEAST_SIDE), (256, 31)])
+@pytest.mark.parametrize("mouth", [(64, 90), (0, 127), (140, 140)])
+def test_the_mouth_box_of_a_turned_head_can_be_compared(face, size, least, mouth):
+    points = face[:1].copy()
+    points[0] = points[0] * (0.3, 1) + (45, 0)  # the eyes come near to each other
+    points[0, list(image.MOUTH_BOX_POINTS)] = mouth
+    ((x0, y0, x1, y1),) = image.mouth_boxes(points, size, least)
+    assert 0 <= x0 <= x1 - least and x1 <= size and 0 <= y0 <= y1 - least and y1 <= size
+    pictures = np.zeros((2, size, size, 3), np.uint8)[:, y0:y1, x0:x1]
+    assert picture_distance(load_perceptual("stlpips"), *pictures) == 0
 
 
 def test_lower_face_is_inside_the_contour_and_below_the_middle(face):
