@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from chunks import evenly
 from face.crop import CropTransform
 from face.detect import make_detector
 from face.follow import follow
@@ -17,6 +18,8 @@ from nearest import nearest
 
 MAX_PICTURE_LAG = 12
 """Frames searched for a shift of the whole picture."""
+_LAG_FRAMES = 500
+"""Frames, spread over a video, that are compared for it."""
 _THUMB_WIDTH = 64
 _LAG_GAIN = 0.75
 """A shift is believed only if it leaves at most this share of the difference without it, ..."""
@@ -169,17 +172,16 @@ def match(real: FaceClip, generated: Shown) -> Match:
 
 def picture_lag(real: Shown, generated: Shown) -> int:
     """Frames of the real video by which the generated picture as a whole is late; 0 unless clearly another."""
+    chosen = evenly(range(len(real.times)), _LAG_FRAMES)
     height, width = real.thumbs.shape[1:]
-    thumbs = [
-        image if image.shape == (height, width) else cv2.resize(image, (width, height)) for image in generated.thumbs
-    ]
-    wanted, found = real.thumbs.astype(np.float32), np.array(thumbs, np.float32)
+    wanted, times = real.thumbs[chosen].astype(np.float32), real.times[chosen]
     costs = {}
     for lag in range(-MAX_PICTURE_LAG, MAX_PICTURE_LAG + 1):
-        frames = nearest_frames(real.times + lag / real.fps, generated.times, generated.fps)
+        frames = nearest_frames(times + lag / real.fps, generated.times, generated.fps)
         both = np.flatnonzero(frames >= 0)
         if len(both) >= len(frames) / 2:
-            costs[lag] = float(np.abs(wanted[both] - found[frames[both]]).mean())
+            found = [cv2.resize(image, (width, height)) for image in generated.thumbs[frames[both]]]
+            costs[lag] = float(np.abs(wanted[both] - np.array(found, np.float32)).mean())
     best = min(costs, key=costs.__getitem__, default=0)
     if best == 0 or 0 not in costs:
         return best

@@ -1,8 +1,10 @@
 """Clips measured whole: known changes of a talking clip, the lines beside them, how frames and files are paired."""
 
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import conftest
 import cv2
@@ -12,11 +14,11 @@ import pytest
 from face.crop import CropTransform
 from media.video import VideoReader, VideoWriter
 from metrics.alone import score_alone
-from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult, complete, evaluate_clip
-from metrics.jobs import MUTED, SWAPPED, Job, columns
+from metrics.evaluation import ClipResult, complete, evaluate_clip
+from metrics.jobs import CHANCE, COPY, MUTED, REENCODED, SWAPPED, Job, columns
 from metrics.landmark import chance_series
 from metrics.measure import Measured
-from metrics.pairs import Match, NoFace, View, find_face, look, match, nearest_frames, picture_lag
+from metrics.pairs import Match, NoFace, Shown, View, find_face, look, match, nearest_frames, picture_lag
 from metrics.scorers import PictureScore
 from metrics.table import markdown, offset_text, summarise
 
@@ -293,6 +295,16 @@ def test_frames_are_paired_by_nearest_time():
 def test_a_still_picture_has_no_lag(tmp_path, pictures):
     still = write(tmp_path / "still.mp4", pictures[:1] * 20)
     assert picture_lag(look(still), look(still)) == 0
+
+
+def test_the_lag_of_a_long_video_takes_no_more_memory():
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 36, 64), np.uint8)
+    reader, times = SimpleNamespace(fps=25), np.arange(3000) / 25
+    real, late = (Shown(View(Path("x")), reader, times, thumbs) for thumbs in (noise, np.roll(noise, 3, 0)))
+    tracemalloc.start()
+    assert picture_lag(real, late) == 3 and picture_lag(late, real) == -3
+    assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    tracemalloc.stop()
 
 
 def test_views_of_a_side_by_side_file_see_only_their_rectangle(tmp_path, pictures):
