@@ -95,8 +95,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def configure(args: argparse.Namespace) -> EvaluateConfig:
     config = load_config(EvaluateConfig, args.config, args.set)
-    config.inference.base = args.base or config.inference.base
-    config.inference.hr = args.hr or config.inference.hr
+    config.inference.base = args.base = args.base or config.inference.base
+    config.inference.hr = args.hr = args.hr or config.inference.hr
     config.inference.device = args.device or config.inference.device
     return config
 
@@ -110,7 +110,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         and f"found {' and '.join(kinds) or 'nothing to score'}; expected one of --real (with --generated or "
         "--columns), --list, --clips; see --help",
         args.clips is not None
-        and args.base is None
+        and not args.base
         and "found --clips without --base; say which stage-1 weights generate, e.g. --base "
         "checkpoints/base_light.safetensors",
         args.real is not None
@@ -123,7 +123,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         and (args.real is None or args.columns is not None)
         and "found --generated or --audio; they go with --real, and not with --columns, which names all there is",
         args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
-        args.hr is not None and args.base is None and "found --hr without --base; give both, or neither",
+        args.hr is not None and not args.base and "found --hr without --base; give both, or neither",
         *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
     )
 
@@ -157,7 +157,7 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list["Job"],
     elif args.clips is not None:
         jobs = [Job(job_name(path, args.clips), View(path), {}) for path in _videos(args.clips)]
     else:
-        jobs, missing = matched(_videos(args.real), args.real, args.generated, args.audio, must=args.base is None)
+        jobs, missing = matched(_videos(args.real), args.real, args.generated, args.audio, must=not args.base)
     root = args.real or args.clips
     finished = []
     for job in numbered(jobs):
@@ -203,8 +203,8 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_arguments()
-    check_arguments(args)
     config = configure(args)
+    check_arguments(args)
     jobs, missing = plan(args, config)
     make_folders(args)
     # These import torch, which mistakes in the arguments need not wait for.
@@ -215,7 +215,7 @@ def main() -> None:
     scorers, notes = make_scorers({name: getattr(args, f"{name}_weights") for name in WEIGHTS}, config.perceptual_step)
     with temporary_folder() as temporary:
         speaker = None
-        if args.base is not None:
+        if args.base:
             speaker = Speaker(config.inference, args.keep or Path(temporary), extras=args.clips is not None)
         results, skipped = evaluate(jobs, scorers, config.inference.crf, speaker)
         outcome = Outcome(results, notes, [*missing, *skipped], asdict(config))

@@ -15,9 +15,12 @@ from media.audio import SAMPLE_RATE, read_audio, shifted
 from media.size import MAX_SIZE, parse_size
 from media.video import CUT_CRF, VideoReader
 from metrics.evaluation import ClipResult, complete, evaluate_clip
-from metrics.jobs import MUTED, OURS, SWAPPED, Job
+from metrics.jobs import BESIDE, MUTED, OURS, SWAPPED, Job
 from metrics.pairs import NoFace, View, reencode
 from metrics.scorers import Scorer
+
+_TOLD = 5
+"""Clips whose problems are told where none can be scored."""
 
 
 def evaluate(
@@ -26,11 +29,10 @@ def evaluate(
     """Results of the clips that can be scored, and why other clips or generated videos cannot.
 
     crf: quality of the re-encoded real videos. speaker: makes our videos first. Raises InputError where nothing can be
-    scored because files cannot be read.
+    scored.
     """
     results: list[ClipResult] = []
     skipped: list[str] = []
-    unreadable = None
     with tqdm(jobs, unit="clip", disable=None) as bar:
         for number, job in enumerate(bar, 1):
             bar.set_description(f"clip {number} of {len(jobs)}, {job.name}")
@@ -41,9 +43,8 @@ def evaluate(
                 skipped += [f"{job.name}: {problem}" for problem in results[-1].problems]
             except (NoFace, InputError) as error:
                 skipped.append(f"{job.name}: {error}")
-                unreadable = error if isinstance(error, InputError) else unreadable
-    if unreadable is not None and not results:
-        raise unreadable
+    if not results:
+        raise InputError(*skipped[:_TOLD])
     complete(results)
     return results, skipped
 
@@ -85,7 +86,7 @@ class Speaker:
                 skipped.append(f"{job.name} with the sound of {driver.name}: {error}")
         return replace(
             job,
-            generated={"ours" if job.generated else OURS: ours, **job.generated},
+            generated={BESIDE if job.generated else OURS: ours, **job.generated},
             transforms=self._as_scored(job, face),
             extras=extras,
             driver=driver.name if SWAPPED in extras else None,
@@ -99,8 +100,8 @@ class Speaker:
     def _as_scored(self, job: Job, face: PreparedFace) -> np.ndarray | None:
         """The face's transforms where `find_face` would find the same ones, in pictures of the same size."""
         settings = face.settings
-        wanted = self.engine.config.face.backend, settings.crop, settings.index, job.real.rect
-        alike = wanted == ("mediapipe", "template", 0, None) and parse_size(settings.max_size) == MAX_SIZE
+        wanted = self.engine.config.face.backend, settings.crop, job.real.rect
+        alike = wanted == ("mediapipe", "template", None) and parse_size(settings.max_size) == MAX_SIZE
         return face.transforms if alike else None
 
 

@@ -318,8 +318,18 @@ class InferenceConfig:
 class EvaluatedConfig(InferenceConfig):
     """`inference` section of evaluate.py: how the videos to score are made. What is null follows the weights."""
 
+    base: str = ""
+    """Stage-1 weights; none: nothing is generated."""
     hr: str | None = None
     """Stage-2 weights; null pastes the 128 px face of stage 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            self.face.index != 0 and f"face.index is {self.face.index}, expected 0: the largest face is scored",
+            self.audio.track is not None
+            and f"audio.track is {self.audio.track}, expected null: the first track that is not silent is scored",
+        )
 
 
 @dataclass

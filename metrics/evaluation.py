@@ -29,13 +29,12 @@ from chunks import evenly
 from errors import InputError
 from media.audio import has_audio
 from metrics import landmark
-from metrics.jobs import MUTED, SWAPPED, Job
+from metrics.jobs import CHANCE, COPY, MUTED, REENCODED, SWAPPED, Job
 from metrics.measure import Measured, measure
 from metrics.pairs import FaceClip, Match, NoFace, View, find_face, look, match, reencode
 from metrics.scorers import ClipContext, Scorer
 from speech.windows import SYNC_FPS
 
-REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
 _MAX_OTHERS = 12
 _SYNC_ROWS = "sync_", "lse_"
 _SURE = 1.5

@@ -17,7 +17,12 @@ from metrics.pairs import View
 
 OURS = "generated"
 """Line of the one method there is."""
+BESIDE = "ours"
+"""Line of ours beside other methods."""
 MUTED, SWAPPED = "muted", "swapped"
+REENCODED, COPY, CHANCE = "re-encoded", "copy-input", "chance"
+OWN_LINES = {BESIDE, MUTED, SWAPPED, REENCODED, COPY, CHANCE}
+"""Names that no method may have."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,10 @@ def matched(
     methods = dict(
         _named(entry, f"{OURS} {k + 1}" if len(generated) > 1 else OURS) for k, entry in enumerate(generated)
     )
-    if len(methods) < len(generated):
+    if len(methods) < len(generated) or OWN_LINES & methods.keys():
         raise InputError(
-            "found --generated names that repeat; give every method a name of its own, --generated NAME=PATH"
+            "found --generated names that repeat, or are lines of our own; give every method a name of its own, "
+            f"--generated NAME=PATH, none of {', '.join(sorted(OWN_LINES))}"
         )
     jobs, missing, partners = [], [], _Partners(real)
     for path in videos:
@@ -174,8 +180,8 @@ def columns(path: Path, text: str) -> Job:
             raise InputError(
                 f"--columns: {entry!r} leaves the {width}x{height} picture of {path}, or is smaller than 16 px"
             )
-        if name in views:
-            raise InputError(f"--columns: name {name!r} repeats; give every rectangle its own")
+        if name in views or name in OWN_LINES:
+            raise InputError(f"--columns: name {name!r} repeats, or is a line of our own; give every rectangle its own")
         views[name] = View(path, (x, y, x + w, y + h))
     (_, real), *others = views.items()
     return Job(path.stem, real, dict(others))

@@ -10,7 +10,8 @@ import numpy as np
 
 from face.crop import CropTransform
 from media.video import VideoReader
-from metrics.evaluation import CHANCE, COPY, REENCODED, ClipResult
+from metrics.evaluation import ClipResult
+from metrics.jobs import CHANCE, COPY, REENCODED
 from metrics.look import COLOURS, REAL, STYLE
 from metrics.pairs import View
 from metrics.plot import plot_gaps

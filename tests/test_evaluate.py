@@ -21,8 +21,20 @@ from errors import InputError
 from face.follow import follow
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
-from metrics.evaluation import CHANCE, COPY, REENCODED
-from metrics.jobs import MUTED, OURS, SWAPPED, Job, columns, listed, matched, numbered
+from metrics.jobs import (
+    CHANCE,
+    COPY,
+    MUTED,
+    OURS,
+    OWN_LINES,
+    REENCODED,
+    SWAPPED,
+    Job,
+    columns,
+    listed,
+    matched,
+    numbered,
+)
 from metrics.pairs import NoFace, View, find_face
 from models.checkpoint import save_network
 from models.config import SyncConfig
@@ -31,7 +43,9 @@ from models.syncnet import SyncExpert
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("text", ["0,0,360", "0,0,a,b", "0,0,400,288", "r=0,0,100,100;r=0,0,90,90"])
+@pytest.mark.parametrize(
+    "text", ["0,0,360", "0,0,a,b", "0,0,400,288", "r=0,0,100,100;r=0,0,90,90", "0,0,90,90;chance=0,0,90,90"]
+)
 def test_wrong_rectangles_are_an_input_error(talking_clip, text):
     with pytest.raises(InputError, match="--columns"):
         columns(talking_clip, text)
@@ -47,8 +61,11 @@ def test_folders_are_matched_by_name_and_the_rest_is_reported(tmp_path):
     jobs, missing = matched(videos, real, [str(other)], None, must=True)
     assert {job.name: job.generated["generated"].path.name for job in jobs} == {"a": "a.mkv", "[x]": "[x].mp4"}
     assert len(missing) == 1 and "b.mp4" in missing[0]
-    jobs, missing = matched(videos, real, [f"ours={other}"], sound, must=True)
+    jobs, missing = matched(videos, real, [f"mine={other}"], sound, must=True)
     assert {job.name: job.audio for job in jobs} == {"a": sound / "a.wav", "[x]": None} and len(missing) == 3
+    for name in OWN_LINES:
+        with pytest.raises(InputError, match="lines of our own; give every method a name"):
+            matched(videos, real, [f"{name}={other}"], None, must=True)
     with pytest.raises(InputError, match="named like"):
         matched([real / "b.mp4"], real, [str(other)], None, must=True)
 
@@ -104,17 +121,25 @@ def test_a_clip_without_a_face_cannot_be_scored(tmp_path):
         (["--list", "a", "--columns", "0,0,16,16"], "--columns without --real"),
         (["--real", "a", "--columns", "0,0,16,16", "--generated", "b"], "--generated or --audio"),
         (["--list", "a", "--audio", "b"], "--generated or --audio"),
+        (["--list", "a", "--set", "inference.hr=c"], "--hr without --base"),
+        (["--real", "a", "--set", "inference.base=no.safetensors"], "found no file no.safetensors"),
+        (["--list", "a", "--set", "inference.face.index=1"], "the largest face is scored"),
+        (["--list", "a", "--set", "inference.audio.track=1"], "first track that is not silent is scored"),
     ],
 )
 def test_impossible_arguments_are_an_input_error(arguments, message):
     with pytest.raises(InputError, match=message):
-        evaluate.check_arguments(evaluate.parse_arguments(arguments))
+        args = evaluate.parse_arguments(arguments)
+        evaluate.configure(args)
+        evaluate.check_arguments(args)
 
 
 def test_a_clip_that_cannot_be_read_stops_nothing_unless_it_is_all_there_is(tmp_path, talking_clip):
     bad = Job("bad", broken(tmp_path / "bad.mp4"), {})
     with pytest.raises(InputError, match="bad.mp4"):
         score([bad], [], 18)
+    with pytest.raises(InputError, match="noise: no face found in .*noise.mp4"):
+        score([Job("noise", faceless(tmp_path / "noise.mp4"), {})], [], 18)
     good = Job("good", View(talking_clip), {})
     results, skipped = score([bad, good], [], 18)
     assert [found.job.name for found in results] == ["good"] and len(skipped) == 1 and skipped[0].startswith("bad: ")
