@@ -95,10 +95,15 @@ class HRDecoder(PictureNetwork):
     def _corrected(self, x: Tensor, base: Tensor, reference: Tensor | None, part: Part) -> Tensor:
         """x, which is a part, plus what it corrects; in full precision under autocast."""
         scale = self.config.scale
-        known = _cut(self._enlarged(base), part, scale)
+        x0, y0, x1, y1 = part
+        # Bilinear, so a pixel on every side is seen beyond the part.
+        left, above = max(x0 - 1, 0), max(y0 - 1, 0)
+        known = self._enlarged(_cut(base, (left, above, x1 + 1, y1 + 1)))
+        known = _cut(known, (x0 - left, y0 - above, x1 - left, y1 - above), scale)
         if reference is not None:
-            half = reference.shape[2] // 2
-            own = _cut(torch.cat([reference[:, :3, :half], reference[:, 3:, half:]], 2), part, scale)
+            half = BASE_SIZE // 2
+            upper, lower = (x0, y0, x1, min(y1, half)), (x0, max(y0, half), x1, y1)
+            own = torch.cat([_cut(reference[:, :3], upper, scale), _cut(reference[:, 3:], lower, scale)], 2)
             known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * _cut(self.lendable, part, scale))
         x = x[:, :3] + known
         return x if self.training else x.clamp(0, 1)

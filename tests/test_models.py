@@ -147,7 +147,7 @@ def test_hr_shapes_and_parts(preset, scale, changes):
         inputs = hr_inputs(config, 1)
         output = network(*inputs)
         assert output.shape == (1, 3, 128 * scale, 128 * scale) and output.min() >= 0 and output.max() <= 1
-        for x0, y0, x1, y1 in ((24, 60, 104, 124), (1, 40, 128, 128)):
+        for x0, y0, x1, y1 in ((24, 60, 104, 124), (24, 70, 104, 124), (1, 40, 128, 128)):
             inside = output[:, :, scale * y0 : scale * y1, scale * x0 : scale * x1]
             torch.testing.assert_close(network(*inputs, part=(x0, y0, x1, y1)), inside, atol=1e-5, rtol=0)
 
