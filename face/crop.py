@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from media.frame import Frame, Rect
+    from media.video import Frame, Rect
 
 Coordinates = TypeVar("Coordinates", float, np.ndarray, "Tensor")
 

@@ -10,7 +10,7 @@ import numpy as np
 from face.crop import box_transforms, fit_transforms, rescale
 from face.detector import Detector
 from face.track import Track, track_faces
-from media.frame import Frame, Rect
+from media.video import Frame, Rect
 
 LIPS_BOX = np.array([40.0, 72, 88, 104])
 """x0, y0, x1, y1, px of the 128 crop: lips, also wide open ones, lie in it."""

@@ -6,7 +6,7 @@ import numpy as np
 from face.crop import SIZE, rescale
 from face.lips import eye_distance
 from face.topology import CONTOUR, LIPS_INNER, LIPS_OUTER
-from media.frame import Rect
+from media.video import Rect
 
 MOUTH_BOX_POINTS = (61, 291, 0, 17, 13, 14, 37, 267, 84, 314, 91, 321)
 MOUTH_BOX = np.array([0.75, 0.55])

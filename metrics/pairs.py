@@ -12,8 +12,7 @@ from chunks import evenly
 from face.crop import CropTransform
 from face.detect import make_detector
 from face.follow import follow
-from media.frame import Rect
-from media.video import Frame, VideoReader, VideoWriter
+from media.video import Frame, Rect, VideoReader, VideoWriter
 from nearest import nearest
 
 MAX_PICTURE_LAG = 12
