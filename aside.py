@@ -29,6 +29,25 @@ def aside(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def begin(path: Path) -> Path:
+    """The empty file that becomes `path`, see part_of; its folder is made. Raises InputError where `path` cannot be
+    written.
+    """
+    part = part_of(path)
+    if os.path.isdir(path):  # Path.is_dir raises where a folder may not be looked into
+        raise InputError(f"found a folder at {path}, expected a file name for the output, choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(path)
+        part.touch()
+    except OSError as error:
+        raise InputError(
+            f"found {path.parent} not writable ({error.strerror}), expected a folder to write {path.name} into, choose "
+            "another output"
+        ) from error
+    return part
+
+
 def give_usual_rights(path: Path) -> None:
     """Those of new files, as the umask has them: safetensors writes files that only their owner can read."""
     mask = os.umask(0)

@@ -17,14 +17,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aside import temporary_folder
+from aside import begin, temporary_folder
 from engine.bar import bar
 from engine.config import add_config_arguments, load_config
-from engine.options import PREPARED, InferenceConfig
+from engine.options import PREPARED, InferenceConfig, is_prepared
 from engine.person import Person
 from engine.stop import end_on_signal
 from errors import InputError, run_cli
 from media.size import parse_size
+from media.source import check_there
 
 if TYPE_CHECKING:
     from engine.report import Report
@@ -86,9 +87,9 @@ def take_person(args: argparse.Namespace) -> None:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raises InputError for options that do not go together, and for files that are not there."""
     if args.prepare is not None:
-        if args.face is None or args.audio is not None or args.output is not None:
-            raise InputError("--prepare takes a video by --face, and neither --audio nor --output")
-        if Path(args.prepare).suffix != PREPARED:
+        if args.face is None or is_prepared(args.face) or args.audio is not None or args.output is not None:
+            raise InputError("--prepare takes a video by --face, no prepared one, and neither --audio nor --output")
+        if not is_prepared(args.prepare):
             raise InputError(f"--prepare {args.prepare}: expected a name that ends in {PREPARED}")
     elif (args.face is None) != (args.audio is None):
         raise InputError(
@@ -99,14 +100,9 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise InputError("--output is missing: say where the video goes, e.g. --output results/out.mp4")
     if args.face is not None and args.demo is not None:
         raise InputError("found --demo beside --face; the demo has a face of its own, leave one out")
-    for source in [Path(source) for source in (args.face, args.audio) if source is not None]:
-        try:
-            source.stat()
-        except (OSError, ValueError) as error:
-            reason = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
-            raise InputError(
-                f"found no file {source}{reason}, expected a video, image or sound, check the path"
-            ) from error
+    for source in (args.face, args.audio):
+        if source is not None:
+            check_there(Path(source))
 
 
 def configure(args: argparse.Namespace) -> InferenceConfig:
@@ -169,6 +165,8 @@ def main() -> None:
     take_person(args)
     check_arguments(args)
     config = configure(args)
+    if args.prepare is not None:
+        begin(Path(args.prepare)).unlink()  # before tracking: what cannot be written is told at once
     # These import torch, which mistakes in the arguments need not wait for.
     from engine.pipeline import LipSync, lip_sync
     from engine.prepared import PreparedFace
@@ -184,7 +182,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         if args.demo == "still":
             face = demo_still(Path(stack.enter_context(temporary_folder())))
-        if Path(face).suffix == PREPARED:
+        if is_prepared(face):
             face = PreparedFace.load(face)
         report = lip_sync(face, audio, output, config, watch=bar)
     tell(report)

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
-from engine.options import PREPARED, InferenceConfig
+from engine.options import PREPARED, InferenceConfig, is_prepared
 from engine.pipeline import LipSync, lip_sync
 from engine.prepared import PreparedFace
 from engine.report import Report, Watch, unwatched
@@ -124,7 +124,7 @@ def _changed(pair: Pair) -> str:
 def _prepared(engine: LipSync, face: Path, watch: Watch) -> PreparedFace | InputError:
     """The face, or what is wrong with it: a video that cannot be used is looked at once."""
     try:
-        return PreparedFace.load(face) if face.suffix == PREPARED else engine.prepare(face, watch)
+        return PreparedFace.load(face) if is_prepared(face) else engine.prepare(face, watch)
     except InputError as error:
         return error
 

@@ -24,8 +24,13 @@ PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 PREPARED = ".face"
-"""Suffix of a prepared face."""
+"""Suffix of a prepared face, in any case."""
 SYNC_EXPERT = CHECKPOINTS / "sync_light.safetensors"
+
+
+def is_prepared(path: str | Path) -> bool:
+    """Whether a file is a prepared face, by its name."""
+    return Path(path).suffix.lower() == PREPARED
 
 
 @dataclass

@@ -29,14 +29,19 @@ _TEXT_FORMATS = ("tty", "bintext", "xbin", "adf", "idf")
 """Formats in which FFmpeg would draw a text file as a picture."""
 
 
-def open_input(path: str | Path) -> InputContainer:
-    """Open a sound, video or image file; whatever stops that becomes an InputError naming the file."""
-    path = Path(path)
+def check_there(path: Path) -> int:
+    """What kind of file it is (st_mode). Raises InputError where there is none."""
     try:
-        kind = path.stat().st_mode
+        return path.stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         why = "" if isinstance(error, FileNotFoundError) else f" ({getattr(error, 'strerror', None) or error})"
         raise InputError(f"found no file {path}{why}, expected a video, image or sound, check the path") from error
+
+
+def open_input(path: str | Path) -> InputContainer:
+    """Open a sound, video or image file; whatever stops that becomes an InputError naming the file."""
+    path = Path(path)
+    kind = check_there(path)
     if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
         raise InputError(f"found a pipe or a device at {path}, expected a video, image or sound file, name one file")
     if stat.S_ISDIR(kind):

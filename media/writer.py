@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from aside import part_of, remove_stale
+from aside import begin
 from errors import InputError
 from media.audio import channels
 from media.frame import Colour, Frame, pad_even, rgb_to_planes, to_av
@@ -83,33 +83,20 @@ class VideoWriter:
         # Both multiples of 1 / fps and the times of a variable rate must be (nearly) whole numbers of this.
         steps = self.fps.numerator
         self._time_base = Fraction(1, steps * -(-_FINE // steps) if steps < 10 * _FINE else _FINE)
-        self._temporary = part_of(self.path)
+        self._temporary: Path
         self._opened = ExitStack()
         self._container: av.container.OutputContainer
         self._video: av.VideoStream | None = None
         self._sound: _Sound | None = None
         self._waiting: tuple[av.VideoFrame, int] | None = None
         """The last frame and its time in ticks: how long it is shown is known only when the next one comes."""
-        self._check()
-
-    def _check(self) -> None:
         if self.path.suffix.lower() not in SUFFIXES:
             raise InputError(
                 f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it"
             )
-        if os.path.isdir(self.path):  # Path.is_dir raises where a folder may not be looked into
-            raise InputError(f"found a folder at {self.path}, expected a file name for the output, choose another name")
 
     def __enter__(self) -> "VideoWriter":
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            remove_stale(self.path)
-            self._temporary.touch()
-        except OSError as error:
-            raise InputError(
-                f"found {self.path.parent} not writable ({error.strerror}), expected a folder to write "
-                f"{self.path.name} into, choose another output"
-            ) from error
+        self._temporary = begin(self.path)
         try:
             self._open()
         except BaseException:
@@ -273,8 +260,8 @@ def _from_wave(wave: np.ndarray, rate: int) -> tuple[int, Generator[np.ndarray]]
     wave = np.asarray(wave, np.float32)
     wave = (wave[:, None] if wave.ndim == 1 else wave).T
     if len(wave) not in (1, 2) or not wave.shape[1]:
-        raise ValueError(
-            f"sound of {wave.shape[1]} samples and {len(wave)} channels, expected some samples, mono or stereo"
+        raise InputError(
+            f"found a sound of {wave.shape[1]} samples and {len(wave)} channels, expected some samples, mono or stereo"
         )
     return int(rate), (wave[:, start : start + _AAC_BLOCK] for start in range(0, wave.shape[1], _AAC_BLOCK))
 
