@@ -22,7 +22,7 @@ from face.landmark_net import MIN_PRESENCE
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect, sampled_part
 from face.smooth import smoothed
-from media.video import Frame
+from media.video import Frame, VideoReader
 from models.config import BASE_SIZE
 from models.hyperlips import Memory
 from speech.stream import WholeSound
@@ -65,21 +65,22 @@ class Drive:
         sound: SoundSource,
         watch: Watch,
         span: tuple[Fraction, Fraction] | None,
+        reader: VideoReader | None,
     ):
         self._started = time.perf_counter()
-        self.report = Report(notes=list(face.notes))
+        self.report = Report()
         with self.report.time("sound"):
             self._sound = engine.sound(sound, self.report.notes)
         self._engine, self._face, self._watch, self._span = engine, face, watch, span
+        self._reader = reader or engine.read(face.video)
         self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
         self._memory: Memory = {}
         self._remembered = self._stretch = 0
 
     def __iter__(self) -> Iterator[tuple[Frame, Fraction]]:
-        face, report = self._face, self.report
-        reader = self._engine.read(face.video)
+        face, report, reader = self._face, self.report, self._reader
         step = median_step(face.times, reader.fps)
-        report.passed = gaps(~face.present, face.times, step)
+        untouched = np.zeros(len(face.times), bool)
         with report.time("set-up"):
             self._precision = self._engine.precision
             self._references = encode_references(self._engine.base, face.references, self._precision[0])
@@ -101,7 +102,11 @@ class Drive:
         with closing(beside(self._finished(chunk) for chunk in smoothed_chunks)) as finished:
             for item in self._watch(chain.from_iterable(finished), "paint", count):
                 report.frames += 1
+                if item.face is None:
+                    report.untouched += 1
+                    untouched[item.frame.index] = True
                 yield item.frame, item.shown
+        report.passed = gaps(untouched, face.times, step)
         report.elapsed = time.perf_counter() - self._started
         report.notes += reader.notes
 

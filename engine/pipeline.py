@@ -29,16 +29,18 @@ from media.audio import SAMPLE_RATE
 from media.video import VideoReader, VideoWriter, check_no_source
 from media.watermark import mark
 from models.config import BASE_SIZE
+from speech.stream import checked
 
 
 class LipSync(Networks):
     """Loaded networks that track faces and drive them; use it for one file after another."""
 
-    def prepare(self, face: str | Path, watch: Watch = unwatched) -> PreparedFace:
-        """Track a face and choose its references. Raises InputError for an unreadable file, or one without that
-        face.
+    def prepare(self, face: str | Path | VideoReader, watch: Watch = unwatched) -> PreparedFace:
+        """Track a face, of a file or of what `read` opened, and choose its references. Raises InputError for an
+        unreadable file, or one without that face.
         """
-        reader, index = self.read(face), self.settings.index
+        reader = face if isinstance(face, VideoReader) else self.read(face)
+        index = self.settings.index
         found = self.faces(reader, watch)
         if not 0 <= index < len(found):
             raise InputError(f"{reader.path}: --face-index {index} but only {len(found)} faces found; count from 0")
@@ -65,10 +67,11 @@ class LipSync(Networks):
         sound: SoundSource,
         watch: Watch = unwatched,
         span: tuple[Fraction, Fraction] | None = None,
+        reader: VideoReader | None = None,
     ) -> Drive:
         """Frames of the face speaking a sound, in order, each with the time (s) it is shown at; see Drive.
 
-        span: (from, before) s, what is shown outside it is left out.
+        span: (from, before) s, what is shown outside it is left out. reader: what `read` opened of the face's video.
         Raises InputError for a face that was prepared otherwise, or an unreadable sound or one without samples.
         """
         if face.settings != self.settings:
@@ -79,7 +82,7 @@ class LipSync(Networks):
             raise InputError(
                 f"the face of {face.video} was prepared with {differs}; prepare it again for these weights"
             )
-        return Drive(self, face, sound, watch, span)
+        return Drive(self, face, sound, watch, span, reader)
 
     def _pictures(self, reader: VideoReader, found: Followed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """references, shares, portraits and portrait_shown of a PreparedFace."""
@@ -98,7 +101,7 @@ class LipSync(Networks):
         frames = chosen.frames.ravel().tolist()
         wanted = {*frames, *portraits.frames.tolist()}
         cut = {
-            frame.index: CropTransform(found.transforms[frame.index]).cut(frame.rgb(), self.size)
+            frame.index: CropTransform(found.transforms[frame.index]).cut_from(frame, self.size)
             for frame in islice(reader, max(wanted) + 1)
             if frame.index in wanted
         }
@@ -123,7 +126,7 @@ def lip_sync(
     engine = engine or LipSync(config)
     started = time.perf_counter()
     reader = engine.read(face.video if isinstance(face, PreparedFace) else face)
-    sound = {"audio": (audio, SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
+    sound = {"audio": (checked(audio), SAMPLE_RATE)} if isinstance(audio, np.ndarray) else {"audio_from": audio}
     config = engine.config
     with VideoWriter(
         output,
@@ -137,9 +140,10 @@ def lip_sync(
         **sound,
     ) as writer:  # before tracking: an output that cannot be written is told at once
         check_no_source(output, reader.path, *([] if isinstance(audio, np.ndarray) else [audio]))
-        prepared = face if isinstance(face, PreparedFace) else engine.prepare(face, watch)
-        tracked = time.perf_counter() - started
-        drive = engine.drive(prepared, audio, watch)
+        opened = time.perf_counter()
+        prepared = face if isinstance(face, PreparedFace) else engine.prepare(reader, watch)
+        tracked = time.perf_counter() - opened
+        drive = engine.drive(prepared, audio, watch, reader=reader)
         drive.report.seconds["track"] = tracked
         for frame, shown in drive:
             with drive.report.time("encode"):

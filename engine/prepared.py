@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -55,7 +55,6 @@ class PreparedFace:
     shares: np.ndarray
     portraits: np.ndarray
     portrait_shown: np.ndarray
-    notes: list[str] = field(default_factory=list)
 
     @property
     def present(self) -> np.ndarray:
@@ -87,7 +86,6 @@ class PreparedFace:
             "video": os.path.relpath(self.video.resolve(), path.resolve().parent),
             "sha256": file_digest(self.video),
             "settings": json.dumps(vars(self.settings)),
-            "notes": json.dumps(self.notes),
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,18 +122,17 @@ class PreparedFace:
             fit = all(
                 tensors[name].shape == shape and tensors[name].dtype == kind for name, (shape, kind) in parts.items()
             )
-            notes, kept, digest = json.loads(metadata["notes"]), metadata["video"], metadata["sha256"]
+            kept, digest = metadata["video"], metadata["sha256"]
         except (OSError, SafetensorError, *_DAMAGE) as error:
             raise InputError(f"{path} is no prepared face ({error}); make one with --face VIDEO --prepare") from error
         fit = fit and bool(np.isin(tensors["portrait_shown"], np.arange(portraits)).all())
         fit &= all(before < after for before, after in pairwise(times))
-        fit &= isinstance(notes, list) and all(isinstance(note, str) for note in notes)
         if not fit or not times:
             raise InputError(f"{path} is damaged: its parts do not fit each other; prepare the face again")
         video = _find_video(path, kept)
         if file_digest(video) != digest:
             raise InputError(f"{video} is not the video that {path} was prepared from; prepare it again")
-        return cls(video, settings, times, notes=notes, **{name: tensors[name] for name in parts})
+        return cls(video, settings, times, **{name: tensors[name] for name in parts})
 
 
 def _find_video(face: Path, kept: str) -> Path:

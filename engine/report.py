@@ -17,10 +17,11 @@ def unwatched(items: Iterable, what: str, count: int) -> Iterable:
 
 @dataclass
 class Report:
-    """What was done to one file. `passed` are the stretches (s) without a face, or with its mouth outside
-    the picture, shown as they were."""
+    """What was done to one file. `passed` are the stretches (s) of the source without a face, or with its mouth outside
+    the picture, that were shown as they were, in `untouched` of the frames."""
 
     frames: int = 0
+    untouched: int = 0
     elapsed: float = 0.0
     """s until the last frame: from the first look at the face in lip_sync, from the sound on in a Drive alone."""
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))

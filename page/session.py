@@ -62,13 +62,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Made:
-    """A finished video. rows: what the sync expert says of it. passed: frames shown as they were. command: the line
-    that makes the same."""
+    """A finished video. rows: what the sync expert says of it. command: the line that makes the same."""
 
     path: Path
     report: Report
     rows: dict[str, float]
-    passed: int
     command: str
 
 
@@ -253,7 +251,7 @@ class Session:
     def _thumbnail(self, look: Look, face: Followed) -> np.ndarray:
         best = int(np.nanargmax(np.where(face.present, -np.abs(head_pose(face.track.rigid)[:, 0]), np.nan)))
         frame = next(islice(self._studio.default.read(look.path), best, None))
-        return CropTransform(face.transforms[best]).cut(frame.rgb(), THUMBNAIL)
+        return CropTransform(face.transforms[best]).cut_from(frame, THUMBNAIL)
 
     def _still(self, engine: LipSync, choice: int, seconds: float, folder: Path) -> PreparedFace:
         """The frame of the look that is nearest to what is shown at `seconds`, as a face of one picture."""
@@ -276,8 +274,7 @@ class Session:
         shown = [source_frame(number, len(face.times)) for number in range(report.frames)]
         frames = watch(VideoReader(made), "measure", report.frames)
         rows = score_alone(made, face.transforms[shown], self._studio.sync, frames)
-        passed = int((~face.present[shown]).sum())
-        return Made(self._keep(made), report, rows, passed, self._command(look, voice, engine, changes))
+        return Made(self._keep(made), report, rows, self._command(look, voice, engine, changes))
 
     def _keep(self, made: Path) -> Path:
         """Put a video in the place of the one before, under another path: browsers keep what they fetched."""

@@ -49,7 +49,7 @@ def measured(made: Made) -> str:
     report = made.report
     summary = {"this video": {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in made.rows.items()}}
     stretches = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in report.passed)
-    passed = f"{made.passed} passed through untouched" + (f" (of the source: {stretches})" if stretches else "")
+    passed = f"{report.untouched} passed through untouched" + (f" (of the source: {stretches})" if stretches else "")
     words = [f"{report.frames} frames in {report.elapsed:.1f} s; {passed}.", *report.notes]
     if not made.rows:
         words.append("Too few frames show the face, so the sync expert says nothing.")

@@ -36,7 +36,7 @@ class WholeSound:
     def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
         """kind, length: features of a window, see audio_window_at; convention: see first_feature."""
         self.duration = Fraction(len(wave), SAMPLE_RATE)
-        self._features = sound_features(_checked(wave), kind)
+        self._features = sound_features(checked(wave), kind)
         self._kind, self._length, self._convention = kind, length, convention
 
     def lasts(self, seconds: Fraction) -> bool:
@@ -82,12 +82,12 @@ class LiveSound:
             self._ended = True
             self._make.end()
         else:
-            piece = _checked(piece)
+            piece = checked(piece)
             self._received += len(piece)
             self._make.add(piece)
 
 
-def _checked(wave: np.ndarray) -> np.ndarray:
+def checked(wave: np.ndarray) -> np.ndarray:
     """The sound as float32. Raises InputError where it is not mono, not of floats or not finite: whole numbers would
     be heard as a very loud sound, and one nan would reach every frame."""
     wave = np.asarray(wave)

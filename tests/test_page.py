@@ -96,7 +96,7 @@ def test_a_face_is_shown_one_moment_is_previewed_and_the_video_is_what_the_comma
     assert [stage.name for stage in last.stages] == ["track", "paint", "measure"]
     assert all(stage.done == stage.count for stage in last.stages) and before[0].made is None
     frames = [frame.rgb() for frame in VideoReader(last.made.path)]
-    assert len(frames) == last.made.report.frames == 15 and last.made.passed == 0
+    assert len(frames) == last.made.report.frames == 15 and last.made.report.untouched == 0
     # The preview is the frame of the loudest moment (.3 s), with mouth and all, but for the codec's loss.
     apart = [float(np.abs(preview[100:].astype(int) - frame[100:]).mean()) for frame in frames]
     assert np.argmin(apart) == 7 and min(apart) < 2 < max(apart)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from engine.options import InferenceConfig
+import inference
+from engine.options import InferenceConfig, is_prepared
 from engine.pipeline import LipSync, lip_sync
 from engine.prepared import PreparedFace
 from errors import InputError
@@ -69,6 +70,42 @@ def test_a_video_never_takes_the_place_of_what_it_is_made_from(engine, prepared,
         with pytest.raises(InputError, match="is a source itself"):
             lip_sync(face, sound, video, engine=engine)
     assert video.read_bytes() == talking_clip.read_bytes() and list(tmp_path.iterdir()) == [video]
+
+
+def test_only_what_was_shown_is_told_of(engine, prepared):
+    transforms = prepared.transforms.copy()
+    transforms[5:10] = transforms[40:] = np.nan  # as if no face were seen
+    drive = engine.drive(replace(prepared, transforms=transforms), np.zeros(8 * 640, np.float32))
+    assert len(frames(drive)) == 8 and drive.report.passed == [(0.2, 0.32)] and drive.report.untouched == 3
+
+
+@pytest.mark.parametrize(
+    "sound", [np.zeros(0, np.float32), np.zeros((16000, 2), np.float32), np.zeros(16000, np.int16)]
+)
+def test_a_sound_that_cannot_be_heard_is_refused_before_the_face_is_tracked(engine, talking_clip, tmp_path, sound):
+    def watch(items, what, count):
+        raise AssertionError(what)
+
+    with pytest.raises(InputError, match="found a sound of"):
+        lip_sync(talking_clip, sound, tmp_path / "out.mp4", engine=engine, watch=watch)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prepared_face_that_cannot_be_written_is_told_before_tracking(talking_clip, tmp_path, monkeypatch):
+    (tmp_path / "folder.face").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(LipSync, "__init__", lambda *_: pytest.fail("networks are loaded"))
+    for target, message in (("folder.face", "found a folder at"), ("file/me.face", "file not writable")):
+        monkeypatch.setattr(sys, "argv", ["i", "--face", str(talking_clip), "--prepare", str(tmp_path / target)])
+        with pytest.raises(InputError, match=message):
+            inference.main()
+
+
+def test_a_prepared_face_is_known_by_its_suffix_in_any_case(monkeypatch):
+    assert is_prepared("me.FACE") and not is_prepared("face")
+    monkeypatch.setattr(sys, "argv", ["i", "--face", "me.Face", "--prepare", "you.face"])
+    with pytest.raises(InputError, match="no prepared one"):
+        inference.check_arguments(inference.parse_arguments())
 
 
 def test_a_face_prepared_for_other_weights_is_refused(prepared):
