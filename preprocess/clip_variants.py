@@ -11,10 +11,9 @@ import torch
 from aside import aside
 from datasets.clips import Clip, variant_name
 from media.audio import read_audio
+from preprocess.feature_files import DTYPES, write_features
 from preprocess.sound_variants import coloured_noise, stretch_of, vary_sound
-from speech.features import sound_features
 
-DTYPES = {"mel": np.float32, "whisper": np.float16}
 VOICES = 3, 6
 """Range of the number of other clips that speak at once in the background."""
 
@@ -55,6 +54,6 @@ def write_variants(clip: Clip, backgrounds: Backgrounds, variants: int, seed: in
         wave = vary_sound(clip.sound(), partial(backgrounds, clip), rng)
         for kind in missing:
             with aside(clip.folder / variant_name(kind, variant)) as part:
-                np.save(part, sound_features(wave, kind).astype(DTYPES[kind]))
+                write_features(part, wave, kind)
         written += 1
     return written

@@ -14,7 +14,7 @@ import torch
 
 from chunks import chunks
 from datasets.archive import write_archive
-from datasets.clips import FPS, ClipInfo, publish_clip
+from datasets.clips import FPS, ClipInfo, publish_clip, variant_name
 from digest import file_digest
 from engine.memory import keep_freed_memory
 from errors import InputError
@@ -26,10 +26,10 @@ from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import Frame, VideoReader
 from models.config import BASE_SIZE
 from nearest import nearest
+from preprocess.feature_files import DTYPES, write_features
 from preprocess.jobs import Job
 from preprocess.sources import find_sound
 from preprocess.sync_check import sound_offset
-from speech.features import sound_features
 
 MIN_SECONDS, MAX_SECONDS = 1, 20
 MIN_VISIBLE = 0.5
@@ -202,8 +202,8 @@ def _cut_sound(wave: np.ndarray, piece: Piece, offset: Fraction) -> np.ndarray:
 
 def _write_sound(folder: Path, sound: np.ndarray) -> None:
     write_flac(folder / "audio.flac", sound)
-    np.save(folder / "mel.npy", sound_features(sound, "mel").astype(np.float32))
-    np.save(folder / "whisper.npy", sound_features(sound, "whisper").astype(np.float16))
+    for kind in DTYPES:
+        write_features(folder / variant_name(kind, 0), sound, kind)
 
 
 @lru_cache(maxsize=1)

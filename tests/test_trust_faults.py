@@ -50,7 +50,7 @@ def painting(checkpoint: Path, data: Path) -> Command:
 
 
 def inference(clip: Path) -> Command:
-    options = ["--base-only", "--set", "precision=float32"]
+    options = ["--base-only", "--set", "precision=float32", "layout=contiguous"]
     return Command(
         lambda folder: ["inference.py", "--face", clip, "--audio", clip, "--output", folder / "out.mp4", *options],
         [clip.parent],
