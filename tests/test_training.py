@@ -89,20 +89,6 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
     assert (plain["speech_points"][..., 1] - mirrored["speech_points"][..., 1]).abs().mean() < 1.0
 
 
-def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
-    dataset = BaseDataset(
-        DataConfig(str(data_set)),
-        AugmentConfig(flip=0, colour=0, shift=0, silence=1),
-        "train",
-        BaseConfig(audio="mel", audio_window=16),
-        0,
-    )
-    item = dataset[0]
-    assert (item["audio"] == -4).all()
-    clip = load_clips(data_set, "train")[0]
-    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.moves[0].lip_gaps.argmin())])[0])
-
-
 def test_the_network_cannot_see_the_answer(data_set):
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     item = dataset[0]
@@ -236,6 +222,23 @@ def test_moments_follow_their_parameters_into_another_layout():
         return weight.detach()
 
     assert torch.allclose(trained(torch.channels_last), trained(torch.contiguous_format), atol=1e-6)
+
+
+def test_a_resumed_optimizer_keeps_its_moments_and_takes_the_new_settings():
+    def made(**settings: object) -> torch.optim.Optimizer:
+        return make_optimizer(
+            [{"params": [torch.nn.Parameter(torch.ones(2))], "name": "all", "scale": settings.pop("scale")}],
+            OptimConfig(**settings),
+        )
+
+    before = made(scale=0.1)
+    (weight,) = before.param_groups[0]["params"]
+    apply_step(weight.sum(), before, 0.1, 1.0)
+    now = made(scale=0.5, weight_decay=0.2, betas=[0.5, 0.9])
+    now.load_state_dict(before.state_dict())
+    (group,) = now.param_groups
+    assert (group["scale"], group["weight_decay"], group["betas"]) == (0.5, 0.2, (0.5, 0.9))
+    assert torch.equal(now.state[group["params"][0]]["exp_avg"], before.state[weight]["exp_avg"])
 
 
 def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
