@@ -82,7 +82,7 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        self.best = None if self.log is None else Best(path, self.config, self.task, self.ema, self.log, world.device)
+        self.best = self.log and Best(path, self.record, self.run.patience, self.task, self.ema, self.log)
         if saved is None:
             self._start()
         self._distribute(precision)
