@@ -111,7 +111,9 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         objective, model = BaseObjective(config), config.model
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
-        dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, objective.heard)
+        dataset = BaseDataset(
+            config.data, config.augment, splits.train, model, config.run.seed, objective.heard, config.feed.window
+        )
         # As the loop calls it, in the first process only.
         validation = config.data, splits.validation, config.validation.clips
         validator = LipValidator(*validation, world.device) if world.main else None
