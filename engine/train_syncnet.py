@@ -26,9 +26,9 @@ from errors import InputError
 from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from models.checkpoint import load_network
-from models.config import SYNC_FRAMES
+from models.config import MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert
-from speech.offset import MAX_SHIFT, SyncEstimate, clip_vectors, estimate_offset
+from speech.offset import SyncEstimate, clip_vectors, estimate_offset
 
 AT_CHANCE = 0.02
 """A loss within this share of chance, or an accuracy within this of 1/2, counts as chance."""
