@@ -82,7 +82,8 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        self.best = self.log and Best(path, self.record, self.run.patience, self.task, self.ema, self.log)
+        scored = path, self.record, self.run.patience, self.task, self.ema
+        self.best = None if self.log is None else Best(*scored, self.log)
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -95,8 +96,9 @@ class _Run:
             except Stopped:
                 world.say(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes")
                 raise
-        if self.log is not None:
-            self.log.close()
+            finally:
+                if self.log is not None:
+                    self.log.close()  # TensorBoard writes what it was told minutes later
         return path
 
     def _saved(self) -> Saved | None:
@@ -116,6 +118,7 @@ class _Run:
         """Take over a checkpoint's state; returns what differs from the run so far, a line each."""
         changes = check_changes(self.folder, saved.record, self.record, self.run.allow_changes)
         self.state.load(saved)
+        saved.states.clear()  # as large as the run itself
         return changes
 
     def _announce(self, precision: str, first: int, changes: list[str]) -> None:
@@ -250,7 +253,7 @@ class _Run:
     def _length(self, step: int) -> int:
         """Steps of the whole run, as far as they are known at this one; the same on every process."""
         steps = self.run.steps
-        return steps if self.run.minutes is None else self.world.from_main(lambda: self.clock.length(step, steps))
+        return steps if self.run.minutes is None else round(self.world.mean({"": self.clock.length(step, steps)})[""])
 
     def _share(self, done: int) -> float:
         """How much of the run is over, 0 to 1."""
@@ -284,8 +287,8 @@ class _Run:
         for module in self.modules:
             module.train()
             for layer in module.modules():
-                if isinstance(layer, _BatchNorm) and self.run.freeze_bn:
-                    layer.eval()
+                if isinstance(layer, _BatchNorm) and (self.run.freeze_bn or not layer.weight.requires_grad):
+                    layer.eval()  # a part that does not learn keeps its statistics too
 
 
 def _parts(network: nn.Module) -> list[nn.Module]:

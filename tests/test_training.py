@@ -372,6 +372,27 @@ def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
             train(tiny(data_set, tmp_path, f"run.name={name}"), tmp_path / f"{name}.safetensors")
 
 
+def test_parts_that_do_not_learn_keep_their_statistics(data_set, tmp_path):
+    train(tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1", "optim.parts=[decoder]"))
+    before, after = (weights(tmp_path, step)["objective"] for step in (0, 1))
+    moved = {name for name, value in after.items() if "running_" in name and not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("network.decoder.") for name in moved)
+
+
+def test_a_run_that_fails_closes_its_log(data_set, tmp_path, monkeypatch):
+    closed = []
+    close = RunLog.close
+
+    def fail(*_: object) -> None:
+        raise InputError("failed")
+
+    monkeypatch.setattr("engine.progress.Progress.log", fail)
+    monkeypatch.setattr(RunLog, "close", lambda log: (close(log), closed.append(log)))
+    with pytest.raises(InputError, match="failed"):
+        train(tiny(data_set, tmp_path, "audio_pretrain.steps=0"))
+    assert len(closed) == 1
+
+
 def test_gradient_reaches_every_parameter_of_the_base_run(data_set):
     config = TrainBaseConfig(model=BaseConfig())
     objective = BaseObjective(config).train()
