@@ -45,7 +45,7 @@ class BaseDataset(Dataset):
         self.features = [self._heard(clip) for clip in clips]
         self.expert, self.convention = expert, convention
         self.sync_features = self._heard_by(expert) if expert else []
-        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]
+        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]  # copies, of 20 points
         self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
         self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
         self.moves = [clip.moves for clip in clips]

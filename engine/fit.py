@@ -21,8 +21,9 @@ from engine.optimizers import Optimizers, freeze, learning_rate, not_finite
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
 from engine.progress import Progress
-from engine.resume import DATA, Ran, check_changes, record, resumed_precision
+from engine.resume import FILES, Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog
+from engine.start import start_digest, start_from
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
 from engine.task import Task
@@ -111,8 +112,9 @@ class _Run:
         """What this run and its checkpoints say of themselves."""
         ran = Ran.here(precision, self.world.device, self.world.size)
         index = self.world.from_main(lambda: file_digest(Path(self.config.data.path) / INDEX))
-        self.record = record(to_yaml(self.config), ran, index, self.task.painter)
-        self.ran = self.record["ran"] | {key: self.record[key] for key in DATA}
+        init = self.world.from_main(lambda: start_digest(self.task.init))
+        self.record = record(to_yaml(self.config), ran, index, self.task.painter, init)
+        self.ran = self.record["ran"] | {key: self.record[key] for key in FILES}
 
     def _go_on(self, saved: Saved) -> list[str]:
         """Take over a checkpoint's state; returns what differs from the run so far, a line each."""
@@ -136,7 +138,9 @@ class _Run:
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
-        if (prepare := self.task.prepare) is not None:
+        if (init := self.task.init) is not None:
+            self.world.from_main(lambda: start_from(self.objective.network, init))
+        elif (prepare := self.task.prepare) is not None:
             self.world.from_main(lambda: prepare(self._main(self.log)))
         self.world.spread(*self.modules)
         self.ema.restart(self.objective.network)

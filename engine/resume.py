@@ -23,6 +23,8 @@ _FREE = "data.path", "data.workers", "data.cache"
 """Keys of these sections that change nothing of it, where the data set is the same."""
 DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
 """What is told of the data set: by key of the record, how it is called."""
+FILES = DATA | {"init": "the weights of --init"}
+"""The same of all files that a run was made from."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class Ran:
         )
 
 
-def record(config: str, ran: Ran, index: str, painter: str = "") -> dict[str, Any]:
+def record(config: str, ran: Ran, index: str, painter: str = "", init: str = "") -> dict[str, Any]:
     """What a checkpoint holds beside weights: the resolved config (YAML), what it ran with, the digest of the index of
-    the data set, and of stage 2 what painted its stage-1 faces.
+    the data set, of stage 2 what painted its stage-1 faces, and the digest of the weights it began with.
     """
-    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter}
+    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter, "init": init}
 
 
 def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:
@@ -67,7 +69,7 @@ def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
     only one of the two knows came or went with the code, and say nothing.
     """
     changes = _differences(before, now)
-    fixed = _within(changes, FIXED)
+    fixed = _within(changes, FIXED, FILES)
     if fixed and not allowed:
         raise InputError(
             f"{folder} began with other settings: {', '.join(_shown(key, *changes[key]) for key in fixed)}; give them "
@@ -81,7 +83,7 @@ def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
 def scored_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two records so that scores under one say nothing beside those under the other."""
     changes = _differences(before, now)
-    return [_shown(key, *changes[key]) for key in _within(changes, _SCORED)]
+    return [_shown(key, *changes[key]) for key in _within(changes, _SCORED, DATA)]
 
 
 def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: torch.device) -> Precision | None:
@@ -106,14 +108,15 @@ def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: to
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Of config and data set, between two records."""
-    data = _changes(*({name: _short(part[key]) for key, name in DATA.items() if key in part} for part in (before, now)))
-    return _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in (before, now))) | data
+    """Of config and files, between two records."""
+    parts = before, now
+    files = _changes(*({name: _short(part[key]) for key, name in FILES.items() if key in part} for part in parts))
+    return _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in parts)) | files
 
 
-def _within(changes: Mapping[str, Any], sections: Sequence[str]) -> list[str]:
-    """Those of the changes that are of the data set itself, or of the sections and not free."""
-    return [key for key in changes if key in DATA.values() or (key.split(".")[0] in sections and key not in _FREE)]
+def _within(changes: Mapping[str, Any], sections: Sequence[str], files: Mapping[str, str]) -> list[str]:
+    """Those of the changes that are of the files, or of the sections and not free."""
+    return [key for key in changes if key in files.values() or (key.split(".")[0] in sections and key not in _FREE)]
 
 
 def _flat(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:

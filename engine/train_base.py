@@ -18,7 +18,6 @@ from engine.optimizers import apply_step, not_finite
 from engine.options import TrainBaseConfig
 from engine.runlog import RunLog
 from engine.running import running
-from engine.start import start_from
 from engine.task import Show, Task
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
@@ -128,10 +127,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         ]
 
         def prepare(log: RunLog) -> None:
-            if init is not None:
-                start_from(objective.network, init)
-            else:
-                pretrain_audio(objective, dataset, config, world.device, log)
+            pretrain_audio(objective, dataset, config, world.device, log)
 
         def validate(network: HyperLipsBase, step: int, log: RunLog) -> dict[str, float]:
             """The score: lips that follow the sound, and as far as real ones."""
@@ -154,6 +150,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
                 best,
                 lower=best == "mouth_stlpips",
                 groups=groups,
+                init=init,
                 prepare=prepare,
                 show=show,
             ),

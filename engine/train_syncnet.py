@@ -20,7 +20,6 @@ from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
 from engine.runlog import RunLog
 from engine.running import running
-from engine.start import start_from
 from engine.task import Task
 from errors import InputError
 from losses.gather import gather
@@ -181,10 +180,6 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
         )
         watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
 
-        def prepare(log: RunLog) -> None:
-            if init is not None:
-                start_from(objective.network, init)
-
         def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
             assert validator is not None
             scores, estimates = validator(network)
@@ -193,9 +188,7 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
             return scores
 
         frames = config.data.windows * SYNC_FRAMES
-        return fit(
-            config, Task(objective, dataset, frames, validate, "ranked", prepare=prepare, watch=watch.add), world
-        )
+        return fit(config, Task(objective, dataset, frames, validate, "ranked", init=init, watch=watch.add), world)
 
 
 def offsets(estimates: dict[str, SyncEstimate]) -> str:

@@ -23,7 +23,7 @@ from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
 from media.audio import SAMPLE_RATE
-from models.config import BaseConfig, SyncConfig
+from models.config import BaseConfig, HRConfig, SyncConfig
 from preprocess.sound_variants import add_noise, coloured_noise, in_room, loudness, telephone, vary_sound
 from speech.windows import audio_windows
 
@@ -161,6 +161,7 @@ def test_training_hears_the_window_that_the_weights_are_to_be_fed(data_set):
     assert np.array_equal(dataset[3]["audio"], wanted)
     assert not np.array_equal(wanted, audio_windows(features, frames, Fraction(25), "mel", 16))
     assert dataset.sync_features[0] is features  # read and held once
+    assert "landmarks" not in vars(dataset.store.clips[0])  # 478 points of every frame are not kept
 
 
 def test_a_container_s_limit_counts(tmp_path):
@@ -185,7 +186,11 @@ def test_a_million_steps_are_not_listed_before_the_first():
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
     def make(**augment: float) -> dict[str, torch.Tensor]:
         return HRDataset(
-            HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL_HR, **augment}), "train", 128, 0
+            HRDataConfig(str(painted), min_face_px=0),
+            HRAugmentConfig(**{**STILL_HR, **augment}),
+            "train",
+            HRConfig(scale=1),
+            0,
         )[4]
 
     plain, mirrored, moved = make(), make(flip=1.0), make(shift=5)
@@ -213,9 +218,16 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
     items = [
-        HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
+        HRDataset(
+            HRDataConfig(str(copy), min_face_px=0),
+            HRAugmentConfig(**STILL_HR),
+            "train",
+            HRConfig(scale=1, sketch=points, reference=points > 0),
+            0,
+        )[0]
         for points in (478, 68, 0)
     ]
+    assert ["reference" in item for item in items] == [True, True, False]  # nothing is decoded that is not looked at
     assert all(item["face"].shape == (1, 3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)
     assert none.max() == 0 and 0 < (sparse > 0).sum() < (full > 0).sum() and sparse.dtype == torch.uint8

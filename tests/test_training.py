@@ -146,7 +146,7 @@ def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
             "validation.frames=10",
         ],
     )
-    dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig.of("light"))
+    dataset = HRDataset(config.data, config.augment, "train", config.model, 0, expert=SyncConfig.of("light"))
     item = dataset[3]
     assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
     assert item["sync_audio"].shape == (18, 384) and item["lip_box"].shape == (5, 4)
