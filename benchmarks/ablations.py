@@ -114,6 +114,8 @@ def plan(
                 f"run.folder={folder.resolve()}",
                 f"run.seed={seed}",
                 f"run.steps={steps}",
+                "run.patience=0",  # all are compared at the same step
+                "run.minutes=null",
             )
             script, resolved = _script(config, chosen)
             runs.append(Run(config, seed, script, chosen, folder.resolve() / name, steps, resolved))

@@ -27,7 +27,9 @@ _STEPS = 100000
 def bench_config(config: TrainBaseConfig) -> str:
     """bench_loader of the data that a stage-1 config trains on."""
     heard = BaseObjective(config).heard
-    dataset = BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, heard)
+    dataset = BaseDataset(
+        config.data, config.augment, "train", config.model, config.run.seed, heard, config.feed.window
+    )
     workers = loader_workers(config.data.workers, pick_device(config.run.device))
     return bench_loader(dataset, config.run.batch, workers)
 

@@ -36,14 +36,16 @@ class BaseDataset(Dataset):
         model: BaseConfig,
         seed: int,
         expert: SyncConfig | None = None,
+        convention: str = "centred",
     ):
+        """convention: which window of the sound belongs to a frame, see audio_windows."""
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
         self.store = FrameStore(clips_with(data.window, data.path, split, data.min_face_px), data.cache)
         clips = self.store.clips
         self.features = [self._heard(clip) for clip in clips]
-        self.expert = expert
-        self.sync_features = [clip.features(expert.audio) for clip in clips] if expert else []
-        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]
+        self.expert, self.convention = expert, convention
+        self.sync_features = self._heard_by(expert) if expert else []
+        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]  # copies, of 20 points
         self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
         self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
         self.moves = [clip.moves for clip in clips]
@@ -88,11 +90,18 @@ class BaseDataset(Dataset):
         variants = clip.variants(self.model.audio) if self.augment.sound else 0
         return [clip.features(self.model.audio, variant) for variant in range(variants + 1)]
 
+    def _heard_by(self, expert: SyncConfig) -> list[np.ndarray]:
+        """Features of the clips' sounds for the expert, the same ones where it has the network's front end."""
+        if expert.audio == self.model.audio:
+            return [features[0] for features in self.features]
+        return [clip.features(expert.audio) for clip in self.store.clips]
+
     def _windows(self, clip: int, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The sound of some frames, or a noisy variant of it."""
         noisy = self.augment.sound and rng.random() < self.augment.sound
         features = self.features[clip][rng.integers(1, len(self.features[clip])) if noisy else 0]
-        return audio_windows(features, frames, Fraction(FPS), self.model.audio, self.model.audio_window)
+        model = self.model
+        return audio_windows(features, frames, Fraction(FPS), model.audio, model.audio_window, self.convention)
 
     def audio_batch(self, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Audio windows and speech points of `size` random frames, without pictures."""

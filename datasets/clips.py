@@ -99,9 +99,11 @@ class Clip:
     def _archives(self) -> dict[str, Archive]:
         return {}
 
-    @cached_property
+    @property
     def landmarks(self) -> np.ndarray:
-        """(frames, points, 2) float32, px of the 128 crop."""
+        """(frames, points, 2) float32, px of the 128 crop. Read anew every time: of an hour they are 344 MB, and what
+        is made of them is small.
+        """
         return read_array(self.path("track.npz"), "landmarks")
 
     @cached_property

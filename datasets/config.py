@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from errors import check, too_small
+from models.config import MAX_SHIFT
 
 ReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
 Cache = Literal["auto", "memory", "disk"]
@@ -54,8 +55,9 @@ class DataConfig(DrawConfig):
     """`data` section of stage 1."""
 
     reference: ReferencePolicy = "closed"
-    """closed: those that inference chooses; random: any; far: any at least 10 frames away; span: far ones, from a
-    rather closed mouth to a wide one; pose: such ones in the poses nearest to the window's, mixed."""
+    """closed: the most closed mouth, further ones on to a wide one, always the same; random: any; far: any at least 10
+    frames away; span: far ones, from a rather closed mouth to a wide one; pose: such ones in the poses nearest to the
+    window's, mixed."""
     cache: Cache = "auto"
     """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
 
@@ -88,7 +90,8 @@ class SyncDataConfig(DataSection):
     def __post_init__(self) -> None:
         check(
             self.windows < 2 and f"windows is {self.windows}, expected 2 or more: each gives another its wrong sound",
-            too_small(self, "apart"),
+            not 1 <= self.apart <= MAX_SHIFT
+            and f"apart is {self.apart}, expected 1 to {MAX_SHIFT}, the largest shift that validation looks at",
             too_small(self, "sounds", least=0),
             self.too_few_workers(),
         )

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from datasets.damage import readable
 from models.config import BASE_SIZE
 
 MEMORY_SHARE = 0.25
-"""Of the machine's RAM: decoded frames are kept when they fit in it."""
+"""Of the memory there is: decoded frames are kept when they fit in it."""
 
 
 class FrameStore:
@@ -25,9 +26,8 @@ class FrameStore:
         self.clips = clips
         counts = [clip.info.frames for clip in clips]
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's: each of them keeps its own
-        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * ram / processes
+        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * memory_bytes() / processes
         self._memory = self._load() if cache == "memory" or (cache == "auto" and fits) else None
 
     def get(self, clip: int, indices: np.ndarray) -> np.ndarray:
@@ -54,3 +54,12 @@ class FrameStore:
             kept = readable(shown, lambda clip: loaded[clip].result(), self.clips[0].folder.parent.parent)
         self.clips, self._starts = [self.clips[clip] for clip in kept], self._starts[kept]
         return memory
+
+
+def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """The machine's RAM, or what a container may take of it. limit: the file that says so, "max" for all."""
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(ram, int(limit.read_text()))
+    except (OSError, ValueError):
+        return ram

@@ -14,16 +14,17 @@ from datasets.key_frames import PORTRAITS
 from datasets.references import drawn_references
 from errors import InputError
 from face.lips import lip_boxes
-from face.sketch import SketchPoints, draw_sketches
-from models.config import SyncConfig
+from face.sketch import draw_sketches
+from models.config import BASE_SIZE, HRConfig, SyncConfig
 from speech.windows import sound_windows
 
 
 class HRDataset(Dataset):
     """Sample k depends on (seed, k) alone. An item, uint8 where nothing is said, T = window:
 
-    base (T, 3, 128, 128), sketch (T, 1, 128, 128), face (T, 3, S, S), reference (3, S, S), lip_box (T, 4) float32 px of
-    the 128 crop; with a sync expert's config also sync_audio (...) float32, the window's sound as that expert hears it.
+    base (T, 3, 128, 128), sketch (T, 1, 128, 128), face (T, 3, S, S), lip_box (T, 4) float32 px of the 128
+    crop; with a model that sees one also reference (3, S, S); with a sync expert's config also sync_audio (...)
+    float32, the window's sound as that expert hears it.
     """
 
     def __init__(
@@ -31,26 +32,20 @@ class HRDataset(Dataset):
         data: HRDataConfig,
         augment: HRAugmentConfig,
         split: str,
-        size: int,
+        model: HRConfig,
         seed: int,
-        sketch: SketchPoints = 478,
         expert: SyncConfig | None = None,
         thorough: bool = False,
     ):
         """thorough: read every picture first, for those that cannot do without the ones they want."""
-        self.config, self.augment, self.size, self.seed, self.sketch = data, augment, size, seed, sketch
+        self.config, self.augment, self.model, self.seed = data, augment, model, seed
+        self.size = size = BASE_SIZE * model.scale
         found = clips_with(data.window, data.path, split, data.min_face_px)
         self.clips = readable(found, _check_painted, data.path)
         if thorough:
             self.clips = readable(self.clips, _verify, data.path)
         small = min(clip.info.size for clip in self.clips)
-        self.painter, *others = {clip.painted_by or "" for clip in self.clips}
-        if others:
-            raise InputError(
-                f"{data.path}: {1 + len(others)} different weights painted its stage-1 faces; "
-                "run preprocess.generate_base "
-                "again with those you want: it paints what others painted"
-            )
+        self.painter = one_painter(self.clips, data.path)
         if small < size:
             raise InputError(
                 f"{data.path}: holds crops of {small} px, this network paints {size} px; "
@@ -76,7 +71,8 @@ class HRDataset(Dataset):
         self, clip: int, frames: np.ndarray, reference: int, rng: np.random.Generator | None = None
     ) -> dict[str, torch.Tensor]:
         """The item of some consecutive frames; without `rng` nothing is changed (validation)."""
-        faces = self.clips[clip].faces([*frames, reference], size=self.size)
+        shown = [reference] if self.model.reference else []
+        faces = self.clips[clip].faces([*frames, *shown], size=self.size)
         base = self.clips[clip].faces(frames.tolist(), "base.zip")
         boxes, landmarks = self.boxes[clip][frames], self.landmarks[clip][frames]
         if rng is not None:
@@ -87,18 +83,31 @@ class HRDataset(Dataset):
                 change.boxes(boxes),
                 change.points(landmarks),
             )
-            faces = np.concatenate([faces[:-1], degrade_references(faces[-1:], self.augment, rng)])
+            if shown:
+                faces = np.concatenate([faces[:-1], degrade_references(faces[-1:], self.augment, rng)])
             base = blurred(base, rng) if rng.random() < self.augment.base_blur else base
         item = {
             "base": channels_first(base),
-            "sketch": torch.from_numpy(draw_sketches(landmarks, self.sketch)),
-            "face": channels_first(faces[:-1]),
-            "reference": channels_first(faces[-1:])[0],
+            "sketch": torch.from_numpy(draw_sketches(landmarks, self.model.sketch)),
+            "face": channels_first(faces[: len(frames)]),
             "lip_box": torch.from_numpy(boxes),
         }
+        if shown:
+            item["reference"] = channels_first(faces[-1:])[0]
         if self.expert:
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sounds[clip], frames[:1], self.expert)[0])
         return item
+
+
+def one_painter(clips: list[Clip], data: str) -> str:
+    """What painted the stage-1 faces of the clips of a data set. Raises InputError where different weights did."""
+    painter, *others = {clip.painted_by or "" for clip in clips}
+    if others:
+        raise InputError(
+            f"{data}: {1 + len(others)} different weights painted its stage-1 faces; run preprocess.generate_base "
+            "again with those you want: it paints what others painted"
+        )
+    return painter
 
 
 def _check_painted(clip: Clip) -> None:

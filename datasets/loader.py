@@ -42,7 +42,7 @@ def batches(
     starts = range(first_step * batch + rank * share, steps * batch, batch)
     loader = DataLoader(
         _Told(dataset),
-        batch_sampler=[list(range(start, start + share)) for start in starts],
+        batch_sampler=(list(range(start, start + share)) for start in starts),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         worker_init_fn=partial(_set_up_worker, os.getpid()),

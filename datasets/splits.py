@@ -41,7 +41,7 @@ class ClipPart(Clip):
     def archive(self, name: str) -> Archive:
         return self._whole.archive(name)
 
-    @cached_property
+    @property
     def landmarks(self) -> np.ndarray:
         return self._whole.landmarks[self._start : self._stop]
 

@@ -1,48 +1,52 @@
 """Averaged weights as validation scores them, and the best of them."""
 
+import copy
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from engine.config import to_yaml
 from engine.ema import Ema
-from engine.limits import validations_since_best
-from engine.options import TrainConfig
+from engine.resume import DATA, scored_otherwise
 from engine.runlog import RunLog
 from engine.task import Task
 from errors import InputError
 from models.checkpoint import read_metadata, save_network
-from models.hyperlips import HyperLipsBase
 
 
 class Best:
     """Scores the averaged weights of a run and keeps the best; in process 0 only."""
 
-    def __init__(self, path: Path, config: TrainConfig, task: Task, ema: Ema, log: RunLog, device: torch.device):
-        """path: of the weights that are kept."""
-        self.path, self._config, self._task = path, config, task
-        self._ema, self._log, self._device = ema, log, device
+    def __init__(self, path: Path, record: Mapping[str, Any], patience: int, task: Task, ema: Ema, log: RunLog):
+        """path: of the weights that are kept; where scores have become others since, they get another name, and the
+        comparison begins anew. record: see engine.resume.
+        """
+        self.path, self._record, self._patience, self._task = path, record, patience, task
+        self._ema, self._log = ema, log
+        kept = self._kept()
+        if changes := kept and scored_otherwise({**kept, "config": kept["training"]}, record):
+            earlier = path.with_stem(f"{path.stem}_{int(kept['step']):08d}")
+            os.replace(path, earlier)
+            print(f"scores are others now ({', '.join(changes)}): the best of the earlier ones is {earlier}")
 
     def score(self, step: int, share: float) -> bool:
         """Validate, unless that was done at this step. Returns whether there have been enough validations without a
         better one. share: of the run that is over, 0 to 1.
         """
-        if step not in self._log.validated:
+        if step not in self._log.validated or not self.path.is_file():
             self._score_anew(step)
         if self._task.show is not None:
             self._task.show(step, share, self._log.validated)
-        scores = [values[self._task.best] for values in self._log.validated.values()]
-        return 0 < self._config.run.patience <= validations_since_best(scores, self._task.lower)
+        best = int(self._kept()["step"])
+        return 0 < self._patience <= sum(validated > best for validated in self._log.validated)
 
     def _score_anew(self, step: int) -> None:
-        trained = self._task.objective.network
-        network = type(trained)(trained.config).to(self._device)
+        network = copy.deepcopy(self._task.objective.network)
         network.load_state_dict(self._ema.average)
-        if isinstance(network, HyperLipsBase):
-            network.feed = trained.feed
         scores = self._task.validate(network.eval(), step, self._log)
         if self._is_best(scores[self._task.best]):
             self._keep(network, step, scores)
@@ -50,17 +54,19 @@ class Best:
         if self._task.show is None:
             print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
 
+    def _kept(self) -> dict[str, str]:
+        """What the best weights so far say of themselves; nothing before there are some."""
+        return read_metadata(self.path) if self.path.is_file() else {}
+
     def _is_best(self, score: float) -> bool:
-        if not self.path.is_file():
-            return True
-        kept = float(read_metadata(self.path)[self._task.best])
+        kept = float(self._kept().get(self._task.best, math.nan))
         return math.isnan(kept) or (score <= kept if self._task.lower else score >= kept)
 
     def _keep(self, network: nn.Module, step: int, scores: dict[str, float]) -> None:
         details = {name: f"{value:.9g}" for name, value in scores.items()}
-        details |= {"step": str(step), "training": to_yaml(self._config), "code": self._log.version}
+        details |= {"step": str(step), "training": self._record["config"], "code": self._log.version}
         try:
-            save_network(self.path, network, details)
+            save_network(self.path, network, details | {key: self._record[key] for key in DATA})
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{self.path} could not be written ({error}); free space and run the same command again"

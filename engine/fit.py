@@ -21,8 +21,9 @@ from engine.optimizers import Optimizers, freeze, learning_rate, not_finite
 from engine.options import TrainConfig
 from engine.precision import Precision, training_precision
 from engine.progress import Progress
-from engine.resume import DATA, Ran, check_changes, record, resumed_precision
+from engine.resume import FILES, Ran, check_changes, record, resumed_precision
 from engine.runlog import RunLog
+from engine.start import start_digest, start_from
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
 from engine.task import Task
@@ -82,7 +83,8 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        self.best = None if self.log is None else Best(path, self.config, self.task, self.ema, self.log, world.device)
+        scored = path, self.record, self.run.patience, self.task, self.ema
+        self.best = None if self.log is None else Best(*scored, self.log)
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -95,8 +97,9 @@ class _Run:
             except Stopped:
                 world.say(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes")
                 raise
-        if self.log is not None:
-            self.log.close()
+            finally:
+                if self.log is not None:
+                    self.log.close()  # TensorBoard writes what it was told minutes later
         return path
 
     def _saved(self) -> Saved | None:
@@ -109,13 +112,15 @@ class _Run:
         """What this run and its checkpoints say of themselves."""
         ran = Ran.here(precision, self.world.device, self.world.size)
         index = self.world.from_main(lambda: file_digest(Path(self.config.data.path) / INDEX))
-        self.record = record(to_yaml(self.config), ran, index, self.task.painter)
-        self.ran = self.record["ran"] | {key: self.record[key] for key in DATA}
+        init = self.world.from_main(lambda: start_digest(self.task.init))
+        self.record = record(to_yaml(self.config), ran, index, self.task.painter, init)
+        self.ran = self.record["ran"] | {key: self.record[key] for key in FILES}
 
     def _go_on(self, saved: Saved) -> list[str]:
         """Take over a checkpoint's state; returns what differs from the run so far, a line each."""
         changes = check_changes(self.folder, saved.record, self.record, self.run.allow_changes)
         self.state.load(saved)
+        saved.states.clear()  # as large as the run itself
         return changes
 
     def _announce(self, precision: str, first: int, changes: list[str]) -> None:
@@ -133,7 +138,9 @@ class _Run:
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
-        if (prepare := self.task.prepare) is not None:
+        if (init := self.task.init) is not None:
+            self.world.from_main(lambda: start_from(self.objective.network, init))
+        elif (prepare := self.task.prepare) is not None:
             self.world.from_main(lambda: prepare(self._main(self.log)))
         self.world.spread(*self.modules)
         self.ema.restart(self.objective.network)
@@ -250,7 +257,7 @@ class _Run:
     def _length(self, step: int) -> int:
         """Steps of the whole run, as far as they are known at this one; the same on every process."""
         steps = self.run.steps
-        return steps if self.run.minutes is None else self.world.from_main(lambda: self.clock.length(step, steps))
+        return steps if self.run.minutes is None else round(self.world.mean({"": self.clock.length(step, steps)})[""])
 
     def _share(self, done: int) -> float:
         """How much of the run is over, 0 to 1."""
@@ -284,8 +291,8 @@ class _Run:
         for module in self.modules:
             module.train()
             for layer in module.modules():
-                if isinstance(layer, _BatchNorm) and self.run.freeze_bn:
-                    layer.eval()
+                if isinstance(layer, _BatchNorm) and (self.run.freeze_bn or not layer.weight.requires_grad):
+                    layer.eval()  # a part that does not learn keeps its statistics too
 
 
 def _parts(network: nn.Module) -> list[nn.Module]:

@@ -1,7 +1,6 @@
-"""When a run ends before its last step: its time is over, or its validations have long not become better."""
+"""When a run ends before its last step because its time is over."""
 
 import math
-from collections.abc import Sequence
 from time import monotonic
 
 
@@ -34,11 +33,3 @@ class Clock:
     def length(self, done: int, steps: int) -> int:
         """Steps that a run of at most `steps` will have had when its time is over, at its pace so far."""
         return min(steps, math.ceil(done / self.share)) if self.share and done else steps
-
-
-def validations_since_best(scores: Sequence[float], lower: bool) -> int:
-    """How many scores follow the best one, the last of equals; nan is the worst. `lower`: less is better."""
-    worst = math.inf if lower else -math.inf
-    known = [worst if math.isnan(score) else score for score in scores]
-    best = (min if lower else max)(known, default=worst)
-    return next((count for count, score in enumerate(reversed(known)) if score == best), 0)

@@ -102,13 +102,13 @@ class Objective(nn.Module):
             return sync_loss(heard, seen, counted)
 
     def logits(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The discriminator's logits (N, 1) of real and generated pictures; gradients reach the pictures alone."""
+        """The discriminator's float32 logits (N, 1) of real and generated pictures; gradients reach these alone."""
         self._seen = output.detach(), target
         (discriminator,) = self._discriminators
         discriminator.requires_grad_(False)
         with torch.no_grad():
-            real = discriminator(target) if self._relativistic else output.new_zeros(())
-        fake = discriminator(output)
+            real = discriminator(target).float() if self._relativistic else output.new_zeros(())
+        fake = discriminator(output).float()
         discriminator.requires_grad_(True)
         return real, fake
 
@@ -118,7 +118,7 @@ class Objective(nn.Module):
         """
         assert self._seen is not None, "there is nothing to tell apart before forward called logits"
         (discriminator,) = self._discriminators
-        fake, real = map(discriminator, self._seen)
+        fake, real = (discriminator(pictures).float() for pictures in self._seen)
         loss = relativistic_discriminator_loss(real, fake) if self._relativistic else discriminator_loss(real, fake)
         middle = (real.mean() + fake.mean()) / 2 if self._relativistic else 0
         fooled = torch.cat([fake > middle, real < middle]).float().mean()

@@ -26,11 +26,19 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 
 def make_optimizer(parameters: Iterable[nn.Parameter] | list[dict], config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW over parameters, or over groups, each with a `name` and maybe a `scale` of the learning rate (default
-    1).
+    1). Where it goes on from a saved state it keeps its own settings.
     """
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         parameters, config.lr, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay, fused=True
     )
+    optimizer.register_load_state_dict_pre_hook(_with_own_settings)
+    return optimizer
+
+
+def _with_own_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A saved state with the groups' settings as the config has them now."""
+    pairs = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    return state | {"param_groups": [own | {"params": saved["params"]} for own, saved in pairs]}
 
 
 def freeze(network: nn.Module, parts: list[str] | None) -> None:

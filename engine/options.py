@@ -188,6 +188,12 @@ class TrainBaseConfig(TrainConfig):
         self.loss.check_window(self.data.window)
         for rule in (self.data.reference, self.feed.reference):
             check_references(self.model, rule)
+        check(
+            self.feed.crop == "box" and "feed.crop is box, expected template, which data sets hold",
+            self.feed.window == "published"
+            and self.model.audio != "mel"
+            and f"feed.window is published, expected centred with model.audio: {self.model.audio}",
+        )
 
 
 @dataclass

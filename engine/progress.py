@@ -47,11 +47,11 @@ class Progress:
         rates, frames/s and the share of time spent waiting for data.
         """
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.detach()
+            self._sums[name] = self._sums.get(name, 0.0) + value.detach().float()
             self._counts[name] = self._counts.get(name, 0) + 1
         if done % self.every:
             return
-        means = torch.stack([total.float() / self._counts[name] for name, total in self._sums.items()])
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
         seconds = time.perf_counter() - self._start
         report = self.world.mean(
             {**dict(zip(self._sums, means.tolist(), strict=True)), "waiting": self._waited / seconds}

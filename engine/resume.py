@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ from errors import InputError
 
 FIXED = "model", "feed", "data", "augment", "loss", "perceptual"
 """Sections that say what is learned: with another one the run would be none that any config describes."""
+_SCORED = "feed", "data", "loss", "perceptual", "validation"
+"""Sections that say what validation's scores are of."""
 _FREE = "data.path", "data.workers", "data.cache"
 """Keys of these sections that change nothing of it, where the data set is the same."""
 DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
 """What is told of the data set: by key of the record, how it is called."""
+FILES = DATA | {"init": "the weights of --init"}
+"""The same of all files that a run was made from."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class Ran:
         )
 
 
-def record(config: str, ran: Ran, index: str, painter: str = "") -> dict[str, Any]:
+def record(config: str, ran: Ran, index: str, painter: str = "", init: str = "") -> dict[str, Any]:
     """What a checkpoint holds beside weights: the resolved config (YAML), what it ran with, the digest of the index of
-    the data set, and of stage 2 what painted its stage-1 faces.
+    the data set, of stage 2 what painted its stage-1 faces, and the digest of the weights it began with.
     """
-    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter}
+    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter, "init": init}
 
 
 def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:
@@ -64,17 +68,22 @@ def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
     Raises InputError, naming every one of them, where that is what is learned, unless they are `allowed`. Keys that
     only one of the two knows came or went with the code, and say nothing.
     """
-    data = _changes(*({name: _short(part[key]) for key, name in DATA.items() if key in part} for part in (before, now)))
-    changes = _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in (before, now))) | data
-    fixed = [key for key in changes if key in data or (key.split(".")[0] in FIXED and key not in _FREE)]
+    changes = _differences(before, now)
+    fixed = _within(changes, FIXED, FILES)
     if fixed and not allowed:
         raise InputError(
             f"{folder} began with other settings: {', '.join(_shown(key, *changes[key]) for key in fixed)}; give them "
             "back to it, start a run of another run.name, or go on with run.allow_changes=true"
         )
     changes |= _changes(before.get("ran", {}), now["ran"])
-    moved = "" if data else " (the same clips)"
+    moved = "" if DATA["index"] in changes else " (the same clips)"
     return [_shown(key, *change) + (moved if key == "data.path" else "") for key, change in changes.items()]
+
+
+def scored_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two records so that scores under one say nothing beside those under the other."""
+    changes = _differences(before, now)
+    return [_shown(key, *changes[key]) for key in _within(changes, _SCORED, DATA)]
 
 
 def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: torch.device) -> Precision | None:
@@ -96,6 +105,18 @@ def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: to
         )
     asked = {"precision": config.precision, "layout": config.layout}
     return Precision(*(ran[key] if value == "auto" else value for key, value in asked.items()))
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Of config and files, between two records."""
+    parts = before, now
+    files = _changes(*({name: _short(part[key]) for key, name in FILES.items() if key in part} for part in parts))
+    return _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in parts)) | files
+
+
+def _within(changes: Mapping[str, Any], sections: Sequence[str], files: Mapping[str, str]) -> list[str]:
+    """Those of the changes that are of the files, or of the sections and not free."""
+    return [key for key in changes if key in files.values() or (key.split(".")[0] in sections and key not in _FREE)]
 
 
 def _flat(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:

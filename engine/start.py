@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TypeVar
 
+from digest import file_digest
 from errors import InputError
 from models.channels import PictureNetwork
 from models.checkpoint import check_fit, load_network
@@ -15,6 +16,16 @@ def start_from(network: PictureNetwork, checkpoint: Path) -> None:
     state = load_start(checkpoint, type(network)).state_dict()
     check_fit(checkpoint, network, state)
     network.load_state_dict(state)
+
+
+def start_digest(checkpoint: Path | None) -> str:
+    """What tells the weights of --init from others, "" without any. Raises InputError where they cannot be read."""
+    try:
+        return "" if checkpoint is None else file_digest(checkpoint)
+    except OSError as error:
+        raise InputError(
+            f"--init {checkpoint} cannot be read ({error.strerror}); expected the weights that the run starts from"
+        ) from error
 
 
 def load_start(checkpoint: Path, kind: type[Trained]) -> Trained:

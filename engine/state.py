@@ -14,7 +14,7 @@ from errors import InputError
 _RECORD = "record"
 
 
-class Damaged(InputError):
+class DamagedCheckpoint(InputError):
     """A checkpoint that was not written whole, or did not stay so."""
 
 
@@ -29,7 +29,7 @@ class Saved:
 
 
 class RunState:
-    """Named objects with state_dict/load_state_dict (networks, optimisers, schedulers, EMA), and the step.
+    """Named objects with state_dict/load_state_dict (networks, optimisers, EMA), and the step.
 
     Data order and random numbers need no state of their own: they depend on the seed and the step, see datasets and
     engine.fit.
@@ -68,11 +68,11 @@ class RunState:
 
         Raises InputError where all are damaged.
         """
-        damaged: dict[Path, Damaged] = {}
+        damaged: dict[Path, DamagedCheckpoint] = {}
         for path in self.checkpoints()[::-1]:
             try:
                 self.read(path)
-            except Damaged as error:
+            except DamagedCheckpoint as error:
                 damaged[path] = error
                 continue
             for other in damaged:
@@ -84,7 +84,7 @@ class RunState:
         return None, []
 
     def read(self, path: Path) -> Saved:
-        """Raises InputError for a checkpoint that is not there or cannot be read, and Damaged for one that is."""
+        """Raises InputError for a checkpoint that is not there or unreadable, DamagedCheckpoint for a broken one."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
@@ -97,9 +97,9 @@ class RunState:
                 f"{path} cannot be read ({error.strerror}); see to that, then run the same command again"
             ) from error
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise Damaged(f"{path} is damaged ({type(error).__name__})") from error
+            raise DamagedCheckpoint(f"{path} is damaged ({type(error).__name__})") from error
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-            raise Damaged(f"{path} is damaged (no checkpoint of a run)")
+            raise DamagedCheckpoint(f"{path} is damaged (no checkpoint of a run)")
         return Saved(path, state.pop("step"), state.pop(_RECORD, {"config": state.pop("config", "")}), state)
 
     def load(self, saved: Saved) -> None:

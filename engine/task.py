@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,8 +31,10 @@ class Task:
     """Whether less of it is better."""
     groups: list[dict] | None = None
     """Parameter groups, see make_optimizer; default: all trainable ones of the objective alike."""
+    init: Path | None = None
+    """Weights that a new run starts from."""
     prepare: Callable[[RunLog], None] | None = None
-    """Called before the first step of a new run, in process 0 only: gives the objective the weights to start from."""
+    """Called before the first step of a new run without `init`, in process 0 only: what comes before the pictures."""
     painter: str = ""
     """What painted the stage-1 faces that it learns from; another one makes them another data set."""
     watch: Callable[[int, Tensor, dict[str, Tensor]], str | None] | None = None

@@ -18,7 +18,6 @@ from engine.optimizers import apply_step, not_finite
 from engine.options import TrainBaseConfig
 from engine.runlog import RunLog
 from engine.running import running
-from engine.start import start_from
 from engine.task import Show, Task
 from engine.validate import LipValidator
 from losses.adversarial import generator_loss
@@ -111,7 +110,9 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         objective, model = BaseObjective(config), config.model
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
-        dataset = BaseDataset(config.data, config.augment, splits.train, model, config.run.seed, objective.heard)
+        dataset = BaseDataset(
+            config.data, config.augment, splits.train, model, config.run.seed, objective.heard, config.feed.window
+        )
         # As the loop calls it, in the first process only.
         validation = config.data, splits.validation, config.validation.clips
         validator = LipValidator(*validation, world.device) if world.main else None
@@ -126,10 +127,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         ]
 
         def prepare(log: RunLog) -> None:
-            if init is not None:
-                start_from(objective.network, init)
-            else:
-                pretrain_audio(objective, dataset, config, world.device, log)
+            pretrain_audio(objective, dataset, config, world.device, log)
 
         def validate(network: HyperLipsBase, step: int, log: RunLog) -> dict[str, float]:
             """The score: lips that follow the sound, and as far as real ones."""
@@ -152,6 +150,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
                 best,
                 lower=best == "mouth_stlpips",
                 groups=groups,
+                init=init,
                 prepare=prepare,
                 show=show,
             ),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 from datasets.clips import FPS, locate
-from datasets.hr import HRDataset
+from datasets.hr import HRDataset, one_painter
 from datasets.splits import training_splits
 from engine.fit import fit
 from engine.objective import Objective
@@ -18,7 +18,6 @@ from engine.options import TrainHRConfig
 from engine.runlog import Film, RunLog
 from engine.running import running
 from engine.stages import run_hr
-from engine.start import start_from
 from engine.task import Show, Task
 from engine.validate import MouthScorer
 from losses.adversarial import relativistic_generator_loss
@@ -43,8 +42,11 @@ class HRObjective(Objective):
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of HRDataset items -> (weighted sum, terms by name)."""
+        return self.judged(run_batch(self.network, batch).float(), batch, step)
+
+    def judged(self, output: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same of what a network painted, (B * T, 3, S, S) float32."""
         count, frames = batch["face"].shape[:2]
-        output = run_batch(self.network, batch).float()
         target, boxes = batch["face"].flatten(0, 1).float() / 255, batch["lip_box"].flatten(0, 1)
         lips = [lip_crops(images, boxes) for images in (output, target)]
         seen = lips if self.weights["discriminator_sees"] == "lips" else (output, target)
@@ -71,31 +73,29 @@ class HRObjective(Objective):
 def run_batch(network: HRDecoder, batch: dict[str, Tensor]) -> Tensor:
     """HRDataset items (B, T, ...) uint8 -> (B * T, 3, S, S)."""
     base, sketches, faces = (batch[name].flatten(0, 1) for name in ("base", "sketch", "face"))
-    return run_hr(network, base, sketches, faces, batch["reference"])
+    return run_hr(network, base, sketches, faces, batch.get("reference", faces))  # without one it looks at none
 
 
 def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = None) -> Path:
     """Run or resume the training of `config`; returns the path of the weights to use. show: see Task."""
     with running(config) as world:
         torch.manual_seed(config.run.seed)
-        objective, size = HRObjective(config), BASE_SIZE * config.model.scale
+        objective = HRObjective(config)
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
-        dataset = HRDataset(
-            config.data, config.augment, splits.train, size, config.run.seed, config.model.sketch, objective.heard
-        )
-        validator = HRValidator(config, splits.validation, size, objective.heard, world.device) if world.main else None
+        dataset = HRDataset(config.data, config.augment, splits.train, config.model, config.run.seed, objective.heard)
+        validator = HRValidator(config, splits.validation, objective.heard, world.device) if world.main else None
+        if validator is not None:
+            one_painter([*dataset.clips, *validator.dataset.clips], config.data.path)
 
-        def prepare(log: RunLog) -> None:
-            if init is not None:
-                start_from(objective.network, init)
-
+        @torch.no_grad()
         def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
             assert validator is not None
-            shown = pictures(network, validator.shown)
+            output = run_batch(network, validator.shown).float()
+            shown = pictures(output, validator.shown)
             log.images(step, "val", validator.strip(shown))
             log.film(step, "val", validator.film(network))
-            return validator.scores(network, objective, shown)
+            return validator.scores(objective, output, shown)
 
         task = Task(
             objective,
@@ -104,7 +104,7 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
             validate,
             "loss",
             lower=True,
-            prepare=prepare,
+            init=init,
             painter=dataset.painter,
             show=show,
         )
@@ -116,9 +116,9 @@ class HRValidator:
     inference shows its first frame.
     """
 
-    def __init__(self, config: TrainHRConfig, split: str, size: int, expert: SyncConfig | None, device: torch.device):
+    def __init__(self, config: TrainHRConfig, split: str, expert: SyncConfig | None, device: torch.device):
         self.dataset = HRDataset(
-            config.data, config.augment, split, size, config.run.seed, config.model.sketch, expert, thorough=True
+            config.data, config.augment, split, config.model, config.run.seed, expert, thorough=True
         )
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
@@ -137,14 +137,11 @@ class HRValidator:
         items = [self.dataset.sample(clip, frames, moves[clip].portraits.of(frames[0])) for clip, frames in places]
         return {name: value.to(self.device) for name, value in default_collate(items).items()}
 
-    @torch.no_grad()
-    def scores(self, network: HRDecoder, objective: HRObjective, shown: list[np.ndarray]) -> dict[str, float]:
-        """The objective's terms, all set in, with this network in the place of its own; the loss leaves out the
+    def scores(self, objective: HRObjective, painted: Tensor, shown: list[np.ndarray]) -> dict[str, float]:
+        """The objective's terms, all set in, of what was `painted` of the fixed frames; the loss leaves out the
         discriminator, which changes. Also MouthScorer's scores of `shown`, its pictures.
         """
-        trained, objective.network = objective.network, network
-        terms = {name: value.item() for name, value in objective(self.shown, LATE)[1].items()}
-        objective.network = trained
+        terms = {name: value.item() for name, value in objective.judged(painted, self.shown, LATE)[1].items()}
         loss = sum(objective.weights[name] * value for name, value in terms.items() if name != "adversarial")
         *_, output, real = shown
         return terms | {"loss": loss} | self.mouths(output, real, self.landmarks)
@@ -159,23 +156,20 @@ class HRValidator:
 
     def film(self, network: HRDecoder) -> Film:
         """Stage-1 face (upscaled), output and real beside each other."""
-        parts = [
-            pictures(network, self._batch([(0, part)]))
-            for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1))
-        ]
+        batches = (self._batch([(0, part)]) for part in np.array_split(self.filmed, max(len(self.filmed) // 8, 1)))
+        parts = [pictures(run_batch(network, batch), batch) for batch in batches]
         frames = [np.concatenate([base, output, real], 2) for base, _, output, real in parts]
         return Film(np.concatenate(frames), self.sound, FPS)
 
 
-@torch.no_grad()
-def pictures(network: HRDecoder, batch: dict[str, Tensor]) -> list[np.ndarray]:
-    """Stage-1 faces (upscaled), sketches, outputs and real faces of a batch, (N, S, S, 3) uint8 each."""
+def pictures(output: Tensor, batch: dict[str, Tensor]) -> list[np.ndarray]:
+    """Stage-1 faces (upscaled), sketches, outputs (N, 3, S, S) and real faces of a batch, (N, S, S, 3) uint8 each."""
     base, sketch, face = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch", "face"))
     size = face.shape[-1]
     rows = [
         F.interpolate(base, size),
         F.interpolate(sketch, size).expand(-1, 3, -1, -1),
-        run_batch(network, batch).float().clamp(0, 1),
+        output.float().clamp(0, 1),
         face,
     ]
     return [(row * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for row in rows]

@@ -20,15 +20,14 @@ from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
 from engine.runlog import RunLog
 from engine.running import running
-from engine.start import start_from
 from engine.task import Task
 from errors import InputError
 from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
 from models.checkpoint import load_network
-from models.config import SYNC_FRAMES
+from models.config import MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert
-from speech.offset import MAX_SHIFT, SyncEstimate, clip_vectors, estimate_offset
+from speech.offset import SyncEstimate, clip_vectors, estimate_offset
 
 AT_CHANCE = 0.02
 """A loss within this share of chance, or an accuracy within this of 1/2, counts as chance."""
@@ -181,10 +180,6 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
         )
         watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
 
-        def prepare(log: RunLog) -> None:
-            if init is not None:
-                start_from(objective.network, init)
-
         def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
             assert validator is not None
             scores, estimates = validator(network)
@@ -193,9 +188,7 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
             return scores
 
         frames = config.data.windows * SYNC_FRAMES
-        return fit(
-            config, Task(objective, dataset, frames, validate, "ranked", prepare=prepare, watch=watch.add), world
-        )
+        return fit(config, Task(objective, dataset, frames, validate, "ranked", init=init, watch=watch.add), world)
 
 
 def offsets(estimates: dict[str, SyncEstimate]) -> str:

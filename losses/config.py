@@ -1,6 +1,6 @@
 """What the `loss` and `perceptual` sections of a YAML hold. Imports no torch, so that a mistake is told at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from errors import check, too_small
@@ -29,7 +29,14 @@ class NetworkTerms:
     """Channels of the discriminator's first stage; 32 as published."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "discriminator_width"))
+        weights = [field.name for field in fields(self) if field.type is float]
+        terms = [name for name in weights if name != "mouth_weight"]
+        at_once = any(getattr(self, name) and not getattr(self, f"{name}_from", 0) for name in terms)
+        check(
+            too_small(self, "discriminator_width"),
+            too_small(self, *weights, least=0),
+            not at_once and "no term has a weight at the first step, expected one with more than 0",
+        )
 
     def check_window(self, window: int) -> None:
         """Raises InputError where the sync expert would not get the frames it sees."""

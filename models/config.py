@@ -17,6 +17,8 @@ TRUNK_CHANNELS = (16, 24, 40, 960)
 BASE_SIZE = 128
 SYNC_FRAMES = 5
 """Frames at 25 fps that the sync expert sees at once."""
+MAX_SHIFT = 15
+"""25 fps frames by which sound and faces are shifted against each other, as SyncNet's own evaluation does."""
 COPIED_ROWS = 0, 16, 32, 48
 """Rows of 128 above the mask that a network may leave unpainted: whole ones of its maps at 8 px, none of them
 pasted.

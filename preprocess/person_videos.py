@@ -35,7 +35,10 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=str(SYNC_EXPERT) if sync else None)
     settings.make_folders()
     sources, earlier = [Source(path, path.name, path.parent.resolve()) for path in videos], clips_by_source(data)
-    jobs = [Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(source.id, [])) for source in sources]
+    jobs = [
+        Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(name, []))
+        for name, source in {source.id: source for source in sources}.items()  # a video may be named twice
+    ]
     _extract([job for job in jobs if not job.is_done])
     merge_index(data)
     _check(jobs, data)

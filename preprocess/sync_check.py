@@ -11,10 +11,10 @@ from datasets.clips import FPS
 from errors import InputError
 from face.crop import area_reduce
 from models.checkpoint import load_network
-from models.config import BASE_SIZE, SYNC_FRAMES
+from models.config import BASE_SIZE, MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert
 from speech.features import sound_features
-from speech.offset import MAX_SHIFT, clip_vectors, estimate_offset, peak
+from speech.offset import clip_vectors, estimate_offset, peak
 
 MIN_CONFIDENCE = 0.08
 """Least confidence of an estimate. With the shipped expert 3 of 218 training clips in sync were below it, and 68 % of

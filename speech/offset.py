@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models.config import SYNC_FRAMES
+from models.config import MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert
 from speech.windows import face_windows, sound_windows
 
-MAX_SHIFT = 15
-"""25 fps frames searched each way, as SyncNet's own evaluation does."""
 _BATCH = 32
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
 from benchmarks.speed import bench_loader
@@ -233,6 +234,9 @@ def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
         ("train_hr.py", 5, "hr_scale_1_seed5"),
         ("train_syncnet.py", 5, "syncnet_seed5"),
     ]
+    (patient,) = plan([ROOT / "configs" / "adapt_base.yaml"], 3, [0], ["run.minutes=1"], tmp_path)
+    ends = yaml.safe_load(patient.resolved)["run"]
+    assert (ends["patience"], ends["minutes"], ends["steps"]) == (0, None, 3)  # or it would never count as finished
     with pytest.raises(InputError, match="unknown key loss.sinc, did you mean loss.sync"):
         plan([ABLATIONS / "mel.yaml"], 3, [0], ["loss.sinc=1"], tmp_path)
     mistakes = ["loss.sinc=1", "loss.perceptive=1", "model.referenses=4", "audio_pretrain.batch=0"]

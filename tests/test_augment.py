@@ -1,6 +1,7 @@
 """Augmentation keeps sound, picture and landmarks together; noisy sounds are what they say; broken data is named."""
 
 import shutil
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from datasets.augment import FaceChange, degrade_references, draw_change
 from datasets.base import BaseDataset
 from datasets.clips import load_clips
 from datasets.config import AugmentConfig, DataConfig, HRAugmentConfig, HRDataConfig, SyncAugmentConfig
+from datasets.frames import memory_bytes
 from datasets.hr import HRDataset
+from datasets.loader import batches
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
 from media.audio import SAMPLE_RATE
-from models.config import BaseConfig
+from models.config import BaseConfig, HRConfig, SyncConfig
 from preprocess.sound_variants import add_noise, coloured_noise, in_room, loudness, telephone, vary_sound
 from speech.windows import audio_windows
 
@@ -147,10 +150,47 @@ def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, 
         )
 
 
+def test_training_hears_the_window_that_the_weights_are_to_be_fed(data_set):
+    config, still = DataConfig(str(data_set)), AugmentConfig(**STILL, silence=0.0)
+    shape = BaseConfig(audio="mel", audio_window=16)
+    expert = SyncConfig(audio="mel")
+    dataset = BaseDataset(config, still, "train", shape, 0, expert, convention="published")
+    _, frames = dataset.draw.frames(np.random.default_rng((0, 3)))
+    features = dataset.features[0][0]
+    wanted = audio_windows(features, frames, Fraction(25), "mel", 16, "published")
+    assert np.array_equal(dataset[3]["audio"], wanted)
+    assert not np.array_equal(wanted, audio_windows(features, frames, Fraction(25), "mel", 16))
+    assert dataset.sync_features[0] is features  # read and held once
+    assert "landmarks" not in vars(dataset.store.clips[0])  # 478 points of every frame are not kept
+
+
+def test_a_container_s_limit_counts(tmp_path):
+    ram = memory_bytes(tmp_path / "none")
+    for text, expected in (("max\n", ram), ("1000000\n", 1000000), (f"{2 * ram}\n", ram)):
+        (tmp_path / "memory.max").write_text(text)
+        assert memory_bytes(tmp_path / "memory.max") == expected
+
+
+def test_a_million_steps_are_not_listed_before_the_first():
+    class Numbers(torch.utils.data.Dataset):
+        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+            return {"number": torch.tensor(index)}
+
+    tracemalloc.start()
+    first = next(batches(Numbers(), 32, 1, 200_000, 0, rank=1, processes=2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert first["number"].tolist() == list(range(48, 64)) and peak < 20e6
+
+
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
     def make(**augment: float) -> dict[str, torch.Tensor]:
         return HRDataset(
-            HRDataConfig(str(painted), min_face_px=0), HRAugmentConfig(**{**STILL_HR, **augment}), "train", 128, 0
+            HRDataConfig(str(painted), min_face_px=0),
+            HRAugmentConfig(**{**STILL_HR, **augment}),
+            "train",
+            HRConfig(scale=1),
+            0,
         )[4]
 
     plain, mirrored, moved = make(), make(flip=1.0), make(shift=5)
@@ -178,9 +218,16 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
     items = [
-        HRDataset(HRDataConfig(str(copy), min_face_px=0), HRAugmentConfig(**STILL_HR), "train", 128, 0, points)[0]
+        HRDataset(
+            HRDataConfig(str(copy), min_face_px=0),
+            HRAugmentConfig(**STILL_HR),
+            "train",
+            HRConfig(scale=1, sketch=points, reference=points > 0),
+            0,
+        )[0]
         for points in (478, 68, 0)
     ]
+    assert ["reference" in item for item in items] == [True, True, False]  # nothing is decoded that is not looked at
     assert all(item["face"].shape == (1, 3, 128, 128) for item in items)
     full, sparse, none = (item["sketch"] for item in items)
     assert none.max() == 0 and 0 < (sparse > 0).sum() < (full > 0).sum() and sparse.dtype == torch.uint8

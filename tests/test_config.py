@@ -1,6 +1,7 @@
 """Config files: inheritance, overrides, and mistakes told at once."""
 
 import argparse
+import math
 import re
 import subprocess
 import sys
@@ -146,6 +147,42 @@ def test_a_section_may_need_another():
     with pytest.raises(InputError) as caught:
         load_config(TrainBaseConfig, None, ["loss.sync=0.1", "data.window=0"])
     assert str(caught.value) == "--set: data.window is 0, expected 1 or more"
+
+
+@pytest.mark.parametrize(
+    ("schema", "values", "message"),
+    [
+        (TrainBaseConfig, ["feed.crop=box"], "feed.crop is box, expected template"),
+        (TrainBaseConfig, ["feed.window=published"], "feed.window is published, expected centred with .*whisper"),
+        (TrainBaseConfig, ["loss.mouth=-1"], "loss.mouth is -1.0, expected 0 or more"),
+        (TrainBaseConfig, [f"loss.{name}=0" for name in ("mouth", "face", "landmark")], "loss.no term has a weight"),
+        (
+            TrainBaseConfig,
+            ["loss.mouth=0", "loss.face=0", "loss.landmark=0", "loss.adversarial=1", "loss.adversarial_from=9"],
+            "loss.no term has a weight at the first step",
+        ),
+        (TrainHRConfig, ["loss.lip_colour=-0.5"], "loss.lip_colour is -0.5"),
+        (TrainSyncConfig, ["data.apart=16"], "data.apart is 16, expected 1 to 15"),
+    ],
+)
+def test_what_could_not_be_trained_is_told_at_once(schema, values, message):
+    with pytest.raises(InputError, match=message):
+        load_config(schema, None, values)
+    load_config(TrainBaseConfig, None, ["feed.window=published", "model.audio=mel", "model.audio_window=16"])
+
+
+def test_the_batches_of_the_commands_for_several_gpus_divide():
+    root = CONFIGS.parent
+    found = 0
+    for text in ((root / "README.md").read_text(), (root / "scripts" / "train.slurm").read_text().replace("\\\n#", "")):
+        for command in re.findall(r"^.*(?:torchrun|sbatch) .*--config configs/.*$", text, re.MULTILINE):
+            words = command.split("  #")[0].split()
+            counts = [words[words.index(name) + 1] for name in words if re.match("--(n?nodes|nproc|gpus)", name)]
+            values = words[words.index("--set") + 1 :] if "--set" in words else []
+            config = load_config(TrainBaseConfig, root / words[words.index("--config") + 1], values)
+            assert config.run.batch % math.prod(map(int, counts)) == 0, command
+            found += 1
+    assert found == 3
 
 
 def test_a_preset_is_where_values_begin():

@@ -3,13 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 from test_training import tiny, weights
 
 from engine.best import Best
-from engine.limits import Clock, validations_since_best
+from engine.limits import Clock
 from engine.optimizers import freeze
-from engine.options import OptimConfig
 from engine.train_base import train
 from errors import InputError
 from models.checkpoint import read_metadata
@@ -33,20 +31,6 @@ def test_the_time_counts_over_all_starts(monkeypatch):
     assert clock.over and clock.share == 1
     endless = Clock(None)
     assert not endless.over and endless.share == 0 and endless.length(5, 1000) == 1000
-
-
-@pytest.mark.parametrize(
-    ("scores", "lower", "count"),
-    [
-        ([], True, 0),
-        ([3, 2, 1], True, 0),
-        ([1, 2, 3], True, 2),
-        ([1, 2, 2, 1], False, 1),
-        ([1, float("nan")], False, 1),
-    ],
-)
-def test_validations_since_the_best(scores, lower, count):
-    assert validations_since_best(scores, lower) == count
 
 
 def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(data_set, tmp_path, monkeypatch, capsys):
@@ -84,9 +68,26 @@ def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(data_set, tmp_
     }
 
 
+def test_a_changed_validation_looks_for_the_best_anew(data_set, tmp_path, monkeypatch, capsys):
+    told = iter([0.1, 0.3, 0.2, 0.25, 0.27])
+    monkeypatch.setattr(
+        "engine.validate.ClipScorer.__call__",
+        lambda *_: {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": next(told)},
+    )
+    values = [*QUICK, "validation.best=mouth_stlpips", "run.patience=2", "run.validate_every=1"]
+    assert read_metadata(train(tiny(data_set, tmp_path, *values, "run.steps=1")))["step"] == "1"
+    changed = tiny(data_set, tmp_path, *values, "validation.clips=0", "run.steps=5")
+    assert read_metadata(train(changed))["step"] == "2"
+    assert weights(tmp_path, 4) and not (tmp_path / "tiny" / "checkpoints" / "step_00000005.pt").exists()
+    assert "scores are others now (validation.clips 1 -> 0)" in capsys.readouterr().out
+    assert read_metadata(tmp_path / "tiny" / "best_00000001.safetensors")["mouth_stlpips"] == "0.1"
+    assert read_metadata(train(changed))["step"] == "2"  # by now they are the run's own
+    assert "scores are others" not in capsys.readouterr().out
+
+
 def test_scores_that_differ_little_are_told_apart(tmp_path):
     task, log = SimpleNamespace(best="score", lower=False), SimpleNamespace(version="unknown")
-    best = Best(tmp_path / "best.safetensors", OptimConfig(), task, None, log, torch.device("cpu"))
+    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, None, log)
     best._keep(HRDecoder(HRConfig(scale=1, width=8)), 1, {"score": 0.1234564})
     assert best._is_best(0.1234565) and best._is_best(0.1234564) and not best._is_best(0.1234563)
 

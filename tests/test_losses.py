@@ -10,8 +10,10 @@ from torchvision.models import vgg19
 
 from datasets.draw import draw_shares
 from engine.config import load_config
+from engine.distributed import World
 from engine.objective import Frozen, Objective
 from engine.options import TrainBaseConfig, TrainHRConfig
+from engine.progress import Progress
 from engine.train_base import BaseObjective
 from engine.train_hr import HRObjective
 from errors import InputError
@@ -259,3 +261,21 @@ def test_balance_draws_persons_alike():
     windows, persons = torch.tensor([90, 10, 20, 30]).numpy(), ["a", "a", "b", ""]
     assert draw_shares(windows, persons, 0.0).tolist() == pytest.approx([0.6, 1 / 15, 2 / 15, 0.2])
     assert draw_shares(windows, persons, 1.0).tolist() == pytest.approx([0.3, 1 / 30, 1 / 3, 1 / 3])
+
+
+def test_terms_of_half_precision_are_summed_and_judged_in_float32():
+    logged: dict[str, float] = {}
+
+    class Log:
+        def scalars(self, step: int, values: dict[str, float]) -> None:
+            logged.update(values)
+
+    progress = Progress(Log(), 1000, 1, World(0, 1, torch.device("cpu")), printed=False)
+    for done in range(1, 1001):
+        progress.log(done, {"term": torch.tensor(0.5, dtype=torch.bfloat16)}, {})
+    assert logged["term"] == 0.5
+    objective = Objective(BaseDiscriminator(DiscriminatorConfig(2)), relativistic=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = objective.logits(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 128, 128))
+        loss, _ = objective.discriminate()
+    assert {value.dtype for value in (*logits, loss)} == {torch.float32}

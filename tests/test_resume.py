@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -108,6 +109,14 @@ def test_keys_that_came_or_went_with_the_code_say_nothing():
     assert check_changes(Path("run"), threads, now, False) == ["threads 8 -> 2"]
 
 
+def test_weights_to_start_from_are_the_run_s_own(data_set, begun):
+    save_network(begun / "init.safetensors", HyperLipsBase(tiny(data_set, begun).model))
+    with pytest.raises(InputError, match='other settings: the weights of --init "" -> "[0-9a-f]{12}"'):
+        train(tiny(data_set, begun, *QUICK), begun / "init.safetensors")
+    with pytest.raises(InputError, match="--init .*gone.safetensors cannot be read"):
+        train(tiny(data_set, begun, *QUICK), begun / "gone.safetensors")
+
+
 def test_every_config_is_kept(data_set, begun):
     for lr in ("1e-5", "2e-5", "3e-5"):  # all from the same step
         train(tiny(data_set, begun, *QUICK, "run.steps=2", f"optim.lr={lr}"))
@@ -180,6 +189,13 @@ def test_repainted_stage_1_faces_are_another_data_set(painted, tmp_path):
     train_hr(config)
     (start,) = yaml.safe_load((tmp_path / "hr_tiny" / "ran.yaml").read_text())
     assert start["painter"] == load_clips(data, "train")[0].painted_by
+    (validated,) = load_clips(data, "val")
+    track = validated.path("base_track.npz")
+    own = track.read_bytes()
+    np.savez(track, **{**np.load(track), "painter": "somebody else"})
+    with pytest.raises(InputError, match="2 different weights painted its stage-1 faces"):
+        train_hr(config)
+    track.write_bytes(own)
     save_network(tmp_path / "other.safetensors", HyperLipsBase())
     subprocess.run(
         [

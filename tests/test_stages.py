@@ -138,7 +138,7 @@ def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
     for split in ("train", "val"):
         for clip in load_clips(data_set, split):
             generate_clip(clip, engine.base, "test", LandmarkNet())
-    dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", 128, 0)
+    dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
     reference = clip.moves.portraits.of(5)
     torch.manual_seed(0)

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -89,20 +88,6 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
     assert (plain["speech_points"][..., 1] - mirrored["speech_points"][..., 1]).abs().mean() < 1.0
 
 
-def test_silence_shows_a_closed_mouth_and_hears_nothing(data_set):
-    dataset = BaseDataset(
-        DataConfig(str(data_set)),
-        AugmentConfig(flip=0, colour=0, shift=0, silence=1),
-        "train",
-        BaseConfig(audio="mel", audio_window=16),
-        0,
-    )
-    item = dataset[0]
-    assert (item["audio"] == -4).all()
-    clip = load_clips(data_set, "train")[0]
-    assert np.array_equal(item["faces"][0].permute(1, 2, 0), clip.faces([int(dataset.moves[0].lip_gaps.argmin())])[0])
-
-
 def test_the_network_cannot_see_the_answer(data_set):
     dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
     item = dataset[0]
@@ -161,7 +146,7 @@ def test_stage_two_learns_sync_from_windows(data_set, painted, tmp_path):
             "validation.frames=10",
         ],
     )
-    dataset = HRDataset(config.data, config.augment, "train", 128, 0, expert=SyncConfig.of("light"))
+    dataset = HRDataset(config.data, config.augment, "train", config.model, 0, expert=SyncConfig.of("light"))
     item = dataset[3]
     assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
     assert item["sync_audio"].shape == (18, 384) and item["lip_box"].shape == (5, 4)
@@ -236,6 +221,23 @@ def test_moments_follow_their_parameters_into_another_layout():
         return weight.detach()
 
     assert torch.allclose(trained(torch.channels_last), trained(torch.contiguous_format), atol=1e-6)
+
+
+def test_a_resumed_optimizer_keeps_its_moments_and_takes_the_new_settings():
+    def made(**settings: object) -> torch.optim.Optimizer:
+        return make_optimizer(
+            [{"params": [torch.nn.Parameter(torch.ones(2))], "name": "all", "scale": settings.pop("scale")}],
+            OptimConfig(**settings),
+        )
+
+    before = made(scale=0.1)
+    (weight,) = before.param_groups[0]["params"]
+    apply_step(weight.sum(), before, 0.1, 1.0)
+    now = made(scale=0.5, weight_decay=0.2, betas=[0.5, 0.9])
+    now.load_state_dict(before.state_dict())
+    (group,) = now.param_groups
+    assert (group["scale"], group["weight_decay"], group["betas"]) == (0.5, 0.2, (0.5, 0.9))
+    assert torch.equal(now.state[group["params"][0]]["exp_avg"], before.state[weight]["exp_avg"])
 
 
 def test_a_resumed_log_goes_on_where_the_checkpoint_is(tmp_path):
@@ -368,6 +370,27 @@ def test_a_run_starts_from_other_weights_that_fit(data_set, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             train(tiny(data_set, tmp_path, f"run.name={name}"), tmp_path / f"{name}.safetensors")
+
+
+def test_parts_that_do_not_learn_keep_their_statistics(data_set, tmp_path):
+    train(tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1", "optim.parts=[decoder]"))
+    before, after = (weights(tmp_path, step)["objective"] for step in (0, 1))
+    moved = {name for name, value in after.items() if "running_" in name and not torch.equal(value, before[name])}
+    assert moved and all(name.startswith("network.decoder.") for name in moved)
+
+
+def test_a_run_that_fails_closes_its_log(data_set, tmp_path, monkeypatch):
+    closed = []
+    close = RunLog.close
+
+    def fail(*_: object) -> None:
+        raise InputError("failed")
+
+    monkeypatch.setattr("engine.progress.Progress.log", fail)
+    monkeypatch.setattr(RunLog, "close", lambda log: (close(log), closed.append(log)))
+    with pytest.raises(InputError, match="failed"):
+        train(tiny(data_set, tmp_path, "audio_pretrain.steps=0"))
+    assert len(closed) == 1
 
 
 def test_gradient_reaches_every_parameter_of_the_base_run(data_set):

@@ -24,7 +24,7 @@ from engine.train_base import train
 from errors import InputError
 from media.video import VideoReader
 from models.checkpoint import save_network
-from models.config import BaseConfig
+from models.config import BaseConfig, HRConfig
 from models.hyperlips import HyperLipsBase
 from preprocess.generate_base import main as generate_base
 from preprocess.jobs import report
@@ -88,7 +88,9 @@ def base_samples(data: Path, cache: str) -> BaseDataset:
 
 
 def hr_samples(data: Path, **options: bool) -> HRDataset:
-    return HRDataset(HRDataConfig(str(data), min_face_px=0), HRAugmentConfig(), "train", 128, 0, **options)
+    return HRDataset(
+        HRDataConfig(str(data), min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0, **options
+    )
 
 
 @pytest.mark.parametrize("what", DAMAGE)
