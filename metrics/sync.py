@@ -15,10 +15,10 @@ from scipy.fft import dct
 from media.audio import SAMPLE_RATE
 from metrics.pairs import nearest_frames
 from metrics.scorers import Batch, ClipContext
-from models.config import BASE_SIZE, SYNC_FRAMES
+from models.config import BASE_SIZE, MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert, SyncNetV2
 from speech.features import sound_features
-from speech.offset import MAX_SHIFT, clip_vectors, estimate_offset, shift_means
+from speech.offset import clip_vectors, estimate_offset, shift_means
 from speech.windows import SYNC_FPS
 
 SYNCNET_SIZE = 224

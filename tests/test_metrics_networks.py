@@ -18,10 +18,10 @@ from metrics.scorers import Batch, ClipContext, Scorer
 from metrics.select import make_scorers
 from metrics.sync import ExpertScore, SyncNetScore, mfcc, turned
 from models.checkpoint import load_network
-from models.config import SyncConfig
+from models.config import MAX_SHIFT, SyncConfig
 from models.perceptual import load_perceptual
 from models.syncnet import SyncExpert
-from speech.offset import MAX_SHIFT, shift_means
+from speech.offset import shift_means
 
 GOLDEN_MFCC = (20.9099, 8.1372, -19.1452, 17.0022, -19.9517, -64.6003, -12.1638, 2.6123, -31.5065, 10.7531, 42.737,
                0.9266, 0.6416)  # fmt: skip
