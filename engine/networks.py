@@ -82,7 +82,7 @@ class Networks:
     @cached_property
     def precision(self) -> tuple[Precision, Precision]:
         """Of stage 1 and of stage 2, chosen by measurement at the first use where the config leaves it open."""
-        count, kind = self.config.batch, self.config.precision
+        count, kind, layout = self.config.batch, self.config.precision, self.config.layout
         windows = np.repeat(silent_window(self.base)[None], count, 0)
         small, large = (np.zeros((count, size, size, 3), np.uint8) for size in (BASE_SIZE, self.size))
         references = np.zeros((1, self.settings.references, BASE_SIZE, BASE_SIZE, 3), np.uint8)
@@ -93,7 +93,7 @@ class Networks:
             encoded = encode_references(self.base, references, precision)
             paint_base(self.base, windows, small, encoded, shares, self.gain, precision)
 
-        base = choose_precision(kind, self.base, try_base, f"infer {count}")
+        base = choose_precision(kind, self.base, try_base, f"infer {count}", layout)
         base.cast(self.base)
         if (hr := self.hr) is None:
             return base, base
@@ -103,6 +103,6 @@ class Networks:
         def try_hr(precision: Precision) -> None:
             paint_hr(hr, small, landmarks, large, portraits, shown, precision)
 
-        large_one = choose_precision(kind, hr, try_hr, f"infer {count}")
+        large_one = choose_precision(kind, hr, try_hr, f"infer {count}", layout)
         large_one.cast(hr)
         return base, large_one
