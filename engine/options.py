@@ -319,9 +319,9 @@ class InferenceConfig:
     """auto (CUDA where there is one), cpu or cuda."""
     precision: PrecisionName = "auto"
     """Type of the products; auto takes the faster one of this machine. fp16 is for CUDA cards without bf16 units."""
-
     layout: LayoutName = "auto"
     """Memory layout of images; auto takes the faster one. Pictures of the two may differ by 1 of 255."""
+
     def __post_init__(self) -> None:
         check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")
         parse_size(self.max_size)
