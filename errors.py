@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 
 _FULL = errno.ENOSPC, errno.EDQUOT
 
@@ -35,6 +36,11 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError
     return value
+
+
+def exact(text: str) -> Fraction:
+    """For argparse: a finite number, exactly as it is written."""
+    return Fraction(str(number(text)))
 
 
 def too_small(config: object, *names: str, least: int = 1) -> str:

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from aside import temporary_folder
-from errors import InputError, run_cli
+from errors import InputError, exact, run_cli
 
 SIZE = 1280, 720
 FPS = Fraction(25)
@@ -67,7 +67,7 @@ def main() -> None:
         "--minutes", type=float, nargs="+", default=[0.1, 1.0], metavar="M", help="lengths, the first to compare with"
     )
     parser.add_argument(
-        "--fps", type=Fraction, default=FPS, metavar="F", help="frames a second; few make an hour short to wait for"
+        "--fps", type=exact, default=FPS, metavar="F", help="frames a second; few make an hour short to wait for"
     )
     parser.add_argument("--base-only", action="store_true", help="without stage 2")
     args = parser.parse_args()

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-from errors import InputError, number, run_cli
+from errors import InputError, exact, run_cli
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import CUT_CRF, VideoReader, VideoWriter, check_no_source
 
@@ -42,16 +42,11 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
     return writer.frames_written
 
 
-def seconds(text: str) -> Fraction:
-    """For argparse: exactly what is written, a finite number."""
-    return Fraction(str(number(text)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, required=True, metavar="V")
     parser.add_argument("--output", type=Path, required=True, metavar="O")
-    parser.add_argument("--seconds", type=seconds, nargs=2, required=True, metavar=("FROM", "TO"))
+    parser.add_argument("--seconds", type=exact, nargs=2, required=True, metavar=("FROM", "TO"))
     parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"))
     args = parser.parse_args()
     start, end = args.seconds

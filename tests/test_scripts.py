@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from errors import InputError
+from errors import InputError, exact
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader
-from scripts.cut_video import cut, seconds
+from scripts.cut_video import cut
 
 
 def test_a_stretch_keeps_its_pictures_its_sound_and_their_step(talking_clip, tmp_path):
@@ -64,6 +64,6 @@ def test_a_cut_never_takes_the_place_of_its_source(talking_clip, tmp_path):
 
 @pytest.mark.parametrize("text", ["1/0", "nan", "1e999", "soon"])
 def test_seconds_are_numbers(text):
-    assert seconds("0.4") == Fraction(2, 5)
+    assert exact("0.4") == Fraction(2, 5)
     with pytest.raises(ValueError):
-        seconds(text)
+        exact(text)
