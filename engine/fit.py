@@ -83,8 +83,9 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        scored = path, self.record, self.run.patience, self.task, self.ema
-        self.best = None if self.log is None else Best(*scored, self.log)
+        self.best = (
+            Best(path, self.record, self.run.patience, self.task, self.ema, self.log) if self.log is not None else None
+        )
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -257,7 +258,9 @@ class _Run:
     def _length(self, step: int) -> int:
         """Steps of the whole run, as far as they are known at this one; the same on every process."""
         steps = self.run.steps
-        return steps if self.run.minutes is None else round(self.world.mean({"": self.clock.length(step, steps)})[""])
+        if self.run.minutes is None:
+            return steps
+        return round(self.world.mean({"steps": self.clock.length(step, steps)})["steps"])
 
     def _share(self, done: int) -> float:
         """How much of the run is over, 0 to 1."""

@@ -1,6 +1,7 @@
 """Stage 1: audio pre-training, then the whole network."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,6 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
             {"params": [value for value in objective.parameters() if value not in heard], "name": "network"},
         ]
 
-        def prepare(log: RunLog) -> None:
-            pretrain_audio(objective, dataset, config, world.device, log)
-
         def validate(network: HyperLipsBase, step: int, log: RunLog) -> dict[str, float]:
             """The score: lips that follow the sound, and as far as real ones."""
             assert validator is not None
@@ -151,7 +149,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
                 lower=best == "mouth_stlpips",
                 groups=groups,
                 init=init,
-                prepare=prepare,
+                prepare=partial(pretrain_audio, objective, dataset, config, world.device),
                 show=show,
             ),
             world,
