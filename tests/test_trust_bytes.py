@@ -119,7 +119,7 @@ def originals(tmp_path_factory, talking_clip) -> dict[str, Path]:
     arrays = np.zeros((12, 2, 3)), np.zeros(12, np.int64), np.zeros((1, 1, 128, 128, 3), np.uint8)
     pictures = np.ones((12, 1, 1), np.float32), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(12, np.int64)
     times = [Fraction(index, 25) for index in range(12)]
-    PreparedFace(Path(video), settings, times, *arrays, *pictures, ["a note"]).save(paths["face"])
+    PreparedFace(Path(video), settings, times, *arrays, *pictures).save(paths["face"])
     return folders
 
 
