@@ -34,6 +34,7 @@ class _Face:
 
     crop: CropTransform
     picture: np.ndarray
+    """See `_seen`."""
     base: np.ndarray = field(default_factory=lambda: np.zeros(0))
     landmarks: np.ndarray = field(default_factory=lambda: np.zeros(0))
     seen: bool = False
@@ -120,7 +121,7 @@ class Drive:
             if visible:
                 with self.report.time("crop"):
                     crop = CropTransform(self._face.transforms[frame.index])
-                    item.face = _Face(crop, crop.cut_from(frame, self._engine.size))
+                    item.face = _Face(crop, _seen(crop, frame, self._engine.size))
             yield item
 
     def _based(self, chunk: list[_Item], half: Fraction) -> list[_Item]:
@@ -170,6 +171,13 @@ class Drive:
                     rect = paste_rect(face.crop, frame.size)
                     frame.write_rgb(rect, paste_face(frame.rgb(rect), rect, image, mask, face.crop))
         return chunk
+
+
+def _seen(crop: CropTransform, frame: Frame, size: int) -> np.ndarray:
+    """What networks see of a face, (size, size, 3) uint8 RGB: the lower half, which they paint, stays black."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    picture[: size // 2] = crop.cut_from(frame, size, rows=BASE_SIZE // 2)
+    return picture
 
 
 def _runs(chunk: list[_Item], split: bool) -> list[tuple[list[_Item], list[_Face]]]:

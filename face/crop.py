@@ -135,11 +135,13 @@ class CropTransform:
         """By how much it enlarges."""
         return float(scale_of(self.matrix))
 
-    def cut(self, image_rgb: np.ndarray, size: int) -> np.ndarray:
-        """The face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated."""
-        return warp(image_rgb, self.at(size), (size, size), cv2.BORDER_REPLICATE)
+    def cut(self, image_rgb: np.ndarray, size: int, rows: int = SIZE) -> np.ndarray:
+        """The face of (H, W, 3) uint8 as (size, size, 3) uint8; the frame's border is replicated. rows: px of 128, of
+        the crop only so many, from its top, are cut.
+        """
+        return warp(image_rgb, self.at(size), (size, size * rows // SIZE), cv2.BORDER_REPLICATE)
 
-    def cut_from(self, frame: "Frame", size: int, area: "Rect | None" = None) -> np.ndarray:
+    def cut_from(self, frame: "Frame", size: int, area: "Rect | None" = None, rows: int = SIZE) -> np.ndarray:
         """As `cut`, of a frame of which only the part that the crop looks at is made RGB.
 
         area: (x0, y0, x1, y1) px, the part of the frame whose px the transform maps and beyond whose border nothing is
@@ -147,10 +149,10 @@ class CropTransform:
         """
         left, top, right, bottom = area or (0, 0, *frame.size)
         limit = np.array([right - left, bottom - top])
-        corners = self.inverse().apply(np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)]) - 0.5)
+        corners = self.inverse().apply(np.array([(0, 0), (SIZE, 0), (SIZE, rows), (0, rows)]) - 0.5)
         low = np.clip(np.floor(corners.min(0)).astype(int) - _REACH, 0, limit - 1)
         high = np.clip(np.ceil(corners.max(0)).astype(int) + _REACH + 1, low + 1, limit)
-        return self.within(*low).cut(frame.rgb((*(low + (left, top)), *(high + (left, top)))), size)
+        return self.within(*low).cut(frame.rgb((*(low + (left, top)), *(high + (left, top)))), size, rows)
 
 
 def scale_of(transforms: np.ndarray) -> np.ndarray:

@@ -155,3 +155,6 @@ def test_a_crop_of_a_part_of_the_frame_is_that_of_the_whole(scale):
         for size in (128, 256):
             whole = crop.cut(frame.rgb(), size)
             assert np.abs(crop.cut_from(frame, size).astype(int) - whole).max() <= 1 and whole.std() > 5
+            upper = crop.cut_from(frame, size, rows=64)
+            assert upper.shape == (size // 2, size, 3)
+            assert np.abs(upper.astype(int) - whole[: size // 2]).max() <= 1
