@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -116,23 +115,6 @@ def test_stage_one_ablations_train(name, short, tmp_path):
         TrainBaseConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY, f"data.path={short}", f"run.folder={tmp_path}"]
     )
     assert load_network(train_base(config)).config == config.model
-    expected = {
-        "concat": config.model.condition == "concat",
-        "hyper_deepest": config.model.rewrite_levels == [3],
-        "mel": config.model.audio == "mel",
-        "no_sync": config.loss.sync == 0,
-        "no_adversarial": config.loss.adversarial == 0,
-        "recurrent": config.model.gru == "recurrent" and config.data.window > 1,
-        "noisy_sound": config.augment.sound == 0.3,
-        "no_augmentation": not any(asdict(config.augment).values()),
-        **{f"reference_{policy}": config.data.reference == policy for policy in ("far", "random", "span")},
-        **{f"references_{count}": config.model.references == count for count in (2, 4)},
-        "references_by_pose": (config.data.reference, config.feed.reference) == ("pose", "pose")
-        and config.model.reference_encoder == "selected",
-        "references_concatenated": config.model.reference_encoder == "concatenated",
-        "references_moved": config.model.reference_flow == 12,
-    }
-    assert expected[name]
 
 
 @pytest.mark.parametrize("name", HR)
@@ -141,13 +123,6 @@ def test_stage_two_ablations_train(name, large, tmp_path):
         TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"]
     )
     assert load_network(train_hr(config)).config == config.model
-    expected = {
-        "hr_no_reference": not config.model.reference,
-        "hr_no_sketch": config.model.sketch == 0,
-        "hr_sketch_68": config.model.sketch == 68,
-        **{f"hr_scale_{scale}": config.model.scale == scale for scale in (1, 4)},
-    }
-    assert expected[name]
 
 
 def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeypatch, capsys):

@@ -176,8 +176,9 @@ def test_a_large_picture_is_looked_at_reduced_and_its_face_cut_as_from_the_whole
 def test_real_cut_between_two_pictures():
     astronaut = skimage.data.astronaut()
     frames = [(astronaut[:400, :400], k / FPS) for k in range(8)]
-    frames += [(astronaut[:400, 60:460][:, ::-1], (8 + k) / FPS) for k in range(8)]
+    other = 255 - astronaut[:400, 60:460, ::-1][:, ::-1] // 2  # of other colours, and elsewhere
+    frames += [(other, (8 + k) / FPS) for k in range(8)]
     from face.detect import make_detector
 
     (track,) = track_faces(frames, make_detector("mediapipe"))
-    assert track.present.all()
+    assert track.present.all() and track.shot.tolist() == [0] * 8 + [1] * 8

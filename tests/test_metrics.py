@@ -90,11 +90,8 @@ def test_fast_part_forgets_slow_motion_and_keeps_syllables(face):
 def test_lip_rows_say_how_well_lips_follow_and_how_late(face):
     gap = lip_gap(face)
     rows = landmark.lip_rows(np.roll(gap, 3), gap, 25)
-    assert rows["lip_lag"] == rows["fast_lag"] == 3 and rows["lip_r_best"] > rows["lip_r"] == landmark.correlation(
-        np.roll(gap, 3), gap
-    )
-    fast = landmark.fast_part(np.roll(gap, 3)), landmark.fast_part(gap)
-    assert (rows["fast_r"], rows["fast_r_best"]) == (landmark.correlation(*fast), landmark.best_lag(*fast)[0])
+    for part in ("lip", "fast"):
+        assert rows[f"{part}_lag"] == 3 and rows[f"{part}_r_best"] > 0.99 and rows[f"{part}_r"] < 0.9
 
 
 def test_fast_part_means_the_same_seconds_at_another_rate():
