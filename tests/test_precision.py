@@ -1,6 +1,7 @@
 """Precision and layout: the fastest is taken, remembered, and leaves no trace in training."""
 
-import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,14 +17,26 @@ from models.perceptual import load_perceptual
 LAST = Precision("float32", "channels_last")
 
 
-def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
+@pytest.fixture
+def pass_by(monkeypatch) -> Callable[[float], None]:
+    """A clock that moves on by the seconds that it is told alone."""
+    now = [0.0]
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def move(seconds: float) -> None:
+        now[0] += seconds
+
+    return move
+
+
+def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch, pass_by):
     monkeypatch.setattr(precision, "CACHE", tmp_path / "cache" / "precision.json")
     monkeypatch.setattr(precision, "has_bf16", lambda device: True)
     network, measured = nn.Conv2d(3, 3, 3), []
 
     def work(candidate: Precision) -> None:
         measured.append(candidate)
-        time.sleep(0.0 if candidate == LAST else 0.01)
+        pass_by(1 if candidate == LAST else 1.1)
 
     assert choose_precision("auto", network, work, "test") == LAST
     assert set(measured) == {
@@ -35,7 +48,7 @@ def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch):
     assert measured == []
 
 
-def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch):
+def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch, pass_by):
     """bf16 without units for it, and a candidate whose first run takes twice the best, are not run again."""
     monkeypatch.setattr(precision, "CACHE", tmp_path / "precision.json")
     monkeypatch.setattr(precision, "has_bf16", lambda device: False)
@@ -43,7 +56,7 @@ def test_nothing_is_measured_that_cannot_win(tmp_path, monkeypatch):
 
     def work(candidate: Precision) -> None:
         measured.append(candidate)
-        time.sleep(0.1 if candidate.layout == "channels_last" else 0.0)
+        pass_by(2.1 if candidate.layout == "channels_last" else 1)
 
     assert choose_precision("auto", nn.Conv2d(3, 3, 3), work, "test") == precision.FLOAT32
     assert measured.count(precision.FLOAT32) == 4 and measured.count(LAST) == 1 and len(measured) == 5
