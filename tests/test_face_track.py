@@ -173,6 +173,37 @@ def test_a_large_picture_is_looked_at_reduced_and_its_face_cut_as_from_the_whole
     assert len(follow(islice(reader, 1), make_detector("mediapipe"))) == 1 and seen[-1] == 1
 
 
+class Sinking:
+    """A detector of one face, which moves down by so many px from each picture to the next."""
+
+    lip_gap, least_side = LIP_GAP, None
+
+    def __init__(self, face: Face, step: float):
+        self.face, self.step = face, step
+
+    def detect(self, image_rgb, time_s):
+        down = self.step * round(time_s * FPS)
+        return [Face(self.face.box_xyxy + np.float32([0, down] * 2), self.face.landmarks + np.float32([0, down]))]
+
+    def reset(self):
+        pass
+
+    def rigid(self, landmarks):
+        return landmarks[list(RIGID)]
+
+
+def test_a_face_whose_mouth_leaves_the_picture_is_followed_and_not_painted(talking_clip):
+    from face.detect import make_detector
+
+    frames = list(islice(VideoReader(talking_clip), 30))
+    (seen,) = make_detector("mediapipe").search(frames[0].rgb())
+    (face,) = follow(frames, Sinking(seen, 4))
+    lips = seen.landmarks[list(LIP_GAP), 1].mean() + 4 * np.arange(30)
+    height = frames[0].size[1]
+    assert face.track.present.all() and face.present[lips < height - 40].all() and not face.present[lips > height].any()
+    assert 0 < face.present.sum() < 30 and np.isnan(face.transforms[-1]).all()
+
+
 def test_real_cut_between_two_pictures():
     astronaut = skimage.data.astronaut()
     frames = [(astronaut[:400, :400], k / FPS) for k in range(8)]
