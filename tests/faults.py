@@ -26,6 +26,8 @@ from models.checkpoint import load_network, read_metadata
 
 PATIENCE = 300
 _POLL = 0.02
+_WORK = "runs", "results"
+"""Of the project's folder: where other trainings and inferences, which may run beside the tests, write."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        passed = ("__pycache__", *_WORK) if Path(place) == ROOT else ("__pycache__",)
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in passed]
         yield from (Path(place, name) for name in names if os.path.lexists(Path(place, name)))
 
 

@@ -1,5 +1,6 @@
 """The headers that model hubs and hosted spaces read, and numbers that stand twice."""
 
+import os
 import re
 import subprocess
 import sys
@@ -33,14 +34,19 @@ def test_the_model_card_says_what_benchmarks_say():
 
 
 def test_a_space_filled_as_its_readme_says_starts_the_page(tmp_path):
-    about = header(SPACE)
+    about, space = header(SPACE), tmp_path / "space"
+    space.mkdir()
     assert about["sdk"] == "gradio" and str(about["sdk_version"]).startswith("6.")
     (commands,) = re.findall(r"```bash\n(.*?)```", SPACE.read_text(), re.S)
-    commands = commands.replace("../my-space", str(tmp_path))
-    subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, check=True)
-    assert header(tmp_path / "README.md") == about and not (tmp_path / "tests").exists()
-    assert "torch>=" in (tmp_path / "requirements.txt").read_text()
+    commands = commands.replace("../my-space", str(space))
+    # What lies here now, as the commit of a repository elsewhere: the last commit may be older, or there may be none.
+    here = {**os.environ, "GIT_DIR": str(tmp_path / "git"), "GIT_WORK_TREE": str(ROOT)}
+    for words in ("init -q", "add -A", "-c user.name=x -c user.email=x@x -c commit.gpgsign=false commit -qm now"):
+        subprocess.run(["git", *words.split()], cwd=ROOT, env=here, check=True)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, env=here, check=True)
+    assert header(space / "README.md") == about and not (space / "tests").exists()
+    assert "torch>=" in (space / "requirements.txt").read_text()
     told = subprocess.run(
-        [sys.executable, about["app_file"], "--help"], cwd=tmp_path, check=True, capture_output=True, text=True
+        [sys.executable, about["app_file"], "--help"], cwd=space, check=True, capture_output=True, text=True
     )
     assert "--longest" in told.stdout

@@ -87,8 +87,6 @@ def commands(data_set, painted, talking_clip, tmp_path_factory) -> dict[str, Cal
 
 
 NAMES = ["extract_clips", "generate_base", "train_base", "train_hr", "inference", "adapt"]
-PLAIN = {("train_base", 0), ("inference", 0)}
-"""What the plain suite has time for."""
 
 
 @pytest.fixture(scope="session")
@@ -105,14 +103,8 @@ def whole(commands, tmp_path_factory) -> Callable[[str], tuple[Path, float]]:
     return get
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"),
-    [
-        pytest.param(name, seed, marks=[] if (name, seed) in PLAIN else pytest.mark.long)
-        for name in NAMES
-        for seed in SEEDS
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name in NAMES for seed in SEEDS])
 def test_killed_at_any_moment_the_same_command_ends_as_if_undisturbed(commands, whole, tmp_path, name, seed):
     kill_and_repeat(commands[name], *whole(name), tmp_path / "whole", 100 * NAMES.index(name) + seed)
 
@@ -140,7 +132,8 @@ def small_disk(tmp_path) -> Callable[[int], Path]:
             subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long) for name in NAMES])
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
 def test_a_full_disk_is_one_line(commands, whole, small_disk, name):
     """The disk holds half of what the command writes; then it is made larger, and the same command ends well."""
     command, (done, _) = commands[name], whole(name)
