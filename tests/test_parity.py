@@ -38,10 +38,7 @@ def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
 
     def load(name: str) -> torch.nn.Module:
-        state = {f"module.{key}": torch.from_numpy(value) for key, value in weights.state_dict(name).items()}
-        torch.save(
-            {"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, folder / f"{name}.pth"
-        )
+        weights.save(name, folder / f"{name}.pth")
         return load_network(folder / f"{name}.pth")
 
     return load

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loud import Loud
 from torch.utils.data import default_collate
 
 import metrics.sync
@@ -37,7 +38,7 @@ def tiny(data: Path, folder: Path, *overrides: str) -> TrainSyncConfig:
     return load_config(
         TrainSyncConfig,
         ROOT / "configs" / "syncnet_tiny.yaml",
-        [f"data.path={data}", f"run.folder={folder}", "precision=float32", *overrides],
+        [f"data.path={data}", f"run.folder={folder}", "precision=float32", "layout=contiguous", *overrides],
     )
 
 
@@ -176,33 +177,6 @@ def test_augmentation_is_the_same_for_all_faces_of_a_sample(data_set):
     for channel, changed in zip(before, after, strict=True):  # one table a channel: equal pixels stay equal
         pairs = torch.unique(torch.stack([channel, changed]), dim=1)
         assert not torch.equal(channel, changed) and pairs.shape[1] == len(torch.unique(channel))
-
-
-class Loud(torch.nn.Module):
-    """A stand-in expert: a window of faces is its five brightnesses, a sound its loudness in the same five frames."""
-
-    channel_order = "rgb"
-
-    def __init__(self, audio: str):
-        super().__init__()
-        self.config = SyncConfig.of("light", audio=audio)
-        self.unused = torch.nn.Parameter(torch.zeros(1))
-        self.embed_audio = self._mel if audio == "mel" else self._whisper
-
-    @staticmethod
-    def _vector(levels: torch.Tensor) -> torch.Tensor:
-        vectors = torch.stack([(3 * levels).cos(), (3 * levels).sin()], -1).flatten(1)
-        return torch.nn.functional.normalize(vectors)
-
-    def embed_face(self, frames: torch.Tensor) -> torch.Tensor:
-        return self._vector(frames.reshape(len(frames), 5, -1).mean(-1))
-
-    def _mel(self, mel: torch.Tensor) -> torch.Tensor:
-        return self._vector(mel[:, 0, 0, [int(3.2 * k + 1.6) for k in range(5)]])
-
-    def _whisper(self, features: torch.Tensor) -> torch.Tensor:
-        # 18 features round the middle frame: the ten of the five frames begin with the fifth.
-        return self._vector(features[:, [4 + 2 * k for k in range(5)], 0])
 
 
 def loud_clip(audio: str, late: int, frames: int = 60) -> tuple[np.ndarray, np.ndarray]:

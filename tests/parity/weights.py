@@ -60,6 +60,14 @@ def state_dict(network: str) -> dict[str, np.ndarray]:
     return {key: tensor(key, shape, dtype) for key, shape, dtype in LAYOUT[network]}
 
 
+def save(network: str, output: str | Path) -> None:
+    """A checkpoint as the published training script writes it, on several GPUs."""
+    import torch
+
+    state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict(network).items()}
+    torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", nargs="?", choices=sorted(LAYOUT))
@@ -75,10 +83,7 @@ def main() -> None:
             )
             print(f"{name:20} {len(keys):4} keys {count:>11,} parameters")
         return
-    import torch
-
-    state = {key: torch.from_numpy(value) for key, value in state_dict(args.network).items()}
-    torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, args.output)
+    save(args.network, args.output)
 
 
 if __name__ == "__main__":
