@@ -256,6 +256,8 @@ def test_safetensors_are_not_believed_their_size(tmp_path, header, length):
 
 
 def png(width: int, height: int) -> bytes:
+    """That says it is that large."""
+
     def part(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
