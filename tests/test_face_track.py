@@ -200,8 +200,9 @@ def test_a_face_whose_mouth_leaves_the_picture_is_followed_and_not_painted(talki
     (face,) = follow(frames, Sinking(seen, 4))
     lips = seen.landmarks[list(LIP_GAP), 1].mean() + 4 * np.arange(30)
     height = frames[0].size[1]
-    assert face.track.present.all() and face.present[lips < height - 40].all() and not face.present[lips > height].any()
-    assert 0 < face.present.sum() < 30 and np.isnan(face.transforms[-1]).all()
+    above, below = lips < height - 60, lips > height
+    assert above.sum() > 5 and below.sum() > 3 and face.track.present.all()
+    assert face.present[above].all() and not face.present[below].any()
 
 
 def test_real_cut_between_two_pictures():
