@@ -1,8 +1,14 @@
 """What several test files need: the folder of shared data, and a small talking clip made on the spot."""
 
+import atexit
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +17,17 @@ import numpy as np
 import pytest
 import skimage.data
 
+from datasets.archive import write_archive
+from datasets.clips import load_clips, merge_index, publish_clip
+from errors import run_cli
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
+
+# Before any test imports the engine: what others measured of this machine, before or meanwhile, is not the tests'.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hyperlips_tests_")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 FPS = Fraction(25)
@@ -43,48 +56,83 @@ def talking_clip(tmp_path_factory) -> Path:
     return path
 
 
+def extract(*arguments: object) -> subprocess.CompletedProcess:
+    """Run the extraction command in a process of its own, for crops of 128 px."""
+    command = [sys.executable, "-m", "preprocess.extract_clips", "--workers", "1", "--size", "128"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], cwd=ROOT, check=False, capture_output=True, text=True, timeout=300
+    )
+
+
 @pytest.fixture(scope="session")
 def data_set(talking_clip, tmp_path_factory) -> Path:
-    """A data set of the talking clip, extracted by the real command into both splits (crops of 128 px)."""
-    videos, data = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("data")
-    for split in ("train", "val"):
-        (videos / split).mkdir()
-        (videos / split / "clip.mp4").symlink_to(talking_clip)
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "preprocess.extract_clips",
-                "--videos",
-                videos / split,
-                "--output",
-                data,
-                "--size",
-                "128",
-                "--split",
-                split,
-                "--person",
-                "=astronaut",
-                "--workers",
-                "1",
-            ],
-            cwd=ROOT,
-            check=True,
-        )
+    """A data set of the talking clip, extracted by the real command into `train` and copied to `val`. Nobody writes
+    into it, nor into `painted` and `brief`.
+    """
+    videos, data = tmp_path_factory.mktemp("videos") / "train", tmp_path_factory.mktemp("data")
+    videos.mkdir()
+    (videos / "clip.mp4").symlink_to(talking_clip)
+    done = extract("--videos", videos, "--output", data, "--split", "train", "--person", "=astronaut")
+    assert done.returncode == 0, done.stderr
+    (clip,) = load_clips(data, "train")
+    copy = shutil.copytree(clip.folder, data / "aside" / "val")
+    publish_clip(copy, data, replace(clip.info, id=f"{clip.info.id}-val", split="val", source="val/clip.mp4"))
+    merge_index(data)
     return data
 
 
 @pytest.fixture(scope="session")
 def painted(data_set, tmp_path_factory) -> Path:
-    """The data set with stage-1 faces, painted by an untrained network of the shipped shape."""
+    """A copy of the data set with stage-1 faces, painted by an untrained network of the shipped shape."""
+    data = shutil.copytree(data_set, tmp_path_factory.mktemp("painted") / "data")
     checkpoint = tmp_path_factory.mktemp("untrained") / "base.safetensors"
     save_network(checkpoint, HyperLipsBase())
     subprocess.run(
-        [sys.executable, "-m", "preprocess.generate_base", "--checkpoint", checkpoint, "--data", data_set],
+        [sys.executable, "-m", "preprocess.generate_base", "--checkpoint", checkpoint, "--data", data],
         cwd=ROOT,
         check=True,
     )
-    return data_set
+    return data
+
+
+@pytest.fixture(scope="session")
+def brief(data_set, tmp_path_factory) -> Path:
+    """Six frames of the data set: validation, which paints them all, takes a moment."""
+    return cut_short(data_set, tmp_path_factory.mktemp("brief") / "data", 6, 128)
+
+
+def cut_short(data: Path, target: Path, frames: int, size: int) -> Path:
+    """A copy of a data set with the first frames of each clip, at another size (px)."""
+    shutil.copytree(data, target)
+    for split in ("train", "val"):
+        (clip,) = load_clips(target, split)
+        faces = [cv2.resize(face, (size, size), interpolation=cv2.INTER_CUBIC) for face in clip.faces(range(frames))]
+        write_archive(clip.folder / "faces.zip", faces)
+        if (clip.folder / "base.zip").is_file():
+            write_archive(clip.folder / "base.zip", clip.faces(range(frames), "base.zip"))
+        for name in ("track.npz", "base_track.npz"):
+            if (clip.folder / name).is_file():
+                _cut_track(clip.folder / name, frames)
+        record = clip.folder / "clip.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"frames": frames, "size": size}))
+    merge_index(target)
+    return target
+
+
+def _cut_track(path: Path, frames: int) -> None:
+    with np.load(path) as track:
+        cut = {name: values[:frames] if (values := track[name]).ndim else values for name in track.files}
+    np.savez(path, **cut)
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *arguments: object) -> int:
+    """Run a script's `main` with a command line in this process, as `run_cli` does; returns the exit code."""
+    monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
+    try:
+        run_cli(main)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def openness(seconds: np.ndarray | float) -> np.ndarray | float:

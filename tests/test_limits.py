@@ -33,10 +33,10 @@ def test_the_time_counts_over_all_starts(monkeypatch):
     assert not endless.over and endless.share == 0 and endless.length(5, 1000) == 1000
 
 
-def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(data_set, tmp_path, monkeypatch, capsys):
+def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(brief, tmp_path, monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("engine.limits.monotonic", lambda: now[0])
-    config = tiny(data_set, tmp_path, *QUICK, "run.minutes=10", "run.validate_every=100", "run.steps=50")
+    config = tiny(brief, tmp_path, *QUICK, "run.minutes=10", "run.validate_every=100", "run.steps=50")
 
     def pass_by(done: int, share: float, validated: object) -> None:
         now[0] = 300.0 * done
@@ -49,12 +49,10 @@ def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(data_set, 
     assert "nothing left to train within 10 minutes: raise run.minutes" in capsys.readouterr().out
 
 
-def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(data_set, tmp_path, monkeypatch):
+def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(brief, tmp_path, monkeypatch):
     told = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.2, 4: 0.0}
     shown = []
-    config = tiny(
-        data_set, tmp_path, *QUICK, "run.patience=2", "run.validate_start=true", "validation.best=mouth_stlpips"
-    )
+    config = tiny(brief, tmp_path, *QUICK, "run.patience=2", "run.validate_start=true", "validation.best=mouth_stlpips")
     original = "engine.validate.ClipScorer.__call__"
     scores = iter(told.values())
     monkeypatch.setattr(original, lambda *_: {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": next(scores)})
@@ -68,15 +66,15 @@ def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(data_set, tmp_
     }
 
 
-def test_a_changed_validation_looks_for_the_best_anew(data_set, tmp_path, monkeypatch, capsys):
+def test_a_changed_validation_looks_for_the_best_anew(brief, tmp_path, monkeypatch, capsys):
     told = iter([0.1, 0.3, 0.2, 0.25, 0.27])
     monkeypatch.setattr(
         "engine.validate.ClipScorer.__call__",
         lambda *_: {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": next(told)},
     )
     values = [*QUICK, "validation.best=mouth_stlpips", "run.patience=2", "run.validate_every=1"]
-    assert read_metadata(train(tiny(data_set, tmp_path, *values, "run.steps=1")))["step"] == "1"
-    changed = tiny(data_set, tmp_path, *values, "validation.clips=0", "run.steps=5")
+    assert read_metadata(train(tiny(brief, tmp_path, *values, "run.steps=1")))["step"] == "1"
+    changed = tiny(brief, tmp_path, *values, "validation.clips=0", "run.steps=5")
     assert read_metadata(train(changed))["step"] == "2"
     assert weights(tmp_path, 4) and not (tmp_path / "tiny" / "checkpoints" / "step_00000005.pt").exists()
     assert "scores are others now (validation.clips 1 -> 0)" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """One road: training is shown what inference paints, and no speed setting changes a picture."""
 
+import shutil
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -10,14 +11,16 @@ import torch
 from conftest import FPS, SIZE, talking_face, voice
 from torch.utils.data import default_collate
 
-from datasets.clips import load_clips
-from datasets.config import HRAugmentConfig, HRDataConfig
+from datasets.clips import Clip, load_clips
+from datasets.config import DataConfig, HRAugmentConfig, HRDataConfig
 from datasets.hr import HRDataset
 from engine import drive
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
-from engine.stages import encode_references, paint_base, paint_clip, paint_hr, to_network
+from engine.prepared import PreparedFace
+from engine.stages import paint_base, paint_clip, paint_hr, to_network
 from engine.train_hr import run_batch
+from engine.validate import LipValidator
 from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
@@ -26,7 +29,6 @@ from models.config import BaseConfig, Feed, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
 from preprocess.base_faces import generate_clip
-from speech.windows import audio_windows
 
 GAP, CUT, END = 12, 36, 52
 """Frames: from GAP on 12 show no face; at CUT another shot begins."""
@@ -109,36 +111,50 @@ class Blinking(LandmarkNet):
         return points, np.where(numbers % 17 == 16, -5.0, presence)
 
 
-def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data_set, tmp_path, monkeypatch):
-    clip = load_clips(data_set, "train")[0]
+@pytest.fixture
+def data(data_set, tmp_path) -> Path:
+    """A copy that may be painted into."""
+    return shutil.copytree(data_set, tmp_path / "data")
+
+
+def as_prepared(clip: Clip, engine: LipSync, video: Path) -> PreparedFace:
+    """What inference prepares of a video, of a clip: it has the very crops and references of the data set."""
+    faces, count = clip.faces(range(clip.info.frames), size=128), clip.info.frames
+    chosen = clip.references(engine.settings.reference, engine.settings.references)
+    with np.load(clip.folder / "track.npz") as track:
+        transforms = track["transforms"]
+    times, zeros = [Fraction(index, 25) for index in range(count)], np.zeros(count, int)
+    shares = chosen.shares.astype(np.float32)
+    return PreparedFace(
+        video, engine.settings, times, transforms, zeros, faces[chosen.frames], shares, faces[:1], zeros
+    )
+
+
+def test_training_and_inference_see_the_same_stage_1_faces_and_landmarks(data, talking_clip, tmp_path, monkeypatch):
+    clip = load_clips(data, "train")[0]
     engine = LipSync(InferenceConfig(base=weights(tmp_path), hr=None, batch=3, precision="float32"))
     faces = clip.faces(range(clip.info.frames), size=128)
     whole = paint_clip(engine.base, clip, faces, engine.gain)
     generate_clip(clip, engine.base, "test", Blinking())
-    # Inference's chain on the same pictures: batches of 3, its own smoothing.
-    config = engine.base.config
-    windows = audio_windows(clip.features(config.audio), len(faces), Fraction(25), config.audio, config.audio_window)
-    chosen, net = clip.references(engine.base.feed.reference, config.references), Blinking()
-    references = encode_references(engine.base, faces[chosen.frames])
-    from engine.drive import _Face, _Item, _smoothed
-
-    items = []
-    for start in range(0, len(faces), 3):
-        part = slice(start, start + 3)
-        base = paint_base(engine.base, windows[part], faces[part], references, chosen.shares[part], engine.gain)
-        for image, points, logit in zip(base, *net.landmarks(base), strict=True):
-            items.append(_Item(None, Fraction(0), 1, _Face(None, None, image, points, bool(logit > 0))))
+    # Inference's own chain on the same pictures: batches of 3, its own windows, gain and smoothing.
+    monkeypatch.setattr("engine.drive._seen", lambda crop, frame, size: faces[frame.index])
+    engine.landmarks, items = Blinking(), []
+    drive = engine.drive(as_prepared(clip, engine, talking_clip), clip.sound())
+    finished = drive._finished
+    drive._finished = lambda chunk: items.extend(chunk) or finished(chunk)
+    list(drive)
+    assert [item.frame.index for item in items] == list(range(len(faces)))
     assert np.abs(np.stack([item.face.base for item in items]).astype(int) - whole).max() <= 1
-    landmarks = np.stack([item.face.landmarks for item in _smoothed(items)])
-    np.testing.assert_allclose(load_clips(data_set, "train")[0].base_landmarks, landmarks, atol=0.05)
+    landmarks = np.stack([item.face.landmarks for item in items])
+    np.testing.assert_allclose(load_clips(data, "train")[0].base_landmarks, landmarks, atol=0.05)
 
 
-def test_training_and_inference_feed_stage_2_alike(data_set, tmp_path):
+def test_training_and_inference_feed_stage_2_alike(data, tmp_path):
     engine = LipSync(InferenceConfig(base=weights(tmp_path), hr=None, precision="float32"))
     for split in ("train", "val"):
-        for clip in load_clips(data_set, split):
+        for clip in load_clips(data, split):
             generate_clip(clip, engine.base, "test", LandmarkNet())
-    dataset = HRDataset(HRDataConfig(str(data_set), min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0)
+    dataset = HRDataset(HRDataConfig(str(data), min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
     reference = clip.moves.portraits.of(5)
     torch.manual_seed(0)
@@ -175,9 +191,14 @@ def test_painting_only_what_is_pasted_changes_no_frame(broken_clip, tmp_path, mo
     assert np.abs(some - whole).max() <= 1  # sums over maps of another size may be rounded differently
 
 
-def test_validation_paints_what_inference_paints(data_set):
-    """The stage-1 validator and generate_base call the same function with the gain that the weights carry."""
-    from engine import validate
-    from preprocess import base_faces
-
-    assert validate.paint_clip is base_faces.paint_clip is paint_clip
+def test_validation_moves_lips_as_far_as_the_feed_says(data_set, tmp_path):
+    torch.manual_seed(0)
+    network = HyperLipsBase(BaseConfig()).eval()
+    network.feed = Feed(motion_gain=1.5)
+    validator = LipValidator(DataConfig(str(data_set)), "val", 1, torch.device("cpu"))
+    (clip,) = validator.store.clips
+    faces = clip.faces(range(clip.info.frames), size=128)
+    shown = validator(network)[2].frames[:, :, :128]
+    moved, plain = (paint_clip(network, clip, faces, gain) for gain in (1.5, 1.0))
+    np.testing.assert_array_equal(shown, moved)
+    assert not np.array_equal(moved, plain)

@@ -1,12 +1,11 @@
 """The sync expert in extraction: finds how late a sound is, moves it back, rejects what does not belong together."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT, extract
 
 from datasets.clips import Clip, load_clips
 from errors import InputError
@@ -14,34 +13,7 @@ from media.audio import SAMPLE_RATE, read_audio
 from preprocess.sync_check import sound_offset
 from speech.offset import SyncEstimate, peak
 
-ROOT = Path(__file__).resolve().parent.parent
 EXPERT = str(ROOT / "checkpoints" / "sync_light.safetensors")
-
-
-def extract(videos: Path, data: Path, *options: str | Path) -> dict[str, Clip]:
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "preprocess.extract_clips",
-            "--videos",
-            videos,
-            "--output",
-            data,
-            "--size",
-            "128",
-            "--split",
-            "val",
-            "--workers",
-            "1",
-            *options,
-        ],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    return {Path(clip.info.source).stem: clip for clip in load_clips(data, "val")}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +26,10 @@ def clips(shared, tmp_path_factory) -> dict[str, Clip]:
     for name in ("bgah2p", "lbwr4p"):
         shutil.copy(shared / "data" / "grid_s1" / "val" / f"{name}.mp4", folder / "videos")
     (folder / "offsets.tsv").write_text("file\toffset_ms\nbgah2p.mp4\t120\n", encoding="utf-8")
-    return extract(folder / "videos", folder / "data", "--sync-expert", EXPERT, "--offsets", folder / "offsets.tsv")
+    places = "--videos", folder / "videos", "--output", folder / "data", "--split", "val"
+    done = extract(*places, "--sync-expert", EXPERT, "--offsets", folder / "offsets.tsv")
+    assert done.returncode == 0, done.stderr
+    return {Path(clip.info.source).stem: clip for clip in load_clips(folder / "data", "val")}
 
 
 def test_a_wrong_offset_is_taken_out_again(clips):
