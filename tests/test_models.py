@@ -126,13 +126,6 @@ def test_rows_above_the_mask_are_copied_and_the_rest_is_painted_alike():
     torch.testing.assert_close(copied[:, :, 112:], painted[:, :, 112:])  # far from the edge where the maps were cut
 
 
-@pytest.mark.parametrize("preset", ["light", "published"])
-def test_base_presets(preset):
-    network = HyperLipsBase(BaseConfig.of(preset)).eval()
-    with torch.no_grad():
-        assert network(*base_inputs(network.config, 1)).shape == (1, 3, 128, 128)
-
-
 @pytest.mark.parametrize("preset, scale", [(preset, scale) for preset in ("light", "published") for scale in (1, 2, 4)])
 @pytest.mark.parametrize(
     "changes", [{}, {"reference": None}, {"residual": None}], ids=["preset", "other reference", "other residual"]
