@@ -22,8 +22,10 @@ from datasets.loader import batches
 from errors import InputError
 from face.landmark_net import LandmarkNet
 from face.sketch import draw_sketch
-from media.audio import SAMPLE_RATE
+from media.audio import SAMPLE_RATE, write_flac
 from models.config import BaseConfig, HRConfig, SyncConfig
+from preprocess.augment_sound import find_recordings
+from preprocess.clip_variants import Backgrounds
 from preprocess.sound_variants import add_noise, coloured_noise, in_room, loudness, telephone, vary_sound
 from speech.windows import audio_windows
 
@@ -287,6 +289,22 @@ def test_variants_fit_the_sound_and_are_as_the_seed_says():
         variant.shape == wave.shape and variant.dtype == np.float32 and np.abs(variant).max() <= 1
         for variant in variants
     )
+
+
+def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
+    with pytest.raises(InputError, match=f"--noise {tmp_path}: found no sound in it"):
+        find_recordings(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    tone = np.sin(2 * np.pi * 3000 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+    (tmp_path / "deep").mkdir()
+    write_flac(tmp_path / "deep" / "tone.flac", 0.3 * tone)
+    recordings = find_recordings(tmp_path)
+    assert recordings == [tmp_path / "deep" / "tone.flac"]
+    (clip,) = load_clips(data_set, "train")
+    backgrounds = Backgrounds([clip], recordings)  # no other clip: made up or recorded
+    spectra = [np.abs(np.fft.rfft(backgrounds(clip, 1600, np.random.default_rng(seed)))) ** 2 for seed in range(40)]
+    recorded = sum(spectrum[299:302].sum() > 0.9 * spectrum.sum() for spectrum in spectra)
+    assert 10 <= recorded <= 30
 
 
 def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, monkeypatch):
