@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import FPS, ROOT, SIZE, extract, run_here, talking_face, voice
 
 from datasets.clips import load_clips, merge_index
 from face.sketch import draw_sketch
-from media.audio import read_audio
-from media.video import VideoReader
+from media.audio import SAMPLE_RATE, read_audio
+from media.video import VideoReader, VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
 from preprocess import extraction
@@ -29,21 +31,29 @@ from preprocess.extraction import Piece, _crops, _Walk
 from preprocess.generate_base import main as generate_base
 from preprocess.jobs import Job, clips_by_source
 
-ROOT = Path(__file__).resolve().parent.parent
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory) -> Path:
+    """A talking clip of 1.2 s."""
+    path = tmp_path_factory.mktemp("second") / "second.mp4"
+    with VideoWriter(path, SIZE, FPS, audio=(voice(1.2), SAMPLE_RATE)) as writer:
+        for index in range(30):
+            writer.write(talking_face(index / 25))
+    return path
 
 
-def extract(*arguments: object) -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "preprocess.extract_clips",
-        "--workers",
-        "1",
-        "--size",
-        "128",
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def extract_here(monkeypatch, capfd) -> Iterator[Callable[..., str]]:
+    """Runs the extraction command from this process, for crops of 128 px; returns what it printed."""
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+
+    def run(*arguments: object) -> str:
+        assert run_here(monkeypatch, extract_clips, "--workers", 1, "--size", 128, *arguments) == 0
+        return "".join(capfd.readouterr())
+
+    yield run
+    cv2.setNumThreads(threads[0])
+    torch.set_num_threads(threads[1])
 
 
 def test_a_clip_holds_what_the_layout_promises(data_set):
@@ -71,23 +81,22 @@ def test_the_crop_does_not_move_with_the_mouth(data_set):
     assert nose.std(0).max() < 0.7
 
 
-def test_a_second_run_extracts_nothing_again(talking_clip, tmp_path):
+def test_a_second_run_extracts_nothing_again(second, extract_here, tmp_path):
     videos, data = tmp_path / "videos", tmp_path / "data"
     videos.mkdir()
-    (videos / "clip.mp4").symlink_to(talking_clip)
-    arguments = "--videos", videos, "--output", data, "--size", "128"
-    assert extract(*arguments).returncode == 0
+    (videos / "clip.mp4").symlink_to(second)
+    arguments = "--videos", videos, "--output", data
+    extract_here(*arguments)
     before = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
-    result = extract(*arguments)
-    assert result.returncode == 0, result.stderr
+    assert before
+    extract_here(*arguments)
     assert {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")} == before
-    assert extract(*arguments, "--again").returncode == 0
+    extract_here(*arguments, "--again")
     after = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
     assert after.keys() == before.keys() and all(after[path] > before[path] for path in after)
     (videos / "clip.mp4").unlink()
     (videos / "clip.mp4").write_bytes(b"")  # another video of that name
-    result = extract(*arguments)
-    assert result.returncode == 0 and "videos/clip.mp4" in result.stdout
+    assert "videos/clip.mp4" in extract_here(*arguments)
     assert len(merge_index(data)) == 1
 
 
@@ -104,25 +113,24 @@ def test_pieces_are_told_from_sources_whose_ids_are_all_digits(tmp_path):
     assert found == {"a-20240101-48213377": names[:1], "b-20240101-48213377": names[1:3], "c-0badcafe": names[3:]}
 
 
-def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_stays(talking_clip, tmp_path):
+def test_a_video_replaced_in_place_is_told_and_what_was_made_of_it_stays(second, extract_here, tmp_path):
     videos, elsewhere, data = tmp_path / "videos", tmp_path / "elsewhere" / "videos", tmp_path / "data"
     for number, folder in enumerate((videos, elsewhere)):
         folder.mkdir(parents=True)
-        (folder / "clip.mp4").write_bytes(other_bytes(talking_clip, number))
+        (folder / "clip.mp4").write_bytes(other_bytes(second, number))
 
     def clips(*folders: Path) -> tuple[set[str], list[str]]:
         """The clips after a run, and what it said of files that were replaced."""
-        done = extract("--output", data, "--split", "train", "--videos", *folders)
-        assert done.returncode == 0, done.stderr
+        told = extract_here("--output", data, "--split", "train", "--videos", *folders)
         found = {path.name for path in (data / "clips").iterdir()}
         assert found == {info.id for info in merge_index(data)}
-        return found, [line for line in (done.stdout + done.stderr).splitlines() if "what was made" in line]
+        return found, [line for line in told.splitlines() if "what was made" in line]
 
     both, said = clips(videos, elsewhere)  # whose ids differ by their digits alone
     assert len(both) == 2 and not said
 
     shutil.move(videos / "clip.mp4", tmp_path / "kept.mp4")
-    (videos / "clip.mp4").write_bytes(other_bytes(talking_clip, 2))
+    (videos / "clip.mp4").write_bytes(other_bytes(second, 2))
     three, (line,) = clips(videos)
     assert both < three and len(three) == 3
     assert line.startswith("warning: videos/clip.mp4: read before with other content")
@@ -144,12 +152,12 @@ def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
 
 
 def test_a_video_that_kills_its_worker_is_named_and_the_others_are_extracted(
-    talking_clip, tmp_path, monkeypatch, capsys
+    second, extract_here, tmp_path, monkeypatch
 ):
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("a.mp4", "deadly.mp4", "z.mp4"):
-        (raw / name).symlink_to(talking_clip)
+        (raw / name).symlink_to(second)
     extract_source = extraction.extract_source
 
     def deadly(job: Job) -> None:
@@ -158,79 +166,38 @@ def test_a_video_that_kills_its_worker_is_named_and_the_others_are_extracted(
         extract_source(job)
 
     monkeypatch.setattr(extraction, "extract_source", deadly)
-    threads = cv2.getNumThreads(), torch.get_num_threads()
-    arguments = ["--videos", raw, "--output", tmp_path / "data", "--size", "128", "--split", "train", "--workers", "1"]
-    monkeypatch.setattr("sys.argv", ["extract_clips", *map(str, arguments)])
-    try:
-        extract_clips()
-    finally:
-        cv2.setNumThreads(threads[0])
-        torch.set_num_threads(threads[1])
-    assert f"{raw / 'deadly.mp4'}: its worker died (SIGKILL)" in capsys.readouterr().out
+    told = extract_here("--videos", raw, "--output", tmp_path / "data", "--split", "train")
+    assert f"{raw / 'deadly.mp4'}: its worker died (SIGKILL)" in told
     assert sorted(Path(info.source).name for info in merge_index(tmp_path / "data")) == ["a.mp4", "z.mp4"]
     with (tmp_path / "data" / "rejected.csv").open() as file:
         assert list(csv.DictReader(file)) == [{"source": "raw/deadly.mp4", "reason": "its worker died (SIGKILL)"}]
     assert not list((tmp_path / "data" / "aside").iterdir())
 
 
-TREES = {
-    "mead": (
-        ["M003/video/front/angry/level_1/001.mp4"],
-        ["--person", r"^([MW]\d+)/", "--split", "train"],
-        {"M003": "train"},
-    ),
-    "lrs2": (
-        ["main/5535415699068794046/00001.mp4", "main/5535496873950688380/00001.mp4"],
-        ["--person", "parent", "--split", "train.txt,val.txt"],
-        {"5535415699068794046": "train", "5535496873950688380": "val"},
-    ),
-    "hdtf": (
-        ["WDA_KatieHill_000.mp4"],
-        ["--person", "^((RD|WDA|WRA)_[A-Za-z]+)", "--split", "train"],
-        {"WDA_KatieHill": "train"},
-    ),
-    "voxceleb": (
-        ["id10001/1zcIwhmdeo4/00001.mp4"],
-        ["--person", r"^(id\d+)/", "--split", "iden_split.txt"],
-        {"id10001": "val"},
-    ),
-}
-LISTS = {
-    "train.txt": "5535415699068794046/00001\n",
-    "val.txt": "5535496873950688380/00001\n",
-    "iden_split.txt": "2 id10001/1zcIwhmdeo4/00001.wav\n",
-}
+def test_a_miniature_tree_of_a_known_data_set(second, extract_here, tmp_path):
+    """LRS2's: people by folder, splits by lists. Names of other data sets are in test_sources."""
+    persons, files = ["5535415699068794046", "5535496873950688380"], []
+    for person, split in zip(persons, ("train", "val"), strict=True):
+        (tmp_path / f"{split}.txt").write_text(f"{person}/00001\n")
+        files.append(tmp_path / "raw" / "main" / person / "00001.mp4")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].symlink_to(second)
+    splits = f"{tmp_path / 'train.txt'},{tmp_path / 'val.txt'}"
+    extract_here("--videos", tmp_path / "raw", "--output", tmp_path / "data", "--person", "parent", "--split", splits)
+    found = {info.person: info.split for info in merge_index(tmp_path / "data")}
+    assert found == dict(zip(persons, ("train", "val"), strict=True))
 
 
-@pytest.mark.parametrize("name", TREES)
-def test_miniature_trees_of_known_data_sets(name, talking_clip, tmp_path):
-    files, options, expected = TREES[name]
-    for list_name, text in LISTS.items():
-        (tmp_path / list_name).write_text(text)
-    options = [
-        ",".join(str(tmp_path / part) for part in option.split(",")) if ".txt" in option else option
-        for option in options
-    ]
-    for file in files:
-        (tmp_path / "raw" / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "raw" / file).symlink_to(talking_clip)
-    result = extract("--videos", tmp_path / "raw", "--output", tmp_path / "data", *options)
-    assert result.returncode == 0, result.stderr
-    assert {info.person: info.split for info in merge_index(tmp_path / "data")} == expected
-
-
-def test_offsets_shift_the_sound_and_rejects_are_listed(talking_clip, tmp_path):
+def test_offsets_shift_the_sound_and_rejects_are_listed(second, extract_here, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
-    (raw / "late.mp4").symlink_to(talking_clip)
+    (raw / "late.mp4").symlink_to(second)
     (raw / "broken.mp4").write_text("no video")
     (tmp_path / "offsets.tsv").write_text("file\toffset_ms\nlate.mp4\t120\n")
-    result = extract(
-        "--videos", raw, "--output", tmp_path / "data", "--split", "train", "--offsets", tmp_path / "offsets.tsv"
-    )
-    assert result.returncode == 0, result.stderr
+    offsets = tmp_path / "offsets.tsv"
+    extract_here("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--offsets", offsets)
     (clip,) = load_clips(tmp_path / "data", "train")
-    plain, shifted = read_audio(talking_clip), read_audio(clip.folder / "audio.flac")
+    plain, shifted = read_audio(second), read_audio(clip.folder / "audio.flac")
     shift = int(Fraction(120, 1000) * 16000)
     assert np.allclose(shifted[: len(plain) - shift], plain[shift:], atol=2e-4)
     with (tmp_path / "data" / "rejected.csv").open() as file:
@@ -238,14 +205,13 @@ def test_offsets_shift_the_sound_and_rejects_are_listed(talking_clip, tmp_path):
     assert [row["source"] for row in rows] == ["raw/broken.mp4"] and rows[0]["reason"]
 
 
-def test_shards_share_the_work_and_the_index_is_merged(talking_clip, tmp_path):
+def test_shards_share_the_work_and_the_index_is_merged(second, extract_here, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     for name in ("a.mp4", "b.mp4"):
-        (raw / name).symlink_to(talking_clip)
+        (raw / name).symlink_to(second)
     for shard, clips in (("1/2", 1), ("2/2", 2)):
-        result = extract("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--shard", shard)
-        assert result.returncode == 0, result.stderr
+        extract_here("--videos", raw, "--output", tmp_path / "data", "--split", "train", "--shard", shard)
         assert len(load_clips(tmp_path / "data", "train")) == clips
 
 
