@@ -82,7 +82,8 @@ class _Compiled:
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # stages run side by side: one core would get them all
         }
-        kept = CACHE / f"{_digest(network, shapes)}.blob"
+        machine = engine.get_property("CPU", "FULL_DEVICE_NAME")
+        kept = CACHE / f"{_digest(network, shapes, machine)}.blob"
         try:
             model = engine.import_model(io.BytesIO(_own_bytes(kept)), "CPU", settings)
         except (OSError, RuntimeError):  # none yet, or of nothing that this OpenVINO can read
@@ -117,10 +118,10 @@ def _converted(network: Convertible, inputs: Sequence[Tensor], shapes: Sequence[
     return model
 
 
-def _digest(network: Convertible, shapes: Sequence[Sequence[int]]) -> str:
-    """Of all that a compiled network depends on: packages, code, configuration, weights and shapes."""
-    versions = torch.__version__, openvino_version()
-    digest = hashlib.sha256(repr((versions, network, getattr(network, "config", None), shapes)).encode())
+def _digest(network: Convertible, shapes: Sequence[Sequence[int]], machine: str) -> str:
+    """Of all that a compiled network depends on: machine, packages, code, configuration, weights and shapes."""
+    told = machine, torch.__version__, openvino_version(), network, getattr(network, "config", None), shapes
+    digest = hashlib.sha256(repr(told).encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     for value in network.state_dict().values():
