@@ -106,6 +106,8 @@ def choose_precision(
         candidates.append(Precision("float32", layouts[0], "openvino"))
     precision = candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, purpose)
     precision.place(network)
+    if precision.runtime != "torch":
+        work(precision)  # converts the network now, not with the first frame
     return precision
 
 
