@@ -1,6 +1,6 @@
 """Stage 2: stage-1 face and sketch to a sharp face."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +117,8 @@ class HRValidator:
     """
 
     def __init__(self, config: TrainHRConfig, split: str, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(
-            config.data, config.augment, split, config.model, config.run.seed, expert, thorough=True
-        )
+        data = replace(config.data, cache="disk")  # it looks at few pictures, and keeps what it is shown of most
+        self.dataset = HRDataset(data, config.augment, split, config.model, config.run.seed, expert, thorough=True)
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [
