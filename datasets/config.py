@@ -25,7 +25,7 @@ class DataSection:
     """Loader processes; null: 1 beside a CPU, which trains on the same cores, and for a GPU all cores, of several
     processes its share, but one."""
     cache: Cache = "auto"
-    """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
+    """Where decoded faces wait, at the size they are wanted; auto: in memory if they all fit in a quarter of it."""
 
     def __post_init__(self) -> None:
         check(self.too_few_workers())
