@@ -65,6 +65,17 @@ def temporary_folder() -> tempfile.TemporaryDirectory:
         ) from error
 
 
+def caches() -> Path:
+    """Where this project's caches lie: in the home, or where nobody knows one with temporary files, or nowhere."""
+    home = os.path.expanduser("~/.cache")
+    if told := os.environ.get("XDG_CACHE_HOME"):
+        home = told
+    try:
+        return Path(tempfile.gettempdir() if home.startswith("~") else home, "hyperlips")
+    except OSError:
+        return Path(os.devnull, "hyperlips")  # below which nothing can be written
+
+
 def part_of(path: Path, process: int | None = None) -> Path:
     """The file that becomes `path`; its name says which process (default: this one) of which machine writes it."""
     machine = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:32]

@@ -1,7 +1,7 @@
 """The chain at 1280x720 on this machine: frames/s end to end and CPU-ms a frame by stage, beside decoding, tracking and
 encoding alone, and beside the usual pipeline on the same frames.
 
-    python -m benchmarks.chain [--seconds 10] [--usual-frames 4] [--base-only] [--training]
+    python -m benchmarks.chain [--seconds 10] [--usual-frames 4] [--base-only] [--runtime torch] [--training]
 
 Every row is a process of its own, in which weights are loaded, and precision measured, before the clock starts. CPU-ms
 are those of all threads; frames/s need a machine with nothing beside.
@@ -25,6 +25,7 @@ from errors import InputError, run_cli
 if TYPE_CHECKING:
     import numpy as np
 
+    from engine.options import RuntimeName
     from engine.pipeline import LipSync
 
 _STAGE_FRAMES = 100
@@ -63,15 +64,20 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _loaded(base_only: bool) -> "LipSync":
+def _loaded(base_only: bool, runtime: "RuntimeName") -> "LipSync":
     from engine.options import InferenceConfig
     from engine.pipeline import LipSync
 
-    config = InferenceConfig()
+    config = InferenceConfig(runtime=runtime)
     config.hr = None if base_only else config.hr
     engine = LipSync(config)
     _ = engine.precision  # measured and kept
     return engine
+
+
+def networks(base_only: bool, runtime: "RuntimeName") -> str:
+    """What paints."""
+    return "; ".join(f"stage {number}: {one}" for number, one in enumerate(_loaded(base_only, runtime).precision, 1))
 
 
 def _noise(seconds: int) -> "np.ndarray":
@@ -82,19 +88,19 @@ def _noise(seconds: int) -> "np.ndarray":
     return 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32)
 
 
-def new_face(video: Path, output: Path, seconds: int, base_only: bool) -> Row:
+def new_face(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> Row:
     """Tracked and painted."""
     from engine.pipeline import lip_sync
 
-    engine = _loaded(base_only)
+    engine = _loaded(base_only, runtime)
     return _timed(lambda: lip_sync(video, _noise(seconds), output, engine=engine).frames)
 
 
-def prepared_face(video: Path, output: Path, seconds: int, base_only: bool) -> Row:
+def prepared_face(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> Row:
     """Tracked before the clock starts."""
     from engine.pipeline import lip_sync
 
-    engine = _loaded(base_only)
+    engine = _loaded(base_only, runtime)
     face = engine.prepare(video)
     return _timed(lambda: lip_sync(face, _noise(seconds), output, engine=engine).frames)
 
@@ -128,7 +134,7 @@ def usual(video: Path, output: Path, frames: int) -> Row:
     return _timed(lambda: usual_pipeline(video, output, frames))
 
 
-def by_stage(video: Path, output: Path, seconds: int, base_only: bool) -> dict[str, float]:
+def by_stage(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> dict[str, float]:
     """CPU-ms a frame of every stage, one thread each."""
     import cv2
     import torch
@@ -140,7 +146,7 @@ def by_stage(video: Path, output: Path, seconds: int, base_only: bool) -> dict[s
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    engine = _loaded(base_only)
+    engine = _loaded(base_only, runtime)
     frames, decode = _spent(lambda: list(islice(VideoReader(video), _STAGE_FRAMES)))
     stages = {"decode (twice)": decode / len(frames)}
     stages["track"] = _spent(lambda: follow(frames, make_detector("mediapipe")))[1] / len(frames)
@@ -169,13 +175,15 @@ def main() -> None:
         "--usual-frames", type=int, default=4, help="how many the usual pipeline paints; 0: leave it out"
     )
     parser.add_argument("--base-only", action="store_true", help="without stage 2")
+    parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help="of the networks")
     parser.add_argument("--training", action="store_true", help="also the presets' frames/s in training")
     args = parser.parse_args()
     if args.seconds < 1 or args.usual_frames < 0:
         raise InputError(f"--seconds {args.seconds} --usual-frames {args.usual_frames}: expected 1, and 0, or more")
     with temporary_folder() as folder:
         video, output = film(Path(folder) / "film.mp4", args.seconds), Path(folder) / "out.mp4"
-        given = video, output, args.seconds, args.base_only
+        given = video, output, args.seconds, args.base_only, args.runtime
+        print(_fresh(networks, args.base_only, args.runtime) + "\n")
         alone = _fresh(decode_track_encode, video, output)
         print("| 1280x720 | frames | frames/s | CPU-ms a frame | peak, MiB | s a frame, ratio |")
         print("|---|---|---|---|---|---|")

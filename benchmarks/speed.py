@@ -10,11 +10,13 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.base import BaseDataset
+from datasets.hr import HRDataset
 from datasets.loader import batches, loader_workers
 from engine.device import pick_device
-from engine.options import TrainBaseConfig
+from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.precision import Precision, choose_precision
 from engine.train_base import BaseObjective
+from engine.train_hr import HRObjective
 from models.config import BASE_SIZE, BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
@@ -24,14 +26,18 @@ BATCH = {("base", "infer"): 8, ("base", "train"): 32, ("HR 256", "infer"): 8, ("
 _STEPS = 100000
 
 
-def bench_config(config: TrainBaseConfig) -> str:
-    """bench_loader of the data that a stage-1 config trains on."""
-    heard = BaseObjective(config).heard
-    dataset = BaseDataset(
-        config.data, config.augment, "train", config.model, config.run.seed, heard, config.feed.window
-    )
+def bench_config(config: TrainBaseConfig | TrainHRConfig) -> str:
+    """bench_loader of the data that a stage trains on."""
     workers = loader_workers(config.data.workers, pick_device(config.run.device))
-    return bench_loader(dataset, config.run.batch, workers)
+    return bench_loader(_training_data(config), config.run.batch, workers)
+
+
+def _training_data(config: TrainBaseConfig | TrainHRConfig) -> Dataset:
+    if isinstance(config, TrainHRConfig):
+        heard = HRObjective(config).heard
+        return HRDataset(config.data, config.augment, "train", config.model, config.run.seed, heard)
+    heard = BaseObjective(config).heard
+    return BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, heard, config.feed.window)
 
 
 def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10.0) -> str:

@@ -24,6 +24,8 @@ class DataSection:
     workers: int | None = None
     """Loader processes; null: 1 beside a CPU, which trains on the same cores, and for a GPU all cores, of several
     processes its share, but one."""
+    cache: Cache = "auto"
+    """Where decoded faces wait, at the size they are wanted; auto: in memory if they all fit in a quarter of it."""
 
     def __post_init__(self) -> None:
         check(self.too_few_workers())
@@ -58,8 +60,6 @@ class DataConfig(DrawConfig):
     """closed: the most closed mouth, further ones on to a wide one, always the same; random: any; far: any at least 10
     frames away; span: far ones, from a rather closed mouth to a wide one; pose: such ones in the poses nearest to the
     window's, mixed."""
-    cache: Cache = "auto"
-    """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
 
 
 @dataclass
@@ -84,8 +84,6 @@ class SyncDataConfig(DataSection):
     """Further sounds of that clip in a sample (contrastive loss only); a sound costs far less than a face."""
     apart: int = 3
     """Frames from which on two windows of a clip count as out of sync."""
-    cache: Cache = "auto"
-    """Where decoded faces wait; auto: in memory if they fit in a quarter of it."""
 
     def __post_init__(self) -> None:
         check(

@@ -1,52 +1,64 @@
-"""Frames of a whole split: decoded once into memory where they fit, otherwise read from the clips' archives."""
+"""Pictures of a whole split: decoded once into memory where they fit, otherwise read from the clips' archives."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from chunks import chunks
 from datasets.clips import Clip
+from datasets.config import Cache
 from datasets.damage import readable
 from models.config import BASE_SIZE
 
+FACES = {"faces.zip": BASE_SIZE}
+"""What stage 1 and the sync expert look at, see FrameStore."""
 MEMORY_SHARE = 0.25
-"""Of the memory there is: decoded frames are kept when they fit in it."""
+"""Of the memory there is: decoded pictures are kept when they fit in it."""
+_AT_ONCE = 64
+"""Pictures of a clip that are decoded before they are put there: at their full size a long clip would take as much
+again.
+"""
 
 
 class FrameStore:
-    """128 px faces of many clips by (clip, frame). `cache`: auto | memory | disk.
+    """Pictures of many clips by (clip, frame). `cache`: auto | memory | disk.
 
+    sizes: of which archives, and the px at which theirs are wanted; those of all of them are kept, or none.
     clips: those there are, without the ones whose pictures turned out to be damaged when they were read into memory.
     """
 
-    def __init__(self, clips: list[Clip], cache: Literal["auto", "memory", "disk"] = "auto"):
-        self.clips = clips
-        counts = [clip.info.frames for clip in clips]
-        self._starts = np.concatenate([[0], np.cumsum(counts)])
+    def __init__(self, clips: list[Clip], cache: Cache = "auto", sizes: Mapping[str, int] = FACES):
+        self.clips, self._sizes = clips, sizes
+        self._starts = np.cumsum([0, *(clip.info.frames for clip in clips)])
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's: each of them keeps its own
-        fits = self._starts[-1] * BASE_SIZE**2 * 3 <= MEMORY_SHARE * memory_bytes() / processes
-        self._memory = self._load() if cache == "memory" or (cache == "auto" and fits) else None
+        frame = sum(3 * size**2 for size in sizes.values())
+        fits = self._starts[-1] * frame <= MEMORY_SHARE * memory_bytes() / processes
+        kept = bool(clips) and (cache == "memory" or (cache == "auto" and fits))
+        self._memory = self._load() if kept else {}
 
-    def get(self, clip: int, indices: np.ndarray) -> np.ndarray:
-        """(n, 128, 128, 3) uint8."""
-        if self._memory is not None:
-            return self._memory[self._starts[clip] + indices]
-        return self._read(clip, indices)
+    def get(self, clip: int, indices: np.ndarray, archive: str = "faces.zip") -> np.ndarray:
+        """(n, S, S, 3) uint8 RGB, S as wanted of that archive."""
+        if self._memory:
+            return self._memory[archive][self._starts[clip] + indices]
+        return self._read(clip, indices, archive)
 
-    def _read(self, clip: int, indices: np.ndarray) -> np.ndarray:
-        return self.clips[clip].faces(indices.tolist(), size=BASE_SIZE)
+    def _read(self, clip: int, indices: np.ndarray, archive: str) -> np.ndarray:
+        return self.clips[clip].faces(indices.tolist(), archive, self._sizes[archive])
 
-    def _load(self) -> np.ndarray:
-        memory = np.empty((self._starts[-1], BASE_SIZE, BASE_SIZE, 3), np.uint8)
+    def _load(self) -> dict[str, np.ndarray]:
+        count = self._starts[-1]
+        memory = {archive: np.empty((count, size, size, 3), np.uint8) for archive, size in self._sizes.items()}
         places = range(len(self.clips))
 
         def load(clip: int) -> None:
-            memory[self._starts[clip] : self._starts[clip + 1]] = self._read(
-                clip, np.arange(self.clips[clip].info.frames)
-            )
+            for archive, pictures in memory.items():
+                for part in chunks(range(self.clips[clip].info.frames), _AT_ONCE):
+                    indices = np.array(part)
+                    pictures[self._starts[clip] + indices] = self._read(clip, indices, archive)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             loaded = [pool.submit(load, clip) for clip in places]

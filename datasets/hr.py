@@ -10,6 +10,7 @@ from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
 from datasets.damage import Damaged, readable
 from datasets.draw import WindowDraw, clips_with
+from datasets.frames import FrameStore
 from datasets.key_frames import PORTRAITS
 from datasets.references import drawn_references
 from errors import InputError
@@ -39,18 +40,20 @@ class HRDataset(Dataset):
     ):
         """thorough: read every picture first, for those that cannot do without the ones they want."""
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
-        self.size = size = BASE_SIZE * model.scale
+        size = BASE_SIZE * model.scale
         found = clips_with(data.window, data.path, split, data.min_face_px)
-        self.clips = readable(found, _check_painted, data.path)
+        clips = readable(found, _check_painted, data.path)
         if thorough:
-            self.clips = readable(self.clips, _verify, data.path)
-        small = min(clip.info.size for clip in self.clips)
-        self.painter = one_painter(self.clips, data.path)
+            clips = readable(clips, _verify, data.path)
+        small = min(clip.info.size for clip in clips)
+        self.painter = one_painter(clips, data.path)
         if small < size:
             raise InputError(
                 f"{data.path}: holds crops of {small} px, this network paints {size} px; "
                 f"extract with --size {size} --again"
             )
+        self.store = FrameStore(clips, data.cache, {"faces.zip": size, "base.zip": BASE_SIZE})
+        self.clips = self.store.clips
         self.expert = expert
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [clip.base_landmarks for clip in self.clips]
@@ -72,8 +75,7 @@ class HRDataset(Dataset):
     ) -> dict[str, torch.Tensor]:
         """The item of some consecutive frames; without `rng` nothing is changed (validation)."""
         shown = [reference] if self.model.reference else []
-        faces = self.clips[clip].faces([*frames, *shown], size=self.size)
-        base = self.clips[clip].faces(frames.tolist(), "base.zip")
+        faces, base = self.store.get(clip, np.array([*frames, *shown])), self.store.get(clip, frames, "base.zip")
         boxes, landmarks = self.boxes[clip][frames], self.landmarks[clip][frames]
         if rng is not None:
             change = draw_change(self.augment, rng)

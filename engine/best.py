@@ -1,6 +1,5 @@
-"""Averaged weights as validation scores them, and the best of them."""
+"""The best of the weights that validation has scored."""
 
-import copy
 import math
 import os
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from engine.ema import Ema
 from engine.resume import DATA, scored_otherwise
 from engine.runlog import RunLog
 from engine.task import Task
@@ -19,40 +17,38 @@ from models.checkpoint import read_metadata, save_network
 
 
 class Best:
-    """Scores the averaged weights of a run and keeps the best; in process 0 only."""
+    """Keeps the best of a run's averaged weights, and knows when they get no better; in process 0 only."""
 
-    def __init__(self, path: Path, record: Mapping[str, Any], patience: int, task: Task, ema: Ema, log: RunLog):
+    def __init__(self, path: Path, record: Mapping[str, Any], patience: int, task: Task, log: RunLog):
         """path: of the weights that are kept; where scores have become others since, they get another name, and the
         comparison begins anew. record: see engine.resume.
         """
         self.path, self._record, self._patience, self._task = path, record, patience, task
-        self._ema, self._log = ema, log
+        self._log = log
         kept = self._kept()
         if changes := kept and scored_otherwise({**kept, "config": kept["training"]}, record):
             earlier = path.with_stem(f"{path.stem}_{int(kept['step']):08d}")
             os.replace(path, earlier)
             print(f"scores are others now ({', '.join(changes)}): the best of the earlier ones is {earlier}")
 
-    def score(self, step: int, share: float) -> bool:
-        """Validate, unless that was done at this step. Returns whether there have been enough validations without a
-        better one. share: of the run that is over, 0 to 1.
-        """
-        if step not in self._log.validated or not self.path.is_file():
-            self._score_anew(step)
-        if self._task.show is not None:
-            self._task.show(step, share, self._log.validated)
-        best = int(self._kept()["step"])
-        return 0 < self._patience <= sum(validated > best for validated in self._log.validated)
+    def lacks(self, step: int) -> bool:
+        """Whether the validation of this step is still to be done: not if that was before the run stopped."""
+        return step not in self._log.validated or not self.path.is_file()
 
-    def _score_anew(self, step: int) -> None:
-        network = copy.deepcopy(self._task.objective.network)
-        network.load_state_dict(self._ema.average)
-        scores = self._task.validate(network.eval(), step, self._log)
+    def add(self, step: int, network: nn.Module, scores: dict[str, float]) -> None:
+        """Take in a validation: what the averaged weights, those of `network`, scored at this step."""
         if self._is_best(scores[self._task.best]):
             self._keep(network, step, scores)
         self._log.scalars(step, scores, "val")  # last: a validation that is logged is done and never repeated
         if self._task.show is None:
             print(f"{step:7d}  val  " + "  ".join(f"{name} {value:.4g}" for name, value in scores.items()), flush=True)
+
+    def enough(self, step: int, share: float) -> bool:
+        """Whether there have been enough validations without a better one. share: of the run that is over, 0 to 1."""
+        if self._task.show is not None:
+            self._task.show(step, share, self._log.validated)
+        best = int(self._kept()["step"])
+        return 0 < self._patience <= sum(validated > best for validated in self._log.validated)
 
     def _kept(self) -> dict[str, str]:
         """What the best weights so far say of themselves; nothing before there are some."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,11 +18,11 @@ from losses.gather import alone
 
 Result = TypeVar("Result")
 _PATIENCE = timedelta(days=7)
-"""How long the others wait for what process 0 does for all of them, such as validation."""
+"""How long processes wait for what another one does for all of them, such as validation."""
 
 
 class World:
-    """The processes that train together. `rank` of `size`; `main` is the one that writes, prints and validates."""
+    """The processes that train together. `rank` of `size`; `main` is the one that writes and prints."""
 
     def __init__(self, rank: int, size: int, device: torch.device):
         self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
@@ -86,14 +86,43 @@ class World:
             return make()
         with alone():
             box: list[Any] = [make() if self.main else None]
-        # Looked at now and then rather than waited for: a process inside wait() hears no signal.
+        self._meet()
+        dist.broadcast_object_list(box, 0, group=self._patient)
+        return box[0]
+
+    def own(self, items: Sequence[Result]) -> list[Result]:
+        """This process's share of some items: every `size`-th of them, on the first process from the first on."""
+        return list(items[self.rank :: self.size])
+
+    def gather(self, make: Callable[[], list[Result]]) -> list[Result]:
+        """What every process makes of its `own` items, one of each, on every process in the order of all items.
+
+        An InputError of one process is raised on all of them.
+        """
+        if self.size == 1:
+            return make()
+        made: list[Result] | InputError
+        try:
+            made = make()
+        except InputError as error:
+            made = error
+        self._meet()
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, made, group=self._patient)
+        for part in parts:
+            if isinstance(part, InputError):
+                raise part
+        return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
+
+    def _meet(self) -> None:
+        """Wait for all processes, as long as it takes. Looked at now and then rather than waited for: a process inside
+        wait() hears no signal.
+        """
         work = dist.barrier(group=self._patient, async_op=True)
         assert work is not None  # it is asynchronous
         while not work.is_completed():
             time.sleep(0.01)
         work.wait()
-        dist.broadcast_object_list(box, 0, group=self._patient)
-        return box[0]
 
 
 @contextmanager

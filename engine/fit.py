@@ -1,5 +1,6 @@
 """The one training loop: resume, precision, step, log, validation, checkpoints, on any number of processes."""
 
+import copy
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from engine.start import start_digest, start_from
 from engine.state import RunState, Saved
 from engine.stop import Stopped, StopSignals
 from engine.task import Task
+from losses.gather import alone
 
 Thing = TypeVar("Thing")
 _SCALES = "loss_scales"
@@ -83,9 +85,7 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        self.best = (
-            Best(path, self.record, self.run.patience, self.task, self.ema, self.log) if self.log is not None else None
-        )
+        self.best = Best(path, self.record, self.run.patience, self.task, self.log) if self.log is not None else None
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -275,10 +275,20 @@ class _Run:
         """
         for module in self.modules:  # which validation may call
             module.eval()
-        with stop.at_once():
-            enough = self.world.from_main(lambda: self._main(self.best).score(step, self._share(step)))
+        with stop.at_once(), alone():
+            if self.world.from_main(lambda: self._main(self.best).lacks(step)):
+                self._score(step)
+            enough = self.world.from_main(lambda: self._main(self.best).enough(step, self._share(step)))
         self._train_mode()
         return enough
+
+    def _score(self, step: int) -> None:
+        network = copy.deepcopy(self.objective.network)
+        network.load_state_dict(self.ema.average)
+        self.world.spread(network)  # statistics of BatchNorm are each process's own
+        scores = self.task.validate(network.eval(), step, self.log)
+        if self.best is not None:
+            self.best.add(step, network, scores)
 
     @staticmethod
     def _main(thing: Thing | None) -> Thing:

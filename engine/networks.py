@@ -10,7 +10,7 @@ from digest import file_digest
 from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.options import InferenceConfig
-from engine.precision import Precision, choose_precision
+from engine.precision import Precision, choose_precision, runtimes
 from engine.prepared import FaceSettings
 from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
 from errors import InputError
@@ -33,14 +33,15 @@ class Networks:
     """Networks and landmark models of an InferenceConfig, and the files that it says how to read."""
 
     def __init__(self, config: InferenceConfig | None = None):
-        """Raises InputError where a checkpoint is missing or holds another network."""
+        """Raises InputError where a checkpoint is missing or holds another network, or the runtime is not there."""
         self.config = config or InferenceConfig()
         self.device = pick_device(self.config.device)
+        self._runtimes = runtimes(self.config.runtime, self.device)
         keep_freed_memory()
         self.base = folded(load_network(self.config.base, self.device, HyperLipsBase))
         self.hr = None if self.config.hr is None else folded(load_network(self.config.hr, self.device, HRDecoder))
         self.size = BASE_SIZE * (1 if self.hr is None else self.hr.config.scale)
-        self.landmarks = LandmarkNet(self.device)
+        self.landmarks = LandmarkNet(self.device, self.config.runtime)
         face, audio, feed = self.config.face, self.config.audio, self.base.feed
         self.gain = feed.motion_gain if audio.motion_gain is None else audio.motion_gain
         self.window = audio.window or feed.window
@@ -93,7 +94,9 @@ class Networks:
             encoded = encode_references(self.base, references, precision)
             paint_base(self.base, windows, small, encoded, shares, self.gain, precision)
 
-        base = choose_precision(kind, self.base, try_base, f"infer {count}", layout)
+        alone = self.base.config.gru != "recurrent"
+        tried = self._runtimes if alone else ["torch"]
+        base = choose_precision(kind, self.base, try_base, f"infer {count}", layout, tried)
         base.cast(self.base)
         if (hr := self.hr) is None:
             return base, base
@@ -103,6 +106,6 @@ class Networks:
         def try_hr(precision: Precision) -> None:
             paint_hr(hr, small, landmarks, large, portraits, shown, precision)
 
-        large_one = choose_precision(kind, hr, try_hr, f"infer {count}", layout)
+        large_one = choose_precision(kind, hr, try_hr, f"infer {count}", layout, self._runtimes)
         large_one.cast(hr)
         return base, large_one

@@ -22,6 +22,7 @@ from models.config import BaseConfig, Feed, HRConfig, ReferenceRule, SyncConfig,
 
 PrecisionName = Literal["auto", "float32", "bf16", "fp16"]
 LayoutName = Literal["auto", "contiguous", "channels_last"]
+RuntimeName = Literal["auto", "torch", "openvino"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 PREPARED = ".face"
 """Suffix of a prepared face, in any case."""
@@ -321,9 +322,18 @@ class InferenceConfig:
     """Type of the products; auto takes the faster one of this machine. fp16 is for CUDA cards without bf16 units."""
     layout: LayoutName = "auto"
     """Memory layout of images; auto takes the faster one. Pictures of the two may differ by 1 of 255."""
+    runtime: RuntimeName = "auto"
+    """What runs the networks on a CPU. openvino wants pip install openvino, and computes in float32; a recurrent
+    decoder stays with torch. auto takes the faster one of those installed; pictures may differ by 1 of 255."""
 
     def __post_init__(self) -> None:
-        check(too_small(self, "batch"), not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51")
+        check(
+            too_small(self, "batch"),
+            not 0 <= self.crf <= 51 and f"crf is {self.crf}, expected 0 to 51",
+            self.runtime == "openvino"
+            and self.precision not in ("auto", "float32")
+            and f"precision is {self.precision} and runtime openvino, expected precision auto or float32 with it",
+        )
         parse_size(self.max_size)
 
 

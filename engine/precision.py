@@ -1,14 +1,13 @@
-"""float32, bf16 or fp16, contiguous or channels_last: measured, since two-core machines differ sixfold in it."""
+"""float32, bf16 or fp16, contiguous or channels_last, torch or OpenVINO: measured, as machines differ sixfold."""
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
-import os
 import platform
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -16,24 +15,13 @@ from typing import get_args
 import torch
 from torch import nn
 
-from aside import aside
-from engine.options import LayoutName, PrecisionName
+from aside import aside, caches
+from engine.options import LayoutName, PrecisionName, RuntimeName
 from errors import InputError
 from losses.terms import LATE
+from models.compiled import Convertible, openvino_version
 
-
-def _caches() -> str:
-    """Where caches lie: in the home, or where nobody knows one with temporary files, or nowhere."""
-    home = os.path.expanduser("~/.cache")
-    if told := os.environ.get("XDG_CACHE_HOME"):
-        return told
-    try:
-        return tempfile.gettempdir() if home.startswith("~") else home
-    except OSError:
-        return os.devnull  # below which nothing can be written
-
-
-CACHE = Path(_caches()) / "hyperlips" / "precision.json"
+CACHE = caches() / "precision.json"
 _WARMUP, _REPEATS = 1, 3
 _PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d
 """Layers whose weights serve products alone."""
@@ -41,12 +29,13 @@ _PRODUCTS = nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d
 
 @dataclass(frozen=True)
 class Precision:
-    """How a network runs, in a config's words: type of its products (float32, bf16 or fp16), and memory layout
-    (contiguous or channels_last).
+    """How a network runs, in a config's words: type of its products (float32, bf16 or fp16), memory layout (contiguous
+    or channels_last), and runtime (torch or openvino, which has a layout of its own).
     """
 
     products: str = "float32"
     layout: str = "contiguous"
+    runtime: str = "torch"
 
     @property
     def half(self) -> torch.dtype | None:
@@ -57,7 +46,9 @@ class Precision:
         return contextlib.nullcontext() if self.half is None else torch.autocast(device.type, self.half)
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network in this memory layout (in place)."""
+        """The network in this memory layout and runtime (in place)."""
+        if isinstance(network, Convertible):
+            network.runtime = self.runtime
         last = self.layout == "channels_last"
         return network.to(memory_format=torch.channels_last if last else torch.contiguous_format)
 
@@ -68,12 +59,27 @@ class Precision:
         return network if self.half is None else cast_products(network, self.half)
 
     def __str__(self) -> str:
-        return self.products if self.layout == "contiguous" else f"{self.products}, {self.layout}"
+        others = (self.layout, self.runtime)
+        return ", ".join([self.products, *(value for value in others if value not in ("contiguous", "torch"))])
 
 
 FLOAT32 = Precision()
-_ROWS = [[products, layout] for products in get_args(PrecisionName) for layout in get_args(LayoutName)]
+_ROWS = list(map(list, itertools.product(*map(get_args, (PrecisionName, LayoutName, RuntimeName)))))
 """What a cache may hold of a machine."""
+
+
+def runtimes(name: RuntimeName, device: torch.device) -> list[str]:
+    """What may run the networks of an inference: torch, openvino or either. Raises InputError for an OpenVINO that is
+    not there, or on CUDA.
+    """
+    there = openvino_version() is not None
+    if name == "openvino" and device.type != "cpu":
+        raise InputError(f"found runtime openvino on {device}, expected a CPU; use runtime auto, or device cpu")
+    if name == "openvino" and not there:
+        raise InputError("found no package openvino, which runtime openvino wants; pip install openvino")
+    if name == "auto":
+        return ["torch", "openvino"] if there and device.type == "cpu" else ["torch"]
+    return [name]
 
 
 def choose_precision(
@@ -82,9 +88,11 @@ def choose_precision(
     work: Callable[[Precision], None],
     purpose: str,
     layout: LayoutName = "auto",
+    runtimes: Sequence[str] = ("torch",),
 ) -> Precision:
     """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its
-    dtype, a fixed `layout` the memory layout. Raises InputError for fp16 on a CPU.
+    dtype, a fixed `layout` the memory layout. openvino, which computes in float32, is tried where it is among the
+    `runtimes`. Raises InputError for fp16 on a CPU.
 
     `purpose` tells apart measurements of one network, e.g. "train" and "infer".
     """
@@ -93,11 +101,13 @@ def choose_precision(
         raise InputError("precision fp16 is for CUDA cards without bf16 units; use auto, float32 or bf16")
     kinds = ["float32", *_halves(device)] if name == "auto" else [name]
     layouts = ["contiguous", "channels_last"] if layout == "auto" else [layout]
-    candidates = [Precision(kind, place) for kind in kinds for place in layouts]
-    precision = (
-        candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, f"{purpose}|{name}|{layout}")
-    )
+    candidates = [Precision(kind, place) for kind in kinds for place in layouts if "torch" in runtimes]
+    if "openvino" in runtimes and "float32" in kinds:
+        candidates.append(Precision("float32", layouts[0], "openvino"))
+    precision = candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, purpose)
     precision.place(network)
+    if precision.runtime != "torch":
+        work(precision)  # converts the network now, not with the first frame
     return precision
 
 
@@ -107,7 +117,8 @@ def _fastest(
     shapes = json.dumps([list(value.shape) for value in network.state_dict().values()])
     device = next(network.parameters()).device
     machine = device_name(device) if device.type == "cuda" else device_name(device) + _cpu_line("flags")
-    text = "|".join([machine, str(device), torch.__version__, str(torch.get_num_threads()), purpose, shapes])
+    versions = [torch.__version__, f"{openvino_version()}"]
+    text = "|".join([machine, str(device), *versions, str(torch.get_num_threads()), purpose, shapes, f"{candidates}"])
     key = hashlib.sha1(text.encode()).hexdigest()
     cache = _read_cache()
     if key not in cache:
@@ -115,7 +126,7 @@ def _fastest(
         for candidate in candidates:
             seconds[candidate] = _measure(network, candidate, work, min(seconds.values(), default=math.inf))
         best = min(seconds, key=seconds.__getitem__)
-        cache[key] = [best.products, best.layout]
+        cache[key] = [best.products, best.layout, best.runtime]
         _write_cache(cache)
     return Precision(*cache[key])
 
@@ -180,6 +191,8 @@ def _halves(device: torch.device) -> list[str]:
 def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision], None], best: float) -> float:
     """Best of a few runs, seconds; of one where the first takes twice the `best` of the others."""
     precision.place(network)
+    if precision.runtime != "torch":
+        work(precision)  # converts the network, once
     seconds = []
     for run in range(_WARMUP + _REPEATS):
         start = time.perf_counter()

@@ -23,8 +23,9 @@ class Task:
     """A torch Dataset with a length; sample k depends on (seed, k) alone."""
     frames: int
     """Frames in a sample, for frames/s."""
-    validate: Callable[[Any, int, RunLog], dict[str, float]]
-    """(network with the averaged weights in eval mode, step, log) -> scores; runs in process 0 only."""
+    validate: Callable[[Any, int, RunLog | None], dict[str, float]]
+    """(network with the averaged weights in eval mode, step, log) -> scores. Runs in every process, so that each may
+    look at its share; the log and the scores are those of process 0, others have None and need not tell any."""
     best: str
     """The score that decides which weights are kept as best.safetensors."""
     lower: bool = False

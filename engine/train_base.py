@@ -114,9 +114,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         dataset = BaseDataset(
             config.data, config.augment, splits.train, model, config.run.seed, objective.heard, config.feed.window
         )
-        # As the loop calls it, in the first process only.
-        validation = config.data, splits.validation, config.validation.clips
-        validator = LipValidator(*validation, world.device) if world.main else None
+        validator = LipValidator(config.data, splits.validation, config.validation.clips, world)
         heard = set(objective.network.audio_parameters())
         groups: list[dict[str, Any]] = [
             {
@@ -127,12 +125,12 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
             {"params": [value for value in objective.parameters() if value not in heard], "name": "network"},
         ]
 
-        def validate(network: HyperLipsBase, step: int, log: RunLog) -> dict[str, float]:
+        def validate(network: HyperLipsBase, step: int, log: RunLog | None) -> dict[str, float]:
             """The score: lips that follow the sound, and as far as real ones."""
-            assert validator is not None
             scores, strip, film = validator(network)
-            log.images(step, "val", strip)
-            log.film(step, "val", film)
+            if log is not None and film is not None:
+                log.images(step, "val", strip)
+                log.film(step, "val", film)
             return scores | {
                 "score": scores["fast_r"] * min(scores["articulation"], 1 / max(scores["articulation"], 1e-6))
             }

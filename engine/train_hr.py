@@ -1,6 +1,6 @@
 """Stage 2: stage-1 face and sketch to a sharp face."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +89,9 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
             one_painter([*dataset.clips, *validator.dataset.clips], config.data.path)
 
         @torch.no_grad()
-        def validate(network: HRDecoder, step: int, log: RunLog) -> dict[str, float]:
-            assert validator is not None
+        def validate(network: HRDecoder, step: int, log: RunLog | None) -> dict[str, float]:
+            if log is None or validator is None:  # few frames, whose losses are means over all: not worth sharing
+                return {}
             output = run_batch(network, validator.shown).float()
             shown = pictures(output, validator.shown)
             log.images(step, "val", validator.strip(shown))
@@ -117,9 +118,8 @@ class HRValidator:
     """
 
     def __init__(self, config: TrainHRConfig, split: str, expert: SyncConfig | None, device: torch.device):
-        self.dataset = HRDataset(
-            config.data, config.augment, split, config.model, config.run.seed, expert, thorough=True
-        )
+        data = replace(config.data, cache="disk")  # it looks at few pictures, and keeps what it is shown of most
+        self.dataset = HRDataset(data, config.augment, split, config.model, config.run.seed, expert, thorough=True)
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [

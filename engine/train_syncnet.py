@@ -15,6 +15,7 @@ from datasets.frames import FrameStore
 from datasets.splits import load_split, training_splits
 from datasets.syncnet import SyncDataset
 from engine.device import pick_device
+from engine.distributed import World
 from engine.fit import fit
 from engine.objective import Objective
 from engine.options import SyncValidationConfig, TrainSyncConfig
@@ -82,15 +83,15 @@ def _own_first(sounds: Tensor, count: int) -> Tensor:
 
 
 class SyncValidator:
-    """Scores an expert on whole clips: what preprocessing and evaluation will ask of it."""
+    """Scores an expert on whole clips, each process on its share: what preprocessing and evaluation will ask of it."""
 
-    def __init__(self, data: SyncDataConfig, split: str, validation: SyncValidationConfig, audio: str):
+    def __init__(self, data: SyncDataConfig, split: str, validation: SyncValidationConfig, audio: str, world: World):
         shortest = SYNC_FRAMES + data.apart
         clips = [clip for clip in load_split(data.path, split) if clip.info.frames >= shortest]
         if not clips:
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
-        chosen = evenly(clips, validation.clips or len(clips))
-        self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
+        chosen = readable(evenly(clips, validation.clips or len(clips)), Clip.verify, data.path)
+        self.store, self.world = FrameStore(world.own(chosen), data.cache), world
         self.apart, self.every = data.apart, validation.every
         self.features = [clip.features(audio) for clip in self.store.clips]
 
@@ -102,26 +103,31 @@ class SyncValidator:
         is 0 or +-1; distance: mean |offset| in frames. confidence: mean of the estimates'.
         """
         network.eval()
-        ranked, pairs, clip_ranked, estimates = [], [], [], {}
-        for number, clip in enumerate(self.store.clips):
-            faces = self.store.get(number, np.arange(clip.info.frames))
-            vectors = clip_vectors(network, faces, self.features[number], self.every)
-            estimate = estimates[clip.info.id] = estimate_offset(*vectors)
-            share, count = self._ranked(*vectors, clip.info.frames - SYNC_FRAMES)
-            ranked.append(share)
-            pairs.append(count)
-            shifted = [mean for shift, mean in estimate.means.items() if abs(shift) >= self.apart]
-            clip_ranked += [estimate.means[0] > mean for mean in shifted]
+        looked = self.world.gather(lambda: [self._look(network, number) for number in range(len(self.store.clips))])
+        estimates = {clip: estimate for clip, estimate, _ in looked}
+        ranked, pairs = zip(*(share for *_, share in looked), strict=True)
+        clip_ranked = [
+            estimate.means[0] > mean
+            for estimate in estimates.values()
+            for shift, mean in estimate.means.items()
+            if abs(shift) >= self.apart
+        ]
         offsets = np.abs([estimate.offset for estimate in estimates.values()])
-        confidence = np.mean([estimate.confidence for estimate in estimates.values()])
         scores = {
             "ranked": np.average(ranked, weights=pairs),
             "clip_ranked": np.mean(clip_ranked),
             "found": np.mean(offsets <= 1),
             "distance": np.mean(offsets),
-            "confidence": confidence,
+            "confidence": np.mean([estimate.confidence for estimate in estimates.values()]),
         }
         return {name: float(value) for name, value in scores.items()}, estimates
+
+    def _look(self, network: SyncExpert, number: int) -> tuple[str, SyncEstimate, tuple[float, int]]:
+        """A clip's id, its estimate, and what `_ranked` says of it."""
+        clip = self.store.clips[number]
+        faces = self.store.get(number, np.arange(clip.info.frames))
+        vectors = clip_vectors(network, faces, self.features[number], self.every)
+        return clip.info.id, estimate_offset(*vectors), self._ranked(*vectors, clip.info.frames - SYNC_FRAMES)
 
     def _ranked(self, faces: dict[int, np.ndarray], sounds: dict[int, np.ndarray], last: int) -> tuple[float, int]:
         """Share of a clip's pairs ranked right, and how many there are; sounds from beyond its ends take no part."""
@@ -175,16 +181,14 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
         splits = training_splits(config.data.path, config.validation.split)
         world.say(splits.note)
         dataset = SyncDataset(config.data, config.augment, splits.train, config.model, config.run.seed)
-        validator = (
-            SyncValidator(config.data, splits.validation, config.validation, config.model.audio) if world.main else None
-        )
+        validator = SyncValidator(config.data, splits.validation, config.validation, config.model.audio, world)
         watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
 
-        def validate(network: SyncExpert, step: int, log: RunLog) -> dict[str, float]:
-            assert validator is not None
+        def validate(network: SyncExpert, step: int, log: RunLog | None) -> dict[str, float]:
             scores, estimates = validator(network)
-            log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
-            print(offsets(estimates), flush=True)
+            if log is not None:
+                log.scalars(step, {name: estimate.offset for name, estimate in estimates.items()}, "val_offset")
+                print(offsets(estimates), flush=True)
             return scores
 
         frames = config.data.windows * SYNC_FRAMES
@@ -198,7 +202,8 @@ def offsets(estimates: dict[str, SyncEstimate]) -> str:
 
 def score(config: TrainSyncConfig, weights: Path) -> str:
     """Scores of an expert on the validation clips, and every clip's offset, as lines to print."""
-    expert = load_network(weights, pick_device(config.run.device), SyncExpert)
+    world = World(0, 1, pick_device(config.run.device))
+    expert = load_network(weights, world.device, SyncExpert)
     split = training_splits(config.data.path, config.validation.split).validation
-    scores, estimates = SyncValidator(config.data, split, config.validation, expert.config.audio)(expert)
+    scores, estimates = SyncValidator(config.data, split, config.validation, expert.config.audio, world)(expert)
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + "\n" + offsets(estimates)

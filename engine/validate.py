@@ -9,6 +9,7 @@ from datasets.config import DataConfig
 from datasets.damage import readable
 from datasets.frames import FrameStore
 from datasets.splits import load_split
+from engine.distributed import World
 from engine.runlog import Film
 from engine.stages import paint_clip
 from face.landmark_net import LandmarkNet
@@ -21,6 +22,8 @@ from models.hyperlips import HyperLipsBase
 from models.perceptual import load_perceptual
 
 FILM_FRAMES = 75
+_SHOWN = 6
+"""Clips of the strip."""
 _COMPARED = 25
 """Frames of a clip, spread over it, whose mouths ST-LPIPS compares."""
 
@@ -69,34 +72,51 @@ class ClipScorer:
 
 
 class LipValidator:
-    """Paints every frame of up to `count` clips (0: all) of a split, spread over it, as inference would."""
+    """Paints every frame of up to `count` clips (0: all) of a split, spread over it, as inference would; each process
+    its share of them.
+    """
 
-    def __init__(self, data: DataConfig, split: str, count: int, device: torch.device):
+    def __init__(self, data: DataConfig, split: str, count: int, world: World):
         clips = load_split(data.path, split)
-        chosen = evenly(clips, count or len(clips))
-        self.store = FrameStore(readable(chosen, Clip.verify, data.path), data.cache)
-        self.score = ClipScorer(device)
+        chosen = readable(evenly(clips, count or len(clips)), Clip.verify, data.path)
+        self.world, self.numbers = world, world.own(range(len(chosen)))
+        self.store = FrameStore(world.own(chosen), data.cache)
+        self.score = ClipScorer(world.device)
 
-    def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film]:
+    def __call__(self, network: HyperLipsBase) -> tuple[dict[str, float], np.ndarray, Film | None]:
         """Means over the clips of ClipScorer's scores (at 128 px, nothing pasted); a strip and a film. The lips move as
         far as the network's feed says.
 
-        The strip (rows: masked input, reference, output, real) shows one frame of each of the first six clips, the film
-        output and real of the first clip side by side.
+        The strip (rows: masked input, reference, output, real) shows one frame of each of the first _SHOWN clips, the
+        film output and real of the first clip side by side; it is the first process's, others have None.
         """
-        rows: list[dict[str, float]] = []
-        columns: list[np.ndarray] = []
-        for number, clip in enumerate(self.store.clips):
-            real = self.store.get(number, np.arange(clip.info.frames))
-            output = paint_clip(network, clip, real, network.feed.motion_gain)
-            rows.append(self.score(clip, output, real))
-            if number == 0:
-                sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
-                film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
-            if len(columns) < 6:
-                frame = int(np.nanargmax(clip.lip_gaps))
-                masked = real[frame].copy()
-                masked[len(masked) // 2 :] = 0
-                reference = real[clip.moves.portrait]
-                columns.append(np.concatenate([masked, reference, output[frame], real[frame]]))
-        return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}, np.concatenate(columns, 1), film
+        films: list[Film] = []
+        looked = self.world.gather(
+            lambda: [self._look(network, place, films) for place in range(len(self.store.clips))]
+        )
+        rows, columns = zip(*looked, strict=True)
+        scores = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        strip = np.concatenate([column for column in columns if column is not None], 1)
+        return scores, strip, next(iter(films), None)
+
+    def _look(
+        self, network: HyperLipsBase, place: int, films: list[Film]
+    ) -> tuple[dict[str, float], np.ndarray | None]:
+        """Scores of one of this process's clips and, of the first of all clips, its column of the strip; the film is
+        added to `films`.
+        """
+        clip, number = self.store.clips[place], self.numbers[place]
+        real = self.store.get(place, np.arange(clip.info.frames))
+        output = paint_clip(network, clip, real, network.feed.motion_gain)
+        if number == 0:
+            sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
+            films.append(Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS))
+        return self.score(clip, output, real), _column(clip, output, real) if number < _SHOWN else None
+
+
+def _column(clip: Clip, output: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Masked input, reference, output and real of the frame with the widest mouth, below each other."""
+    frame = int(np.nanargmax(clip.lip_gaps))
+    masked = real[frame].copy()
+    masked[len(masked) // 2 :] = 0
+    return np.concatenate([masked, real[clip.moves.portrait], output[frame], real[frame]])

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.compiled import Convertible
+
 POINTS = 478
 _WIDTHS = (16, 32, 64, 128, 128, 128, 128)
 """Channels at 128, 64, 32, 16, 8, 4 and 2 px."""
@@ -26,6 +28,8 @@ class Pointwise(nn.Conv2d):
         y = super().forward(rows).permute(0, 2, 3, 1)
         return y.reshape(count, height, width, self.out_channels).permute(0, 3, 1, 2)
 
+    portable_forward = nn.Conv2d.forward  # other runtimes have one
+
 
 class Block(nn.Module):
     """Residual bottleneck with a depthwise convolution; `down` halves the size and may widen."""
@@ -43,11 +47,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.expand(self.depthwise(self.inner(self.reduce(x))))
         known = F.max_pool2d(x, 2) if self.down else x
-        y[:, : known.shape[1]] += known
+        missing = y.shape[1] - known.shape[1]
+        y += F.pad(known, (0, 0, 0, 0, 0, missing)) if missing else known
         return self.outer(y)
 
 
-class FaceLandmarkNet(nn.Module):
+class FaceLandmarkNet(Convertible):
     """For inference, in channels_last. Modules stand in the order of their use, so that weights can be filled in."""
 
     def __init__(self) -> None:
@@ -61,8 +66,12 @@ class FaceLandmarkNet(nn.Module):
         self.presence = nn.Conv2d(_WIDTHS[-1], 1, 2)
         self.points = nn.Conv2d(_WIDTHS[-1], 3 * POINTS, 2)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """RGB (N, 3, 256, 256) in 0..1 -> points (N, 478, 3), px of 256, and presence logits (N,)."""
+        return self.run(images)
+
+    def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        (images,) = inputs
         x = self.blocks(self.activation(self.stem(F.pad(images, (0, 1, 0, 1)))))
         return self.points(x).view(-1, POINTS, 3), self.presence(x).flatten()
 

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from models.blocks import ConvNormReLU, UpConvNormReLU
 from models.channels import PictureNetwork
+from models.compiled import Convertible
 from models.config import BASE_SIZE, HRConfig
 
 Part = tuple[int, int, int, int]
@@ -16,10 +17,11 @@ on average, .87 at most).
 """
 
 
-class HRDecoder(PictureNetwork):
+class HRDecoder(PictureNetwork, Convertible):
     """Images are (N, 3, H, W) in 0..1, channels in `channel_order`."""
 
     lendable: Tensor
+    varying = 0, 2, 3
 
     def __init__(self, config: HRConfig | None = None):
         super().__init__()
@@ -72,7 +74,7 @@ class HRDecoder(PictureNetwork):
         inputs = [_cut(base, seen), _cut(sketch, seen)]
         if reference is not None:
             inputs.append(F.pixel_unshuffle(_cut(reference, seen, scale), scale))
-        x = self.output(self.head(self.body(self.entry(torch.cat(inputs, 1)))))
+        (x,) = self.run(torch.cat(inputs, 1))
         x = _cut(F.pixel_shuffle(x, self.shuffle), (x0 - left, top - above, x1 - left, y1 - above), scale)
         painted = x0, top, x1, y1
         image = (
@@ -82,6 +84,11 @@ class HRDecoder(PictureNetwork):
             return image
         source = self._enlarged(base) if reference is None else reference[:, :3]
         return torch.cat([_cut(source, (x0, y0, x1, copied), scale).to(image.dtype), image], 2)
+
+    def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The convolutions: (N, C, h, w) -> (N, C', h', w'), any part."""
+        (x,) = inputs
+        return (self.output(self.head(self.body(self.entry(x)))),)
 
     @property
     def reach(self) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.audio_encoder import make_audio_encoder
 from models.channels import PictureNetwork
+from models.compiled import Convertible
 from models.config import BaseConfig, Feed
 from models.face_decoder import FaceDecoder, Memory
 from models.face_encoder import make_face_encoder
@@ -20,7 +21,7 @@ where the loss of the mouth begins, a little above the mask.
 """
 
 
-class HyperLipsBase(PictureNetwork):
+class HyperLipsBase(PictureNetwork, Convertible):
     """Audio windows, masked faces and references to faces. Images are (N, C, 128, 128) in 0..1, channels in
     `channel_order`.
 
@@ -106,6 +107,19 @@ class HyperLipsBase(PictureNetwork):
 
         memory: a recurrent decoder goes on from the frames painted with it before, and keeps its states in it.
         """
+        if self.config.gru == "recurrent":
+            return self._paint(vectors, face, references, frames, memory)
+        return self.run(face, *vectors, *references)[0]
+
+    def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """`paint` of frames that are on their own: masked faces, vectors and maps."""
+        face, *others = inputs
+        levels = len(self.hyper_nets)
+        return (self._paint(others[:levels], face, others[levels:], 1, None),)
+
+    def _paint(
+        self, vectors: list[Tensor], face: Tensor, references: Sequence[Tensor], frames: int, memory: Memory | None
+    ) -> Tensor:
         copied, shown = self.config.copied_rows, self.config.copied_rows + EDGE
         details = None
         if self.config.encodes_references:

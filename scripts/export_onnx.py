@@ -11,16 +11,13 @@ the checkpoint's. Wants `pip install onnx onnxscript`; onnxruntime runs the file
 """
 
 import argparse
-import copy
 import json
-import types
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from aside import aside
@@ -28,9 +25,9 @@ from engine.options import InferenceConfig
 from engine.stages import silent_window
 from errors import InputError, run_cli
 from models.checkpoint import load_network
+from models.compiled import portable
 from models.config import BASE_SIZE
 from models.hr_decoder import HRDecoder
-from models.hyper import HyperConv
 from models.hyperlips import HyperLipsBase
 
 OPSET = 18
@@ -89,7 +86,7 @@ def base_parts(network: HyperLipsBase) -> list[Part]:
             "found stage-1 weights with model.gru recurrent, which carry a memory from frame to frame; "
             "expected none or zero_state"
         )
-    network = _portable(network)
+    network = portable(network)
     audio = torch.from_numpy(silent_window(network))[None]
     vectors = torch.zeros(1, len(network.hyper_nets), network.config.hyper_width)
     face = torch.zeros(1, 3, BASE_SIZE, BASE_SIZE)
@@ -157,27 +154,6 @@ def export_all(base: str, hr: str | None, folder: Path) -> list[Path]:
         about = {"config": json.dumps(asdict(stage2.config)), "channel_order": stage2.channel_order}
         parts.append((hr_part(stage2), about))
     return [export(part, folder, metadata) for part, metadata in parts]
-
-
-def _portable(network: HyperLipsBase) -> HyperLipsBase:
-    """A copy that computes the same without a number of groups that depends on the batch: ONNX wants a constant one."""
-    network = copy.deepcopy(network)
-    for module in network.modules():
-        if isinstance(module, HyperConv):
-            module.forward = types.MethodType(_matrix_conv, module)  # type: ignore[method-assign]
-    return network
-
-
-def _matrix_conv(module: HyperConv, x: Tensor, hyper: Tensor) -> Tensor:
-    """HyperConv.forward as a matrix product over the 3x3 surroundings of every pixel."""
-    channels, height, width = x.shape[1:]
-    padded = F.pad(x, (1, 1, 1, 1))
-    around = torch.stack(
-        [padded[:, :, row : row + height, column : column + width] for row in range(3) for column in range(3)], 2
-    )
-    kernel = module.kernel(hyper).unflatten(1, (channels, channels * 9))
-    y = kernel @ around.flatten(1, 2).flatten(2) + module.bias(hyper)[:, :, None]
-    return y.unflatten(2, (height, width))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,10 +14,12 @@ import yaml
 from conftest import cut_short
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
+from benchmarks.loader import main as loader_main
 from benchmarks.speed import bench_loader
 from datasets.base import BaseDataset
 from datasets.clips import load_clips, merge_index
 from datasets.config import AugmentConfig, DataConfig
+from datasets.hr import HRDataset
 from engine.config import load_config
 from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.train_base import train as train_base
@@ -204,6 +206,16 @@ def test_the_loader_says_what_it_gives(data_set):
     dataset = BaseDataset(DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), "train", BaseConfig(), 0)
     line = bench_loader(dataset, 4, 1, seconds=0.4)
     assert int(line.split(" windows/s with 1 workers")[0]) > 0
+
+
+def test_the_loader_s_benchmark_takes_either_stage(painted, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("benchmarks.speed.bench_loader", lambda dataset, *others: seen.append(type(dataset)))
+    for name in ("tiny.yaml", "hr_tiny.yaml"):
+        words = ["loader", "--config", str(ROOT / "configs" / name), "--set", f"data.path={painted}"]
+        monkeypatch.setattr("sys.argv", words)
+        loader_main()
+    assert seen == [BaseDataset, HRDataset]
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,31 @@ def test_a_container_s_limit_counts(tmp_path):
         assert memory_bytes(tmp_path / "memory.max") == expected
 
 
+def test_stage_two_sees_the_same_from_memory_as_from_disk(painted, tmp_path, monkeypatch):
+    copy = shutil.copytree(painted, tmp_path / "large")
+    clip = load_clips(copy, "train")[0]
+    write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
+
+    def make(cache: str) -> HRDataset:
+        data = HRDataConfig(str(copy), cache=cache, window=2, min_face_px=0)
+        return HRDataset(data, HRAugmentConfig(), "train", HRConfig(scale=1), 0)
+
+    disk, memory = make("disk"), make("memory")
+    items = [disk[k] for k in range(8)]
+    both = 50 * (128**2 + 128**2) * 3  # faces at the size that is wanted, and those of stage 1
+    fitting = {}
+    for room in (4 * both, 4 * both - 1):
+        monkeypatch.setattr("datasets.frames.memory_bytes", lambda room=room: room)
+        fitting[room] = make("auto")
+    for name in ("faces.zip", "base.zip"):
+        (clip.folder / name).unlink()
+    for kept in (memory, fitting[4 * both]):
+        for k, item in enumerate(items):
+            assert all(torch.equal(value, kept[k][name]) for name, value in item.items())
+    with pytest.raises(InputError, match="zip cannot be read any more"):
+        fitting[4 * both - 1][0]
+
+
 def test_a_million_steps_are_not_listed_before_the_first():
     class Numbers(torch.utils.data.Dataset):
         def __getitem__(self, index: int) -> dict[str, torch.Tensor]:

@@ -6,18 +6,30 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
+from datasets.clips import load_clips
+from datasets.config import DataConfig, SyncDataConfig
+from datasets.splits import ClipPart
 from engine.config import load_config
 from engine.distributed import World, distributed
-from engine.options import TrainBaseConfig, TrainSyncConfig
+from engine.options import SyncValidationConfig, TrainBaseConfig, TrainSyncConfig
 from engine.train_base import train as train_base
+from engine.train_syncnet import SyncValidator
 from engine.train_syncnet import train as train_syncnet
+from engine.validate import LipValidator
 from errors import InputError
 from losses.gather import alone, gather
+from models.checkpoint import load_network, save_network
+from models.config import SyncConfig
+from models.hyperlips import HyperLipsBase
+from models.syncnet import SyncExpert
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
@@ -41,7 +53,7 @@ for kind, port in zip(("base", "sync"), sys.argv[3:]):
 """
 
 
-def run(kind: str, data: str, folder: str) -> None:
+def run(kind: str, data: str, folder: str, *others: str) -> None:
     schema, train, file, overrides = KINDS[kind]
     train(
         load_config(
@@ -53,10 +65,12 @@ def run(kind: str, data: str, folder: str) -> None:
                 f"run.name={kind}",
                 "run.batch=4",
                 "run.freeze_bn=true",
+                "run.validate_start=true",
                 "run.log_every=4",
                 "precision=float32",
                 "layout=contiguous",
                 *overrides,
+                *others,
             ],
         )
     )
@@ -68,8 +82,11 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
-def in_processes(script: str, *arguments: object, count: int = 2) -> list[str]:
-    """Run a script in `count` processes, with the environment that torchrun gives them; returns what each printed."""
+def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0)) -> list[str]:
+    """Run a script in as many processes as there are exit `codes` to expect, with the environment that torchrun gives
+    them; returns what each printed.
+    """
+    count = len(codes)
     shared = os.environ | {
         "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
@@ -89,7 +106,7 @@ def in_processes(script: str, *arguments: object, count: int = 2) -> list[str]:
         for rank in range(count)
     ]
     outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, "\n".join(error for _, error in outputs)
+    assert [process.returncode for process in processes] == list(codes), "\n".join(error for _, error in outputs)
     return [printed for printed, _ in outputs]
 
 
@@ -132,12 +149,17 @@ def test_only_the_first_process_prints_and_what_it_logs_is_the_mean(both, kind):
     ]
     losses = [[line["train/loss"] for line in run if "train/loss" in line] for run in lines]
     assert len(losses[0]) == 1 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+    starts = [{**line, "time": 0} for run in lines for line in run if line["step"] == 0 and "val/" in str(line)]
+    assert len(starts) == 2 and starts[0] == starts[1]  # the weights are the same there
+    samples = [sorted(path.name for path in folder.glob(f"{kind}/samples/*")) for folder in (one, two)]
+    assert samples[0] == samples[1]
 
 
-def test_gathered_rows_have_the_gradients_of_one_batch():
+def test_gathered_rows_have_the_gradients_of_one_batch_and_gathered_items_their_order():
     script = """
 import torch
 from engine.distributed import distributed
+from errors import InputError
 from losses.gather import alone, gather
 with distributed("cpu") as world:
     rows = torch.arange(6.0).view(2, 3)[world.rank:world.rank + 1].requires_grad_()
@@ -150,8 +172,110 @@ with distributed("cpu") as world:
     assert world.any(world.rank == 1, False) == [True, False]
     assert world.mean({"a": float(world.rank), "b": 2.0}) == {"a": 0.5, "b": 2.0}
     assert world.from_main(lambda: world.rank) == 0
+    for count in (0, 1, 5):
+        items = list("abcde"[:count])
+        assert world.gather(lambda: [item.upper() for item in world.own(items)]) == list("ABCDE"[:count])
+    def look():
+        if world.rank:
+            raise InputError("a clip is gone")
+        return []
+    try:
+        world.gather(look)
+    except InputError as error:
+        assert str(error) == "a clip is gone"
+    else:
+        raise AssertionError
 """
     in_processes(script)
+
+
+def lend(patch: pytest.MonkeyPatch, data: str) -> None:
+    """Validation has three parts of the val clip, each a clip of its own."""
+    (clip,) = load_clips(data, "val")
+    clips = [ClipPart(clip, 5 * number, 5 * number + 25) for number in range(3)]
+    for number, part in enumerate(clips):
+        part.info = replace(part.info, id=f"part{number}")
+    for module in ("validate", "train_syncnet"):
+        patch.setattr(f"engine.{module}.load_split", lambda *_: clips)
+
+
+def validated(world: World, data: str, weights: str) -> str:
+    """All that both validators say of three clips."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        lend(patch, data)
+        torch.manual_seed(0)
+        expert = SyncExpert(SyncConfig.of("light", width=4))
+        heard = SyncValidator(SyncDataConfig(data), "val", SyncValidationConfig(clips=0), "whisper", world)
+        seen = LipValidator(DataConfig(data), "val", 0, world)
+        scores, strip, film = seen(load_network(Path(weights)))
+    assert (film is not None) == world.main and scores["mouth_psnr"] > 0
+    share = len(range(world.rank, 3, world.size))
+    assert len(heard.store.clips) == len(seen.store.clips) == share
+    return repr((heard(expert), scores, strip.shape, sha256(strip).hexdigest()))
+
+
+def test_validation_by_two_processes_equals_that_by_one(data_set, tmp_path):
+    """Of three clips; of one clip it does where a training begins, see above."""
+    script = """
+import sys
+from engine.distributed import distributed
+from test_distributed import validated
+with distributed("cpu") as world:
+    print(validated(world, *sys.argv[1:]))
+"""
+    weights = tmp_path / "base.safetensors"
+    torch.manual_seed(1)
+    save_network(weights, HyperLipsBase())
+    printed = in_processes(script, data_set, weights)
+    assert printed == [validated(World(0, 1, torch.device("cpu")), str(data_set), str(weights)) + "\n"] * 2
+
+
+def digest(weights: Mapping[str, torch.Tensor]) -> str:
+    return sha256(b"".join(value.numpy().tobytes() for value in weights.values())).hexdigest()
+
+
+def test_every_process_validates_the_weights_of_the_first(data_set, tmp_path):
+    """Statistics of BatchNorm, which differ between the processes, included."""
+    script = """
+import sys
+from engine.validate import LipValidator
+from test_distributed import digest, run
+def look(self, network):
+    print("weights", digest(network.state_dict()), flush=True)
+    return {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": 1.0}, None, None
+LipValidator.__call__ = look
+run("base", *sys.argv[1:], "run.freeze_bn=false")
+"""
+    printed = in_processes(script, data_set, tmp_path)
+    first, second = ([line for line in text.splitlines() if line.startswith("weights")] for text in printed)
+    assert len(first) == 2 and first == second
+    saved = torch.load(tmp_path / "base" / "checkpoints" / "step_00000004.pt", weights_only=True)
+    assert first[-1] == f"weights {digest(saved['ema']['average'])}"
+
+
+def test_who_waits_hears_signals_and_ends_with_a_process_that_is_gone(tmp_path):
+    script = """
+import os, signal, sys, time
+from pathlib import Path
+from engine.distributed import distributed
+heard = Path(sys.argv[1])
+with distributed("cpu") as world:
+    signal.signal(signal.SIGALRM, lambda *_: heard.touch())
+    if world.main:
+        def look():
+            while not heard.exists():
+                time.sleep(0.01)
+            os._exit(3)
+    else:
+        look = list
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        world.gather(look)
+    except RuntimeError:
+        sys.exit(4)
+"""
+    in_processes(script, tmp_path / "heard", codes=[3, 4])
 
 
 def test_parameters_without_a_gradient_are_looked_for_where_they_are_told_of():

@@ -85,7 +85,7 @@ def test_a_changed_validation_looks_for_the_best_anew(brief, tmp_path, monkeypat
 
 def test_scores_that_differ_little_are_told_apart(tmp_path):
     task, log = SimpleNamespace(best="score", lower=False), SimpleNamespace(version="unknown")
-    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, None, log)
+    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, log)
     best._keep(HRDecoder(HRConfig(scale=1, width=8)), 1, {"score": 0.1234564})
     assert best._is_best(0.1234565) and best._is_best(0.1234564) and not best._is_best(0.1234563)
 

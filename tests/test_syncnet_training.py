@@ -15,6 +15,7 @@ from datasets.clips import load_clips
 from datasets.config import SyncAugmentConfig, SyncDataConfig
 from datasets.syncnet import SyncDataset
 from engine.config import load_config
+from engine.distributed import World
 from engine.options import SyncValidationConfig, TrainSyncConfig
 from engine.state import RunState
 from engine.train_syncnet import ChanceWatch, SyncObjective, SyncValidator, train
@@ -224,7 +225,9 @@ def test_estimate_agrees_with_evaluation(audio, monkeypatch, tmp_path):
 
 
 def test_validator_scores_a_perfect_and_a_blind_expert(data_set, monkeypatch):
-    validator = SyncValidator(SyncDataConfig(str(data_set)), "val", SyncValidationConfig(clips=0, every=2), "mel")
+    alone = World(0, 1, torch.device("cpu"))
+    settings = SyncValidationConfig(clips=0, every=2)
+    validator = SyncValidator(SyncDataConfig(str(data_set)), "val", settings, "mel", alone)
     clip = validator.store.clips[0]
     monkeypatch.setattr(validator.store, "get", lambda number, indices: loud_clip("mel", 0, clip.info.frames)[0])
     validator.features = [loud_clip("mel", 0)[1]]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from aside import caches
 from datasets.clips import load_clips
 from engine import precision
 from engine.precision import Precision
@@ -181,7 +182,7 @@ def test_without_any_place_for_a_cache_nothing_is_kept(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     monkeypatch.setattr("tempfile.gettempdir", nowhere)
-    monkeypatch.setattr(precision, "CACHE", Path(precision._caches()) / "hyperlips" / "precision.json")
+    monkeypatch.setattr(precision, "CACHE", caches() / "precision.json")
     assert isinstance(precision.choose_precision("auto", nn.Conv2d(1, 1, 1), lambda _: None, "test"), Precision)
 
 
