@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cut_short
+from conftest import cut_short, run_here
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
 from benchmarks.loader import main as loader_main
@@ -24,7 +24,7 @@ from engine.config import load_config
 from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.train_base import train as train_base
 from engine.train_hr import train as train_hr
-from errors import InputError, run_cli
+from errors import InputError
 from models.checkpoint import load_network
 from models.config import BaseConfig
 from preprocess.clip_variants import Backgrounds, write_variants
@@ -246,23 +246,10 @@ def test_a_run_on_broken_data_ends_at_once_in_one_line(broken, message, short, t
         (data / "index.jsonl").write_text('{"id": "half')
     elif broken == "window":
         settings = ["--set", "data.window=7"]
-    monkeypatch.setattr(
-        "sys.argv",
-        [
-            "train_base.py",
-            "--config",
-            str(ROOT / "configs" / "tiny.yaml"),
-            "--set",
-            f"data.path={data}",
-            "--set",
-            f"run.folder={tmp_path}",
-            *settings,
-        ],
-    )
-    with pytest.raises(SystemExit) as ended:
-        run_cli(base_main)
+    places = [f"--set=data.path={data}", f"--set=run.folder={tmp_path}"]
+    code = run_here(monkeypatch, base_main, "--config", ROOT / "configs" / "tiny.yaml", *places, *settings)
     lines = capsys.readouterr().err.strip().splitlines()
-    assert ended.value.code == 2 and lines[-1].startswith(message.replace("{data}", str(data)))
+    assert code == 2 and lines[-1].startswith(message.replace("{data}", str(data)))
     assert len([line for line in lines if line.startswith("error")]) == 1 and not list(
         tmp_path.glob("tiny/checkpoints/*")
     )

@@ -10,6 +10,7 @@ import cv2
 import pytest
 from conftest import FPS, SIZE, talking_face, voice
 
+from datasets.clips import load_clips, merge_index
 from engine.person import Adaptation, Person
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
@@ -18,6 +19,7 @@ from models.checkpoint import load_network, read_metadata, save_network
 from models.config import BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
+from preprocess.person_videos import read_videos
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -168,6 +170,18 @@ def test_a_video_that_shows_nobody_is_refused_and_leaves_no_data(weights, tmp_pa
     refused = run("--video", wall, "--output", me, *weights)
     assert refused.returncode == 2 and "wall.mp4: nothing in it to learn from (no face found)" in refused.stderr
     assert not (me / "data").exists() and not (me / "adapt.json").exists()
+
+
+def test_several_videos_are_one_person_and_one_named_twice_is_one(talking_clip, tmp_path):
+    short, data = tmp_path / "short.mp4", tmp_path / "data"
+    with VideoWriter(short, SIZE, FPS, audio=(voice(1.2), SAMPLE_RATE)) as writer:
+        for index in range(30):
+            writer.write(talking_face(index / 25))
+    read_videos([talking_clip, short, talking_clip], data, 128, sync=False)
+    clips = load_clips(data, "train")
+    found = sorted((Path(clip.info.source).name, clip.info.person, clip.info.frames) for clip in clips)
+    assert found == [("short.mp4", "me", 30), ("talking.mp4", "me", 50)]
+    assert len({clip.info.id for clip in clips}) == 2 == len(merge_index(data))
 
 
 def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):

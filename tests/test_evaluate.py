@@ -9,8 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from parity.weights import state_dict
+from parity.weights import save
 from test_metrics_clips import broken, faceless, write
 
 import evaluate
@@ -266,8 +265,7 @@ def test_command_line_generates_and_scores(tmp_path, talking_clip):
 
 def test_weights_in_the_published_layout_are_fed_as_they_want_it(tmp_path, short_clip):
     checkpoint = tmp_path / "published.pth"
-    state = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict("base").items()}
-    torch.save({"state_dict": state, "optimizer": None, "global_step": 0, "global_epoch": 0}, checkpoint)
+    save("base", checkpoint)
     result = run_script("--clips", short_clip, "--base", checkpoint, "--keep", tmp_path, "--json", tmp_path / "o.json")
     assert result.returncode == 0, result.stderr
     rows = json.loads((tmp_path / "o.json").read_text())["summary"]["generated"]

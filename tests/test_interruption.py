@@ -25,10 +25,10 @@ ADVERSARIAL = ["loss.adversarial=0.1", "loss.adversarial_from=1", "loss.discrimi
 
 
 @pytest.fixture(scope="module")
-def whole(data_set, tmp_path_factory) -> dict:
+def whole(brief, tmp_path_factory) -> dict:
     """The state after four steps without interruption."""
     folder = tmp_path_factory.mktemp("whole")
-    train(tiny(data_set, folder, *ADVERSARIAL))
+    train(tiny(brief, folder, *ADVERSARIAL))
     return weights(folder, 4)
 
 
@@ -64,19 +64,19 @@ def assert_same_state(left: dict, right: dict) -> None:
             assert all(torch.equal(value, right[name]["state"][key][part]) for part, value in state.items())
 
 
-def test_two_steps_and_two_more_equal_four(data_set, tmp_path, whole):
+def test_two_steps_and_two_more_equal_four(brief, tmp_path, whole):
     patch = (
         "import os; from engine.state import RunState; original = RunState.save\n"
         "def save(self, step, record):\n    original(self, step, record)\n    if step == 2: os.kill(os.getpid(), 9)\n"
         "RunState.save = save\n"
     )
-    killed = run(patch + command(data_set, tmp_path))
+    killed = run(patch + command(brief, tmp_path))
     assert killed.returncode == -9
-    train(tiny(data_set, tmp_path, *ADVERSARIAL))
+    train(tiny(brief, tmp_path, *ADVERSARIAL))
     assert_same_state(whole, weights(tmp_path, 4))
 
 
-def test_sigterm_saves_and_the_same_command_goes_on_exactly(data_set, tmp_path, whole):
+def test_sigterm_saves_and_the_same_command_goes_on_exactly(brief, tmp_path, whole):
     """The whole process group is told, loader workers too, as torchrun, Slurm and Ctrl-C do it."""
     patch = (
         "import os, signal; from engine.progress import Progress; original = Progress.log\n"
@@ -84,16 +84,16 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(data_set, tmp_path, 
         "    if done == 2: os.killpg(0, signal.SIGTERM)\n"
         "Progress.log = log\n"
     )
-    stopped = run(patch + command(data_set, tmp_path, "data.workers=1"))
+    stopped = run(patch + command(brief, tmp_path, "data.workers=1"))
     assert stopped.returncode == 143, stopped.stderr
     assert "stopped by a signal" in stopped.stdout and "step_00000003.pt; the same command resumes" in stopped.stdout
     assert not stopped.stderr.count("Traceback")
-    train(tiny(data_set, tmp_path, *ADVERSARIAL))
+    train(tiny(brief, tmp_path, *ADVERSARIAL))
     assert_same_state(whole, weights(tmp_path, 4))
 
 
-def test_a_signal_during_validation_stops_at_once_and_resuming_validates(data_set, tmp_path, monkeypatch):
-    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
+def test_a_signal_during_validation_stops_at_once_and_resuming_validates(brief, tmp_path, monkeypatch):
+    config = tiny(brief, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
         patch.setattr("engine.train_base.LipValidator.__call__", lambda *inputs: os.kill(os.getpid(), signal.SIGTERM))
         train(config)
@@ -104,7 +104,7 @@ def test_a_signal_during_validation_stops_at_once_and_resuming_validates(data_se
     assert train(config).stat().st_mtime_ns == written  # a finished run has nothing left to do
 
 
-def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tmp_path, monkeypatch):
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(brief, tmp_path, monkeypatch):
     save, calls = torch.save, []
 
     def full(state, path):
@@ -114,7 +114,7 @@ def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(data_set, tm
             raise OSError(errno.ENOSPC, "No space left on device")
         save(state, path)
 
-    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0")
+    config = tiny(brief, tmp_path, "audio_pretrain.steps=0")
     message = "step_00000002.pt could not be written .*No space left.*free space"
     with monkeypatch.context() as patch, pytest.raises(InputError, match=message):
         patch.setattr(torch, "save", full)
@@ -133,8 +133,8 @@ def test_a_used_up_quota_is_a_full_disk(tmp_path, number):
         raise OSError(number, os.strerror(number))
 
 
-def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(data_set, tmp_path, monkeypatch):
-    config = tiny(data_set, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
+def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(brief, tmp_path, monkeypatch):
+    config = tiny(brief, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
     with (
         monkeypatch.context() as patch,
         pytest.raises(InputError, match="best.safetensors could not be written .*No space left"),
@@ -148,7 +148,7 @@ def test_best_weights_that_could_not_be_written_are_written_by_the_same_command(
     assert isinstance(load_network(train(config)), HyperLipsBase)
 
 
-def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(data_set, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(brief, tmp_path, monkeypatch):
     forward = BaseObjective.forward
 
     def broken(self, batch, step):
@@ -157,13 +157,13 @@ def test_a_loss_that_is_not_finite_names_step_and_term_and_keeps_the_checkpoint(
 
     monkeypatch.setattr(BaseObjective, "forward", broken)
     with pytest.raises(InputError, match="step 3: loss term mouth is not finite; the last checkpoint is kept"):
-        train(tiny(data_set, tmp_path, "audio_pretrain.steps=0"))
+        train(tiny(brief, tmp_path, "audio_pretrain.steps=0"))
     state = weights(tmp_path, 2)
     assert all(torch.isfinite(value).all() for value in state["objective"].values())
     assert not (tmp_path / "tiny" / "checkpoints" / "step_00000003.pt").exists()
 
 
-def test_compiled_parts_and_frozen_norms_train_the_same_weights(data_set, tmp_path, monkeypatch):
+def test_compiled_parts_and_frozen_norms_train_the_same_weights(brief, tmp_path, monkeypatch):
     """Traced by torch.compile, run by its eager backend: compiling for real takes minutes."""
     compiled = []
 
@@ -175,9 +175,9 @@ def test_compiled_parts_and_frozen_norms_train_the_same_weights(data_set, tmp_pa
         ["audio_pretrain.steps=0", "run.freeze_bn=true", "run.steps=2", f"run.name={name}"]
         for name in ("plain", "compiled")
     )
-    train(tiny(data_set, tmp_path, *plain))
+    train(tiny(brief, tmp_path, *plain))
     monkeypatch.setattr(torch.nn.Module, "compile", traced)
-    train(tiny(data_set, tmp_path, *other, "compile=true"))
+    train(tiny(brief, tmp_path, *other, "compile=true"))
     states = [
         torch.load(tmp_path / name / "checkpoints" / "step_00000002.pt", weights_only=True)["objective"]
         for name in ("plain", "compiled")

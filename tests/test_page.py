@@ -37,7 +37,7 @@ from page.voice import speak, speak_command, synthesiser
 @pytest.fixture(scope="module")
 def studio():
     """Stage 1 alone: the quicker half of the chain."""
-    studio = Studio(changes=["hr=null"], limits=Limits(seconds=4, letters=40))
+    studio = Studio(changes=["hr=null", "precision=float32", "layout=contiguous"], limits=Limits(seconds=4, letters=40))
     yield studio
     studio.close()
     assert not studio.folder.exists()
@@ -190,7 +190,9 @@ def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, 
     threads = [threading.Thread(target=work, args=(session,)) for session in (here, there)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
+    deadline = time.monotonic() + 60
+    while not here._busy.locked() and time.monotonic() < deadline:
+        time.sleep(0.001)
     with pytest.raises(InputError, match="work under way"):
         here.preview(0, sound)
     for thread in threads:

@@ -29,10 +29,10 @@ HERE = Ran("float32", "contiguous", "a machine", 2, 1, "2.9", None)
 
 
 @pytest.fixture(scope="module")
-def half(data_set, tmp_path_factory) -> Path:
+def half(brief, tmp_path_factory) -> Path:
     """The folder of a run of two steps."""
     folder = tmp_path_factory.mktemp("half")
-    train(tiny(data_set, folder, *QUICK, "run.steps=2"))
+    train(tiny(brief, folder, *QUICK, "run.steps=2"))
     return folder
 
 
@@ -41,46 +41,46 @@ def begun(half, tmp_path) -> Path:
     return shutil.copytree(half, tmp_path / "runs")
 
 
-def test_other_settings_are_refused_in_one_message_and_allowed_on_demand(data_set, begun):
+def test_other_settings_are_refused_in_one_message_and_allowed_on_demand(brief, begun):
     other = [*QUICK, f"run.folder={begun}", "data.window=5", "loss.face=0.5", "augment.flip=0", "optim.lr=1e-5"]
     with pytest.raises(InputError) as refused:
-        train(tiny(data_set, begun, *other))
+        train(tiny(brief, begun, *other))
     message = str(refused.value)
     for change in ("data.window 1 -> 5", "loss.face 0.2 -> 0.5", "augment.flip 0.5 -> 0.0", "run.allow_changes=true"):
         assert change in message
     assert "optim.lr" not in message and weights(begun, 2)["step"] == 2
     kept = (begun / "tiny" / "config.yaml").read_text()
-    train(tiny(data_set, begun, *other, "run.allow_changes=true"))
+    train(tiny(brief, begun, *other, "run.allow_changes=true"))
     assert (begun / "tiny" / "config_00000002.yaml").read_text() == kept
     newest = load_config(TrainBaseConfig, begun / "tiny" / "config.yaml")
     assert newest.data.window == 5 and weights(begun, 4)["record"]["config"] == to_yaml(newest)
 
 
-def test_what_may_change_is_printed_a_line_each(data_set, begun, capsys):
-    copy = shutil.copytree(data_set, begun / "moved")
+def test_what_may_change_is_printed_a_line_each(brief, begun, capsys):
+    copy = shutil.copytree(brief, begun / "moved")
     train(tiny(copy, begun, *QUICK, "run.steps=3", "optim.lr=1e-5", "run.batch=3"))
     lines = capsys.readouterr().out.splitlines()
     told = [line.removeprefix("  other than before: ") for line in lines if line.startswith("  other than before: ")]
-    assert f'data.path "{data_set}" -> "{copy}" (the same clips)' in told
+    assert f'data.path "{brief}" -> "{copy}" (the same clips)' in told
     assert "optim.lr 0.0005 -> 1e-05" in told and "run.batch 2 -> 3" in told and "run.steps 2 -> 3" in told
 
 
-def test_a_data_set_of_other_clips_is_another_one(data_set, begun):
-    copy = shutil.copytree(data_set, begun / "other")
+def test_a_data_set_of_other_clips_is_another_one(brief, begun):
+    copy = shutil.copytree(brief, begun / "other")
     index = copy / "index.jsonl"
     index.write_text(index.read_text().replace("astronaut", "somebody"))
     with pytest.raises(InputError, match="began with other settings: the index of data.path"):
         train(tiny(copy, begun, *QUICK))
 
 
-def test_the_type_and_layout_are_the_run_s_own(data_set, tmp_path, monkeypatch, capsys):
+def test_the_type_and_layout_are_the_run_s_own(brief, tmp_path, monkeypatch, capsys):
     open_ended = [*QUICK, "precision=auto", "layout=auto"]
     monkeypatch.setattr("engine.fit.training_precision", lambda *_: Precision("float32", "channels_last"))
-    train(tiny(data_set, tmp_path, *open_ended, "run.steps=1"))
+    train(tiny(brief, tmp_path, *open_ended, "run.steps=1"))
     assert weights(tmp_path, 1)["record"]["ran"]["layout"] == "channels_last"
     monkeypatch.setattr("engine.fit.training_precision", lambda *_: pytest.fail("measured again"))
     capsys.readouterr()
-    train(tiny(data_set, tmp_path, *open_ended, "run.steps=2"))
+    train(tiny(brief, tmp_path, *open_ended, "run.steps=2"))
     assert "float32, channels_last as before on cpu, from step 1" in capsys.readouterr().out
     starts = yaml.safe_load((tmp_path / "tiny" / "ran.yaml").read_text())
     assert [(start["from_step"], start["layout"]) for start in starts] == [(0, "channels_last"), (1, "channels_last")]
@@ -109,34 +109,34 @@ def test_keys_that_came_or_went_with_the_code_say_nothing():
     assert check_changes(Path("run"), threads, now, False) == ["threads 8 -> 2"]
 
 
-def test_weights_to_start_from_are_the_run_s_own(data_set, begun):
-    save_network(begun / "init.safetensors", HyperLipsBase(tiny(data_set, begun).model))
+def test_weights_to_start_from_are_the_run_s_own(brief, begun):
+    save_network(begun / "init.safetensors", HyperLipsBase(tiny(brief, begun).model))
     with pytest.raises(InputError, match='other settings: the weights of --init "" -> "[0-9a-f]{12}"'):
-        train(tiny(data_set, begun, *QUICK), begun / "init.safetensors")
+        train(tiny(brief, begun, *QUICK), begun / "init.safetensors")
     with pytest.raises(InputError, match="--init .*gone.safetensors cannot be read"):
-        train(tiny(data_set, begun, *QUICK), begun / "gone.safetensors")
+        train(tiny(brief, begun, *QUICK), begun / "gone.safetensors")
 
 
-def test_every_config_is_kept(data_set, begun):
+def test_every_config_is_kept(brief, begun):
     for lr in ("1e-5", "2e-5", "3e-5"):  # all from the same step
-        train(tiny(data_set, begun, *QUICK, "run.steps=2", f"optim.lr={lr}"))
+        train(tiny(brief, begun, *QUICK, "run.steps=2", f"optim.lr={lr}"))
     names = sorted(path.name for path in (begun / "tiny").glob("config*.yaml"))
     assert names == ["config.yaml", "config_00000002.yaml", "config_00000002_1.yaml", "config_00000002_2.yaml"]
     rates = [load_config(TrainBaseConfig, begun / "tiny" / name).optim.lr for name in names]
     assert rates == [3e-5, 5e-4, 1e-5, 2e-5]
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(data_set, begun, capsys):
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(brief, begun, capsys):
     newest = begun / "tiny" / "checkpoints" / "step_00000002.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
-    train(tiny(data_set, begun, *QUICK, "run.steps=2"))
+    train(tiny(brief, begun, *QUICK, "run.steps=2"))
     out = capsys.readouterr().out
     assert "step_00000002.pt is damaged (RuntimeError): the run goes on from step_00000000.pt" in out
     assert "from step 0; " in out and weights(begun, 2)["step"] == 2
     assert newest.with_suffix(".damaged").is_file()
 
 
-def test_one_writes_to_a_run_folder_and_a_killed_one_leaves_no_lock(data_set, tmp_path):
+def test_one_writes_to_a_run_folder_and_a_killed_one_leaves_no_lock(brief, tmp_path):
     script = (
         "import time; from engine.progress import Progress; original = Progress.log\n"
         "def log(self, done, *rest):\n    original(self, done, *rest); print('stepped', flush=True); time.sleep(60)\n"
@@ -144,13 +144,13 @@ def test_one_writes_to_a_run_folder_and_a_killed_one_leaves_no_lock(data_set, tm
     )
     values = [*QUICK, "data.workers=1"]
     writer = subprocess.Popen(
-        [sys.executable, "-c", script + command(data_set, tmp_path, *values)],
+        [sys.executable, "-c", script + command(brief, tmp_path, *values)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert any("stepped" in line for line in writer.stdout)
-    config = tiny(data_set, tmp_path, *ADVERSARIAL, *values, "run.steps=1")
+    config = tiny(brief, tmp_path, *ADVERSARIAL, *values, "run.steps=1")
     elsewhere = tiny(tmp_path / "no data set", tmp_path, *values)  # refused before data are looked at
     with pytest.raises(InputError, match=f"tiny is being written by process {writer.pid} on "):
         train(elsewhere)

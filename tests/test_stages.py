@@ -191,7 +191,7 @@ def test_painting_only_what_is_pasted_changes_no_frame(broken_clip, tmp_path, mo
     assert np.abs(some - whole).max() <= 1  # sums over maps of another size may be rounded differently
 
 
-def test_validation_moves_lips_as_far_as_the_feed_says(data_set, tmp_path):
+def test_validation_moves_lips_as_far_as_the_feed_says(data_set):
     torch.manual_seed(0)
     network = HyperLipsBase(BaseConfig()).eval()
     network.feed = Feed(motion_gain=1.5)
