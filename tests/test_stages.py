@@ -15,6 +15,7 @@ from datasets.clips import Clip, load_clips
 from datasets.config import DataConfig, HRAugmentConfig, HRDataConfig
 from datasets.hr import HRDataset
 from engine import drive
+from engine.distributed import World
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
 from engine.prepared import PreparedFace
@@ -195,7 +196,7 @@ def test_validation_moves_lips_as_far_as_the_feed_says(data_set):
     torch.manual_seed(0)
     network = HyperLipsBase(BaseConfig()).eval()
     network.feed = Feed(motion_gain=1.5)
-    validator = LipValidator(DataConfig(str(data_set)), "val", 1, torch.device("cpu"))
+    validator = LipValidator(DataConfig(str(data_set)), "val", 1, World(0, 1, torch.device("cpu")))
     (clip,) = validator.store.clips
     faces = clip.faces(range(clip.info.frames), size=128)
     shown = validator(network)[2].frames[:, :, :128]
