@@ -27,25 +27,18 @@ class FaceChange:
     shift: tuple[int, int] = (0, 0)
     """px of the 128 crop."""
     zoom: float = 1.0
-    stretch: float = 1.0
-    """So many times as wide, and as little as high."""
-
-    @property
-    def scales(self) -> tuple[float, float]:
-        """Across and down."""
-        return self.zoom * self.stretch, self.zoom / self.stretch
 
     def matrix(self, size: int = SIZE) -> np.ndarray:
         """(2, 3): where a pixel of a crop of `size` px goes before it is mirrored."""
-        scales = np.array(self.scales)
-        begin = (size - 1) / 2 * (1 - scales) + np.array(self.shift) * size / SIZE
-        return np.column_stack([np.diag(scales), begin])
+        centre = (size - 1) / 2 * (1 - self.zoom)
+        across, down = (part * size / SIZE for part in self.shift)
+        return np.array([[self.zoom, 0, centre + across], [0, self.zoom, centre + down]])
 
     def faces(self, faces: np.ndarray) -> np.ndarray:
         """(n, S, S, 3) uint8, any S; what the crop does not hold is its border, repeated."""
         size = faces.shape[1]
-        if self.scales != (1, 1) or any(self.shift):
-            kind = cv2.INTER_NEAREST if self.scales == (1, 1) else cv2.INTER_CUBIC
+        if self.zoom != 1 or any(self.shift):
+            kind = cv2.INTER_NEAREST if self.zoom == 1 else cv2.INTER_CUBIC
             matrix = self.matrix(size)
             faces = np.stack(
                 [
@@ -66,8 +59,7 @@ class FaceChange:
 
     def motions(self, motions: np.ndarray) -> np.ndarray:
         """Differences (..., 2) of landmarks: as `points`, but a shift does not move them."""
-        across, down = self.scales
-        return (motions * [-across if self.mirrored else across, down]).astype(np.float32)
+        return (motions * [-self.zoom if self.mirrored else self.zoom, self.zoom]).astype(np.float32)
 
     def boxes(self, boxes: np.ndarray) -> np.ndarray:
         """(n, 4) = (x0, y0, x1, y1), px of the 128 crop."""
@@ -85,8 +77,7 @@ def draw_change(config: FaceAugmentConfig, rng: np.random.Generator) -> FaceChan
         colours = np.clip(np.arange(256)[:, None] * gain + offset, 0, 255).astype(np.uint8)[:, None]
     across, down = rng.integers(-config.shift, config.shift + 1, 2).tolist() if config.shift else (0, 0)
     zoom = 1 + rng.uniform(-config.zoom, config.zoom) if config.zoom else 1.0
-    stretch = 1 + rng.uniform(-config.stretch, config.stretch) if config.stretch else 1.0
-    return FaceChange(mirrored, colours, (across, down), zoom, stretch)
+    return FaceChange(mirrored, colours, (across, down), zoom)
 
 
 def blurred(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:

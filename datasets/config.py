@@ -9,7 +9,7 @@ from models.config import MAX_SHIFT
 ReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
 Cache = Literal["auto", "memory", "disk"]
 _PROBABILITIES = "flip", "reference_blur", "reference_jpeg", "base_blur", "base_colour", "silence", "sound"
-_RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5), ("stretch", 0.5)
+_RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5)
 """Largest values of an augmentation; a shift of 32 px is a quarter of the crop."""
 
 
@@ -107,8 +107,6 @@ class FaceAugmentConfig:
     """Largest shift of the crop, whole px of 128, so that nothing is resampled."""
     zoom: float = 0.0
     """Largest relative change of the crop's scale about its centre; resampling makes the target a little softer."""
-    stretch: float = 0.0
-    """Largest relative change of its width, against an opposite one of its height: people have other faces."""
 
     def __post_init__(self) -> None:
         odds = {name: getattr(self, name, 0) for name in _PROBABILITIES}

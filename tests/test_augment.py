@@ -36,7 +36,6 @@ MOVES = [
     FaceChange(mirrored=True, shift=(-5, 4)),
     FaceChange(zoom=1.05, shift=(2, 1)),
     FaceChange(mirrored=True, zoom=0.94),
-    FaceChange(mirrored=True, zoom=1.02, stretch=1.05),
 ]
 
 
@@ -92,7 +91,6 @@ def test_a_shift_moves_no_speech_point_and_a_zoom_scales_them(data_set):
     assert torch.allclose(still["speech_points"], shifted["speech_points"], atol=1e-5)
     assert not torch.equal(still["faces"], shifted["faces"]) and torch.equal(still["audio"], shifted["audio"])
     assert np.allclose(FaceChange(mirrored=True, zoom=1.1).motions(np.array([[2.0, 1.0]])), [[-2.2, 1.1]])
-    assert np.allclose(FaceChange(zoom=1.1, stretch=1.1).motions(np.array([[2.0, 1.0]])), [[2.42, 1.0]])
 
 
 def test_all_frames_of_a_window_move_alike_and_samples_depend_on_their_number(data_set):
@@ -104,7 +102,6 @@ def test_all_frames_of_a_window_move_alike_and_samples_depend_on_their_number(da
         "colour": 0.2,
         "shift": 4,
         "zoom": 0.1,
-        "stretch": 0.1,
         "reference_blur": 0.5,
         "reference_jpeg": 0.5,
         "silence": 0.3,
