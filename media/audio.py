@@ -48,7 +48,7 @@ def read_audio(path: str | Path, track: int | None = None, notes: list[str] | No
     wave = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if not len(wave):
         raise InputError(f"found an empty sound in {path}, expected at least one sample, give another sound")
-    if np.abs(wave).max() < SILENT:
+    if max(wave.max(), -wave.min()) < SILENT:
         tell(notes, SILENT_NOTE)
     return wave
 

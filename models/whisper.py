@@ -71,25 +71,13 @@ class WhisperFrontEnd(nn.Module):
             x = block(x)
         return x
 
-    @torch.inference_mode()
     def features(self, wave: np.ndarray) -> np.ndarray:
         """Mono float32 (samples,) at 16 kHz in -1..1 -> float32 (ceil(samples / 320), width).
 
         Feature k stands for the 20 ms round (k + 0.5) / 50 s.
         """
-        count = -(-len(wave) // FEATURE_HOP)
-        features = np.empty((count, self.config.width), np.float32)
-        if count == 0:
-            return features
-        pieces = -(-count // _PIECE)
-        mel = self.log_mel(F.pad(torch.as_tensor(wave, dtype=torch.float32), (0, count * FEATURE_HOP - len(wave))))
-        silence = max(float(mel.max()) - _RANGE / 4, (_FLOOR + 4) / 4)
-        margins = (2 * _CONTEXT, 2 * (pieces * _PIECE - count + _CONTEXT))
-        mel = F.pad(mel, margins, value=silence).unfold(1, 2 * (_PIECE + 2 * _CONTEXT), 2 * _PIECE)
-        for index, piece in enumerate(mel.unbind(1)):
-            start, stop = index * _PIECE, min((index + 1) * _PIECE, count)
-            features[start:stop] = self(piece[None])[0, _CONTEXT : _CONTEXT + stop - start].cpu().numpy()
-        return features
+        made = WhisperFeatures(self, wave)
+        return made[np.arange(len(made))]
 
     @torch.inference_mode()
     def stretch(self, wave: np.ndarray, loudest: float) -> tuple[np.ndarray, float]:
@@ -108,21 +96,70 @@ class WhisperFrontEnd(nn.Module):
         return _floored(log, float(log.max()))
 
     def _log_power(self, wave: Tensor) -> Tensor:
-        margin = _FFT // 2
-        mode = "reflect" if len(wave) > margin else "constant"
-        padded = F.pad(wave[None, None], (margin, margin), mode)[0, 0]
-        chunks = []
-        for start in range(0, len(wave) // _HOP, _MEL_CHUNK):
-            frames = min(_MEL_CHUNK, len(wave) // _HOP - start)
-            samples = padded[start * _HOP : (start + frames - 1) * _HOP + _FFT].to(self.filters.device)
+        count = len(wave) // _HOP
+        log = torch.empty(_MELS, count, device=self.filters.device)
+        for start in range(0, count, _MEL_CHUNK):
+            stop = min(start + _MEL_CHUNK, count)
+            samples = _mirrored(wave, start * _HOP - _FFT // 2, (stop - 1) * _HOP + _FFT // 2).to(log.device)
             spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
-            chunks.append((self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10())
-        return torch.cat(chunks, -1)
+            log[:, start:stop] = (self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10()
+        return log
+
+
+class WhisperFeatures:
+    """The features (n, width) float32 of a whole sound, made where they are asked for, a piece at a time: of an hour
+    they would take 276 MB, and what they are made from takes 115. Indexed by arrays of row numbers.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, network: WhisperFrontEnd, wave: np.ndarray, lead: int = 0, tail: int = 0):
+        """wave (samples,): as for `features`. lead, tail: features of silence before and after it."""
+        self._network = network
+        self._count = lead - (-len(wave) // FEATURE_HOP) + tail
+        before = lead * FEATURE_HOP
+        margins = before, self._count * FEATURE_HOP - before - len(wave)
+        self._made: dict[int, np.ndarray] = {}
+        """Those asked for last, by number."""
+        if self._count:
+            sound = torch.as_tensor(wave, dtype=torch.float32)
+            self._mel = network.log_mel(F.pad(sound, margins) if any(margins) else sound)
+            self._silence = max(float(self._mel.max()) - _RANGE / 4, (_FLOOR + 4) / 4)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """(..., width) of row numbers (...)."""
+        if not rows.size:
+            return np.zeros((*rows.shape, self._network.config.width), np.float32)
+        wanted = range(int(rows.min()) // _PIECE, int(rows.max()) // _PIECE + 1)
+        self._made = {number: self._made[number] if number in self._made else self._make(number) for number in wanted}
+        return np.concatenate(list(self._made.values()))[rows - wanted[0] * _PIECE]
+
+    @torch.inference_mode()
+    def _make(self, number: int) -> np.ndarray:
+        start, count = number * _PIECE, min(_PIECE, self._count - number * _PIECE)
+        first, last = 2 * (start - _CONTEXT), 2 * (start + _PIECE + _CONTEXT)
+        inside = self._mel[:, max(first, 0) : last]
+        margins = max(-first, 0), last - max(first, 0) - inside.shape[1]
+        made = self._network(F.pad(inside, margins, value=self._silence)[None])
+        return made[0, _CONTEXT : _CONTEXT + count].cpu().numpy()
+
+
+def _mirrored(wave: Tensor, start: int, stop: int) -> Tensor:
+    """Samples start..stop - 1 of a sound that is mirrored at its ends; too short a one has silence there."""
+    before, after = max(-start, 0), max(stop - len(wave), 0)
+    inside = wave[max(start, 0) : stop]
+    if not before and not after:
+        return inside
+    if len(wave) <= _FFT // 2:
+        return F.pad(inside, (before, after))
+    return torch.cat([wave[1 : before + 1].flip(0), inside, wave[len(wave) - 1 - after : -1].flip(0)])
 
 
 def _floored(log: Tensor, loudest: float) -> Tensor:
-    """Whisper's scale of log10 power: about -1..1, nothing further than _RANGE below the loudest."""
-    return (log.clamp_min(loudest - _RANGE) + 4) / 4
+    """Whisper's scale of log10 power, in its place: about -1..1, nothing further than _RANGE below the loudest."""
+    return log.clamp_min_(loudest - _RANGE).add_(4).div_(4)
 
 
 def _sinusoids(length: int, channels: int) -> Tensor:

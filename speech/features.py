@@ -5,19 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from media.audio import SAMPLE_RATE
 from models.checkpoint import load_network
-from models.whisper import WhisperFrontEnd
+from models.whisper import WhisperFeatures, WhisperFrontEnd
 from speech.mel import log_mel
-from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL
+from speech.windows import WHISPER_LEAD, WHISPER_TAIL
 
 WHISPER_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "whisper_tiny_en_2blocks.safetensors"
-
-
-def pad_for_whisper(wave: np.ndarray) -> np.ndarray:
-    """Silence round a 16 kHz sound (samples,): WHISPER_LEAD features before it and WHISPER_TAIL after."""
-    step = SAMPLE_RATE // WHISPER_RATE
-    return np.pad(np.asarray(wave, np.float32), (WHISPER_LEAD * step, WHISPER_TAIL * step))
 
 
 def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
@@ -27,7 +20,15 @@ def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
     """
     if kind == "mel":
         return log_mel(wave)
-    return whisper().features(pad_for_whisper(wave))
+    features = whisper_features(wave)
+    return features[np.arange(len(features))]
+
+
+def whisper_features(wave: np.ndarray) -> WhisperFeatures:
+    """Features of a 16 kHz sound (samples,) with silence round it: WHISPER_LEAD of them before it, WHISPER_TAIL after;
+    made where they are asked for.
+    """
+    return WhisperFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
 
 
 @lru_cache(maxsize=1)

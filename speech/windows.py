@@ -1,13 +1,14 @@
 """Which features of a sound belong to a video frame, and which sound and faces the sync expert sees at once.
 
 Two kinds of feature sequences are cut by the same functions: `mel` (80 frames a second, frame j centred on j / 80 s)
-and `whisper` (50 a second, computed from `pad_for_whisper(wave)`, so that feature k is centred on
+and `whisper` (50 a second, WHISPER_LEAD of them of the silence before the sound, so that feature k is centred on
 (k - WHISPER_LEAD + 1/2) / 50 s).
 """
 
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from errors import InputError
 from models.channels import in_order
 from models.config import SYNC_FRAMES, SyncConfig
 from speech.mel import MEL_RATE, MEL_SILENCE
+
+if TYPE_CHECKING:
+    from models.whisper import WhisperFeatures
 
 MEL_WINDOW = 16
 WHISPER_RATE = 50
@@ -36,9 +40,9 @@ def audio_window_at(
 ) -> np.ndarray:
     """The sound of a video frame whose middle is shown at `seconds`: mel (1, 80, 16) or whisper (18, 384), float32.
 
-    features: `log_mel(wave)` (n, 80), or Whisper features (n, 384) of `pad_for_whisper(wave)`. length: another number
-    of features. convention: `centred` on the middle of the frame; `published` (mel only) starts where published
-    HyperLips training starts it, for frame k of 25 fps at 80 (k - 1) / 25, truncated. Beyond the ends there is silence.
+    features: what `sound_features` gives. length: another number of features. convention: `centred` on the middle of
+    the frame; `published` (mel only) starts where published HyperLips training starts it, for frame k of 25 fps at
+    80 (k - 1) / 25, truncated. Beyond the ends there is silence.
     """
     return cut_windows(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
 
@@ -86,14 +90,16 @@ def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
     return cut_windows(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
 
 
-def cut_windows(features: np.ndarray, firsts: list[int], kind: str, length: int | None) -> np.ndarray:
+def cut_windows(
+    features: "np.ndarray | WhisperFeatures", firsts: list[int], kind: str, length: int | None
+) -> np.ndarray:
     """Windows (N, 1, 80, length) or (N, length, 384) float32 that begin at features `firsts` of the sound; silence
     beyond its ends.
     """
     length = length or (MEL_WINDOW if kind == "mel" else WHISPER_WINDOW)
     where = np.array(firsts, np.int64)[:, None] + np.arange(length) + (0 if kind == "mel" else WHISPER_LEAD)
     inside = np.clip(where, 0, len(features) - 1)
-    windows = np.asarray(features)[inside].astype(np.float32, copy=False)
+    windows = features[inside].astype(np.float32, copy=False)
     if kind == "mel":
         windows[inside != where] = MEL_SILENCE
         return np.ascontiguousarray(windows.transpose(0, 2, 1))[:, None]

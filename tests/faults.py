@@ -191,7 +191,8 @@ def read(path: Path) -> object:
         saved = RunState(path.parent, 1).read(path)
         return saved.step, plain(saved.states)
     if path.suffix == ".safetensors":
-        metadata = {name: text for name, text in read_metadata(path).items() if name != "training"}
+        told = read_metadata(path).items()  # of stage 1 the painter is a digest, as above
+        metadata = {name: text for name, text in told if name not in ("training", "painter")}
         return metadata, plain(load_network(path).state_dict())
     if path.suffix in (".mp4", ".mkv"):
         return [b"".join(plane.tobytes() for plane in frame.planes) for frame in VideoReader(path)]

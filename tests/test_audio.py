@@ -11,7 +11,8 @@ import pytest
 from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import VideoWriter
-from speech.features import pad_for_whisper
+from models.whisper import WhisperFeatures
+from speech.features import sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
 from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sync_window
 
@@ -192,8 +193,19 @@ def test_beyond_the_ends_there_is_silence():
 
 
 def test_whisper_padding_is_half_a_second_before_and_one_after():
-    padded = pad_for_whisper(np.ones(160, np.float32))
-    assert len(padded) == 8000 + 160 + 16000 and (padded[8000:8160] == 1).all() and padded.sum() == 160
+    wave = np.random.default_rng(0).normal(0, 0.1, 20000).astype(np.float32)
+    assert np.array_equal(sound_features(wave, "whisper"), whisper().features(np.pad(wave, (8000, 16000))))
+
+
+def test_whisper_features_are_made_where_they_are_asked_for():
+    wave = np.random.default_rng(0).normal(0, 0.1, 11 * 16000).astype(np.float32)
+    whole = whisper().features(wave)
+    lazy = WhisperFeatures(whisper(), wave)
+    assert whole.shape == (550, 384) == (len(lazy), whole.shape[1])
+    for rows in ([[199, 200], [201, 202]], [[549, 549]], [[0, 401]]):  # a piece is 200
+        assert np.array_equal(lazy[np.array(rows)], whole[rows])
+    assert len(lazy[np.array([549])]) == len(lazy._made) == 1  # what is behind is forgotten
+    assert whisper().features(np.zeros(0, np.float32)).shape == (0, 384)
 
 
 def test_stacked_windows_equal_single_ones():
