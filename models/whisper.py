@@ -90,17 +90,21 @@ class WhisperFrontEnd(nn.Module):
         loudest = max(loudest, float(log.max()))
         return self(_floored(log, loudest)[None])[0].cpu().numpy(), loudest
 
-    def log_mel(self, wave: Tensor) -> Tensor:
-        """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum."""
-        log = self._log_power(wave)
+    def log_mel(self, wave: Tensor, before: int = 0, after: int = 0) -> Tensor:
+        """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum.
+
+        before, after: samples of silence round it.
+        """
+        log = self._log_power(wave, before, after)
         return _floored(log, float(log.max()))
 
-    def _log_power(self, wave: Tensor) -> Tensor:
-        count = len(wave) // _HOP
+    def _log_power(self, wave: Tensor, before: int = 0, after: int = 0) -> Tensor:
+        count = (before + len(wave) + after) // _HOP
         log = torch.empty(_MELS, count, device=self.filters.device)
         for start in range(0, count, _MEL_CHUNK):
             stop = min(start + _MEL_CHUNK, count)
-            samples = _mirrored(wave, start * _HOP - _FFT // 2, (stop - 1) * _HOP + _FFT // 2).to(log.device)
+            first, last = start * _HOP - _FFT // 2, (stop - 1) * _HOP + _FFT // 2
+            samples = _samples(wave, first, last, before, after).to(log.device)
             spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
             log[:, start:stop] = (self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10()
         return log
@@ -116,13 +120,12 @@ class WhisperFeatures:
         """wave (samples,): as for `features`. lead, tail: features of silence before and after it."""
         self._network = network
         self._count = lead - (-len(wave) // FEATURE_HOP) + tail
-        before = lead * FEATURE_HOP
-        margins = before, self._count * FEATURE_HOP - before - len(wave)
         self._made: dict[int, np.ndarray] = {}
         """Those asked for last, by number."""
         if self._count:
-            sound = torch.as_tensor(wave, dtype=torch.float32)
-            self._mel = network.log_mel(F.pad(sound, margins) if any(margins) else sound)
+            before = lead * FEATURE_HOP
+            after = self._count * FEATURE_HOP - before - len(wave)
+            self._mel = network.log_mel(torch.as_tensor(wave, dtype=torch.float32), before, after)
             self._silence = max(float(self._mel.max()) - _RANGE / 4, (_FLOOR + 4) / 4)
 
     def __len__(self) -> int:
@@ -146,15 +149,18 @@ class WhisperFeatures:
         return made[0, _CONTEXT : _CONTEXT + count].cpu().numpy()
 
 
-def _mirrored(wave: Tensor, start: int, stop: int) -> Tensor:
-    """Samples start..stop - 1 of a sound that is mirrored at its ends; too short a one has silence there."""
-    before, after = max(-start, 0), max(stop - len(wave), 0)
-    inside = wave[max(start, 0) : stop]
-    if not before and not after:
-        return inside
-    if len(wave) <= _FFT // 2:
-        return F.pad(inside, (before, after))
-    return torch.cat([wave[1 : before + 1].flip(0), inside, wave[len(wave) - 1 - after : -1].flip(0)])
+def _samples(wave: Tensor, start: int, stop: int, before: int, after: int) -> Tensor:
+    """Samples start..stop - 1 of a sound with so much silence round it, mirrored at its ends; too short a one has more
+    silence there. Without a copy of the whole: of an hour it would take 230 MB.
+    """
+    total = before + len(wave) + after
+    place = torch.arange(start, stop)
+    if total > _FFT // 2:
+        place = place.abs()
+        place = torch.where(place < total, place, 2 * (total - 1) - place)
+    place -= before
+    heard = (place >= 0) & (place < len(wave))
+    return torch.where(heard, wave[place.clamp(0, len(wave) - 1)], 0.0) if len(wave) else torch.zeros(stop - start)
 
 
 def _floored(log: Tensor, loudest: float) -> Tensor:
