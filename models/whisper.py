@@ -76,7 +76,7 @@ class WhisperFrontEnd(nn.Module):
 
         Feature k stands for the 20 ms round (k + 0.5) / 50 s.
         """
-        made = WhisperFeatures(self, wave)
+        made = LazyFeatures(self, wave)
         return made[np.arange(len(made))]
 
     @torch.inference_mode()
@@ -110,8 +110,8 @@ class WhisperFrontEnd(nn.Module):
         return log
 
 
-class WhisperFeatures:
-    """The features (n, width) float32 of a whole sound, made where they are asked for, a piece at a time: of an hour
+class LazyFeatures:
+    """Features (n, width) float32 of a whole sound, made where they are asked for, a piece at a time: of an hour
     they would take 276 MB, and what they are made from takes 115. Indexed by arrays of row numbers.
     """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from models.checkpoint import load_network
-from models.whisper import WhisperFeatures, WhisperFrontEnd
+from models.whisper import LazyFeatures, WhisperFrontEnd
 from speech.mel import log_mel
 from speech.windows import WHISPER_LEAD, WHISPER_TAIL
 
@@ -24,11 +24,11 @@ def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
     return features[np.arange(len(features))]
 
 
-def whisper_features(wave: np.ndarray) -> WhisperFeatures:
+def whisper_features(wave: np.ndarray) -> LazyFeatures:
     """Features of a 16 kHz sound (samples,) with silence round it: WHISPER_LEAD of them before it, WHISPER_TAIL after;
     made where they are asked for.
     """
-    return WhisperFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
+    return LazyFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import pytest
 from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.video import VideoWriter
-from models.whisper import WhisperFeatures
+from models.whisper import LazyFeatures
 from speech.features import sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
 from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sync_window
@@ -200,7 +200,7 @@ def test_whisper_padding_is_half_a_second_before_and_one_after():
 def test_whisper_features_are_made_where_they_are_asked_for():
     wave = np.random.default_rng(0).normal(0, 0.1, 11 * 16000).astype(np.float32)
     whole = whisper().features(wave)
-    lazy = WhisperFeatures(whisper(), wave)
+    lazy = LazyFeatures(whisper(), wave)
     assert whole.shape == (550, 384) == (len(lazy), whole.shape[1])
     for rows in ([[199, 200], [201, 202]], [[549, 549]], [[0, 401]]):  # a piece is 200
         assert np.array_equal(lazy[np.array(rows)], whole[rows])
