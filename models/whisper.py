@@ -76,8 +76,7 @@ class WhisperFrontEnd(nn.Module):
 
         Feature k stands for the 20 ms round (k + 0.5) / 50 s.
         """
-        made = LazyFeatures(self, wave)
-        return made[np.arange(len(made))]
+        return np.asarray(LazyFeatures(self, wave))
 
     @torch.inference_mode()
     def stretch(self, wave: np.ndarray, loudest: float) -> tuple[np.ndarray, float]:
@@ -130,6 +129,10 @@ class LazyFeatures:
 
     def __len__(self) -> int:
         return self._count
+
+    def __array__(self, dtype: np.typing.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, always made anew."""
+        return self[np.arange(len(self))].astype(dtype or np.float32, copy=False)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """(..., width) of row numbers (...)."""

@@ -18,17 +18,14 @@ def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
 
     speech.windows.audio_window_at cuts a frame's window out of either.
     """
-    if kind == "mel":
-        return log_mel(wave)
-    features = whisper_features(wave)
-    return features[np.arange(len(features))]
+    return np.asarray(lazy_features(wave, kind))
 
 
-def whisper_features(wave: np.ndarray) -> LazyFeatures:
-    """Features of a 16 kHz sound (samples,) with silence round it: WHISPER_LEAD of them before it, WHISPER_TAIL after;
-    made where they are asked for.
+def lazy_features(wave: np.ndarray, kind: str) -> np.ndarray | LazyFeatures:
+    """The same, but `whisper` made where it is asked for: WHISPER_LEAD features of the silence before the sound, and
+    WHISPER_TAIL of that after it.
     """
-    return LazyFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
+    return log_mel(wave) if kind == "mel" else LazyFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ import numpy as np
 from errors import check
 from media.audio import SAMPLE_RATE
 from models.whisper import FEATURE_HOP
-from speech.features import sound_features, whisper, whisper_features
+from speech.features import lazy_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
 from speech.windows import WHISPER_LEAD, WHISPER_TAIL, cut_windows, first_feature
 
@@ -36,7 +36,7 @@ class WholeSound:
     def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
         """kind, length: features of a window, see audio_window_at; convention: see first_feature."""
         self.duration = Fraction(len(wave), SAMPLE_RATE)
-        self._features = whisper_features(checked(wave)) if kind == "whisper" else sound_features(checked(wave), kind)
+        self._features = lazy_features(checked(wave), kind)
         self._kind, self._length, self._convention = kind, length, convention
 
     def lasts(self, seconds: Fraction) -> bool:
