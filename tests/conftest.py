@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 from datasets.archive import write_archive
 from datasets.clips import load_clips, merge_index, publish_clip
@@ -35,6 +36,15 @@ SIZE = 360, 288
 _CORNER, _ZOOM = np.array([100, 10]), 1.44  # of the astronaut's picture: her face becomes 130 px wide
 _MOUTH_X, _UPPER_LIP, _LOWER_LIP, _BELOW_CHIN = 179, 187, 201, 262  # px of the clip
 _DROP = 12  # px the lower lip moves
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Sums differ in their last bits with the number of threads: each test leaves as many as it found."""
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    yield
+    torch.set_num_threads(before[0])
+    cv2.setNumThreads(before[1])
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -44,9 +44,7 @@ KINDS = {
 
 RUN = """
 import os, sys
-import torch
 from test_distributed import run
-torch.set_num_threads(1)
 for kind, port in zip(("base", "sync"), sys.argv[3:]):
     os.environ["MASTER_PORT"] = port
     run(kind, *sys.argv[1:3])
@@ -108,6 +106,15 @@ def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0))
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == list(codes), "\n".join(error for _, error in outputs)
     return [printed for printed, _ in outputs]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the processes that this one is compared with have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +208,6 @@ def lend(patch: pytest.MonkeyPatch, data: str) -> None:
 
 def validated(world: World, data: str, weights: str) -> str:
     """All that both validators say of three clips."""
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         lend(patch, data)
         torch.manual_seed(0)

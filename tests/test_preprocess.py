@@ -9,14 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
-import torch
 from conftest import FPS, ROOT, SIZE, extract, run_here, talking_face, voice
 
 from datasets.clips import load_clips, merge_index
@@ -43,17 +41,14 @@ def second(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def extract_here(monkeypatch, capfd) -> Iterator[Callable[..., str]]:
+def extract_here(monkeypatch, capfd) -> Callable[..., str]:
     """Runs the extraction command from this process, for crops of 128 px; returns what it printed."""
-    threads = cv2.getNumThreads(), torch.get_num_threads()
 
     def run(*arguments: object) -> str:
         assert run_here(monkeypatch, extract_clips, "--workers", 1, "--size", 128, *arguments) == 0
         return "".join(capfd.readouterr())
 
-    yield run
-    cv2.setNumThreads(threads[0])
-    torch.set_num_threads(threads[1])
+    return run
 
 
 def test_a_clip_holds_what_the_layout_promises(data_set):
