@@ -15,7 +15,7 @@ from engine.prepared import FaceSettings
 from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
 from errors import InputError
 from face.landmark_net import LandmarkNet
-from media.audio import read_audio
+from media.file_sound import FileSound
 from media.size import parse_size
 from media.video import VideoReader
 from models.checkpoint import load_network
@@ -66,7 +66,7 @@ class Networks:
         """
         shape = self.base.config.audio, self.base.config.audio_window, self.window
         if isinstance(source, (str, Path)):
-            source = read_audio(source, self.config.audio.track, notes)
+            return WholeSound(FileSound(source, self.config.audio.track, notes), *shape)
         if isinstance(source, np.ndarray):
             if not len(source):
                 raise InputError("found a sound without samples, expected some; give another sound")

@@ -38,19 +38,21 @@ def read_audio(path: str | Path, track: int | None = None, notes: list[str] | No
     not silent. notes: what the user should be told is added to them.
     Raises InputError for a file that is missing, unreadable, without sound, or whose sound is empty.
     """
+    return np.concatenate(list(mono(path, track, notes)))
+
+
+def mono(path: str | Path, track: int | None = None, notes: list[str] | None = None) -> Iterator[np.ndarray]:
+    """What `read_audio` gives, piece by piece: (samples,) each. Raises InputError likewise, the last one at the end."""
     notes = [] if notes is None else notes
-    resampler, mix = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE), Mix(notes)
-    pieces = [
-        piece for rate, wave in channels(path, track, notes=notes) for piece in _resampled(resampler, rate, mix(wave))
-    ]
-    if pieces:
-        pieces += [frame.to_ndarray()[0] for frame in resampler.resample(None)]
-    wave = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-    if not len(wave):
+    resampler, mix, loudest = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE), Mix(notes), None
+    with closing(channels(path, track, notes=notes)) as pieces:
+        for piece in _resampled(resampler, ((rate, mix(wave)) for rate, wave in pieces)):
+            loudest = max(loudest or 0.0, float(piece.max()), -float(piece.min()))
+            yield piece
+    if loudest is None:
         raise InputError(f"found an empty sound in {path}, expected at least one sample, give another sound")
-    if max(wave.max(), -wave.min()) < SILENT:
+    if loudest < SILENT:
         tell(notes, SILENT_NOTE)
-    return wave
 
 
 def shifted(wave: np.ndarray, first: int, count: int) -> np.ndarray:
@@ -116,8 +118,13 @@ def _placed(
             yield rate, wave
 
 
-def _resampled(resampler: av.AudioResampler, rate: int, wave: np.ndarray) -> Iterator[np.ndarray]:
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None]), format="flt", layout="mono")
-    frame.sample_rate = rate
-    for part in resampler.resample(frame):
-        yield part.to_ndarray()[0]
+def _resampled(resampler: av.AudioResampler, pieces: Iterable[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Pieces (rate, samples) as `resampler` makes them."""
+    ready = False
+    for rate, wave in pieces:
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None]), format="flt", layout="mono")
+        frame.sample_rate = rate
+        yield from (part.to_ndarray()[0] for part in resampler.resample(frame))
+        ready = True
+    if ready:
+        yield from (part.to_ndarray()[0] for part in resampler.resample(None))

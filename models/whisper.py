@@ -1,6 +1,7 @@
 """Frozen speech features: stem and first blocks of Whisper tiny.en's encoder (OpenAI, MIT; arXiv 2212.04356)."""
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,14 @@ _PIECE, _CONTEXT = 200, 25
 stay linear; every piece starts at position 0, so that a long sound shows no positions that a short one lacks."""
 _MEL_CHUNK = 6000
 """Spectrum frames at a time (60 s)."""
+
+
+class Wave(Protocol):
+    """A sound: an array (samples,), or what gives slices of one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
 
 
 class Block(nn.Module):
@@ -71,7 +80,7 @@ class WhisperFrontEnd(nn.Module):
             x = block(x)
         return x
 
-    def features(self, wave: np.ndarray) -> np.ndarray:
+    def features(self, wave: Wave) -> np.ndarray:
         """Mono float32 (samples,) at 16 kHz in -1..1 -> float32 (ceil(samples / 320), width).
 
         Feature k stands for the 20 ms round (k + 0.5) / 50 s.
@@ -85,47 +94,44 @@ class WhisperFrontEnd(nn.Module):
 
         loudest: of what came before. The ends have no context: only the middle is like `features` of the whole.
         """
-        log = self._log_power(torch.as_tensor(wave, dtype=torch.float32))
+        log = self.log_power(Surrounded(wave), 0, len(wave) // _HOP)
         loudest = max(loudest, float(log.max()))
         return self(_floored(log, loudest)[None])[0].cpu().numpy(), loudest
 
-    def log_mel(self, wave: Tensor, before: int = 0, after: int = 0) -> Tensor:
-        """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum.
-
-        before, after: samples of silence round it.
-        """
-        log = self._log_power(wave, before, after)
+    def log_mel(self, wave: np.ndarray) -> Tensor:
+        """(samples,) at 16 kHz -> Whisper's log-mel (80, samples // 160), floored 8 below the whole sound's maximum."""
+        log = self.log_power(Surrounded(wave), 0, len(wave) // _HOP)
         return _floored(log, float(log.max()))
 
-    def _log_power(self, wave: Tensor, before: int = 0, after: int = 0) -> Tensor:
-        count = (before + len(wave) + after) // _HOP
-        log = torch.empty(_MELS, count, device=self.filters.device)
-        for start in range(0, count, _MEL_CHUNK):
-            stop = min(start + _MEL_CHUNK, count)
-            first, last = start * _HOP - _FFT // 2, (stop - 1) * _HOP + _FFT // 2
-            samples = _samples(wave, first, last, before, after).to(log.device)
-            spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
-            log[:, start:stop] = (self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10()
-        return log
+    def log_power(self, sound: "Surrounded", start: int, stop: int) -> Tensor:
+        """log10 of the mel power of frames start..stop - 1: (80, stop - start)."""
+        samples = sound[start * _HOP - _FFT // 2 : (stop - 1) * _HOP + _FFT // 2].to(self.filters.device)
+        spectrum = torch.stft(samples, _FFT, _HOP, window=self.hann, center=False, return_complex=True)
+        return (self.filters @ spectrum.abs().square()).clamp_min(10**_FLOOR).log10()
 
 
 class LazyFeatures:
     """Features (n, width) float32 of a whole sound, made where they are asked for, a piece at a time: of an hour
-    they would take 276 MB, and what they are made from takes 115. Indexed by arrays of row numbers.
+    they would take 276 MB, and its spectrum 115. Indexed by arrays of row numbers.
     """
 
     @torch.inference_mode()
-    def __init__(self, network: WhisperFrontEnd, wave: np.ndarray, lead: int = 0, tail: int = 0):
+    def __init__(self, network: WhisperFrontEnd, wave: Wave, lead: int = 0, tail: int = 0):
         """wave (samples,): as for `features`. lead, tail: features of silence before and after it."""
         self._network = network
         self._count = lead - (-len(wave) // FEATURE_HOP) + tail
+        before = lead * FEATURE_HOP
+        self._sound = Surrounded(wave, before, self._count * FEATURE_HOP - before - len(wave))
         self._made: dict[int, np.ndarray] = {}
         """Those asked for last, by number."""
-        if self._count:
-            before = lead * FEATURE_HOP
-            after = self._count * FEATURE_HOP - before - len(wave)
-            self._mel = network.log_mel(torch.as_tensor(wave, dtype=torch.float32), before, after)
-            self._silence = max(float(self._mel.max()) - _RANGE / 4, (_FLOOR + 4) / 4)
+        frames = 2 * self._count
+        self._loudest = max(
+            (
+                float(network.log_power(self._sound, start, min(start + _MEL_CHUNK, frames)).max())
+                for start in range(0, frames, _MEL_CHUNK)
+            ),
+            default=_FLOOR,
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -146,24 +152,35 @@ class LazyFeatures:
     def _make(self, number: int) -> np.ndarray:
         start, count = number * _PIECE, min(_PIECE, self._count - number * _PIECE)
         first, last = 2 * (start - _CONTEXT), 2 * (start + _PIECE + _CONTEXT)
-        inside = self._mel[:, max(first, 0) : last]
-        margins = max(-first, 0), last - max(first, 0) - inside.shape[1]
-        made = self._network(F.pad(inside, margins, value=self._silence)[None])
+        inside = max(first, 0), min(last, 2 * self._count)
+        mel = _floored(self._network.log_power(self._sound, *inside), self._loudest)
+        silence = (max(self._loudest - _RANGE, _FLOOR) + 4) / 4
+        made = self._network(F.pad(mel, (inside[0] - first, last - inside[1]), value=silence)[None])
         return made[0, _CONTEXT : _CONTEXT + count].cpu().numpy()
 
 
-def _samples(wave: Tensor, start: int, stop: int, before: int, after: int) -> Tensor:
-    """Samples start..stop - 1 of a sound with so much silence round it, mirrored at its ends; too short a one has more
-    silence there. Without a copy of the whole: of an hour it would take 230 MB.
+class Surrounded:
+    """A sound (samples,) with so many samples of silence round it; beyond those, what lies at its ends is mirrored.
+    Slices are copies of what they hold alone.
     """
-    total = before + len(wave) + after
-    place = torch.arange(start, stop)
-    if total > _FFT // 2:
-        place = place.abs()
-        place = torch.where(place < total, place, 2 * (total - 1) - place)
-    place -= before
-    heard = (place >= 0) & (place < len(wave))
-    return torch.where(heard, wave[place.clamp(0, len(wave) - 1)], 0.0) if len(wave) else torch.zeros(stop - start)
+
+    def __init__(self, wave: Wave, before: int = 0, after: int = 0):
+        self._wave, self._before = wave, before
+        self._total = before + len(wave) + after
+
+    def __getitem__(self, part: slice) -> Tensor:
+        """start and stop are given, and may lie beyond the ends; too short a sound has more silence there."""
+        place = torch.arange(part.start, part.stop)
+        if self._total > _FFT // 2:
+            place = place.abs()
+            place = torch.where(place < self._total, place, 2 * (self._total - 1) - place)
+        place -= self._before
+        heard = (place >= 0) & (place < len(self._wave))
+        if not heard.any():
+            return torch.zeros(len(place))
+        first, last = int(place[heard].min()), int(place[heard].max())
+        wave = torch.as_tensor(self._wave[first : last + 1], dtype=torch.float32)
+        return torch.where(heard, wave[(place - first).clamp(0, len(wave) - 1)], 0.0)
 
 
 def _floored(log: Tensor, loudest: float) -> Tensor:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from models.checkpoint import load_network
-from models.whisper import LazyFeatures, WhisperFrontEnd
+from models.whisper import LazyFeatures, Wave, WhisperFrontEnd
 from speech.mel import log_mel
 from speech.windows import WHISPER_LEAD, WHISPER_TAIL
 
 WHISPER_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "whisper_tiny_en_2blocks.safetensors"
 
 
-def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
+def sound_features(wave: Wave, kind: str) -> np.ndarray:
     """Features of a 16 kHz mono sound of any length: `mel` (n, 80) at 80 Hz, `whisper` (n, 384) at 50 Hz.
 
     speech.windows.audio_window_at cuts a frame's window out of either.
@@ -21,11 +21,11 @@ def sound_features(wave: np.ndarray, kind: str) -> np.ndarray:
     return np.asarray(lazy_features(wave, kind))
 
 
-def lazy_features(wave: np.ndarray, kind: str) -> np.ndarray | LazyFeatures:
+def lazy_features(wave: Wave, kind: str) -> np.ndarray | LazyFeatures:
     """The same, but `whisper` made where it is asked for: WHISPER_LEAD features of the silence before the sound, and
     WHISPER_TAIL of that after it.
     """
-    return log_mel(wave) if kind == "mel" else LazyFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
+    return log_mel(wave[:]) if kind == "mel" else LazyFeatures(whisper(), wave, WHISPER_LEAD, WHISPER_TAIL)
 
 
 @lru_cache(maxsize=1)

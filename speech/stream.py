@@ -8,7 +8,7 @@ import numpy as np
 
 from errors import check
 from media.audio import SAMPLE_RATE
-from models.whisper import FEATURE_HOP
+from models.whisper import FEATURE_HOP, Wave
 from speech.features import lazy_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
 from speech.windows import WHISPER_LEAD, WHISPER_TAIL, cut_windows, first_feature
@@ -33,10 +33,10 @@ class Sound(Protocol):
 class WholeSound:
     """A sound (samples,) float32 at 16 kHz that is there from the start. Raises InputError for another array."""
 
-    def __init__(self, wave: np.ndarray, kind: str, length: int, convention: str = "centred"):
+    def __init__(self, wave: Wave, kind: str, length: int, convention: str = "centred"):
         """kind, length: features of a window, see audio_window_at; convention: see first_feature."""
         self.duration = Fraction(len(wave), SAMPLE_RATE)
-        self._features = lazy_features(checked(wave), kind)
+        self._features = lazy_features(checked(wave) if isinstance(wave, np.ndarray) else wave, kind)
         self._kind, self._length, self._convention = kind, length, convention
 
     def lasts(self, seconds: Fraction) -> bool:

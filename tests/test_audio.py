@@ -10,9 +10,10 @@ import pytest
 
 from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
+from media.file_sound import FileSound
 from media.video import VideoWriter
 from models.whisper import LazyFeatures
-from speech.features import sound_features, whisper
+from speech.features import lazy_features, sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
 from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sync_window
 
@@ -190,6 +191,21 @@ def test_beyond_the_ends_there_is_silence():
     assert (audio_window_at(counted(40, 80), 40) == MEL_SILENCE).all()
     assert (audio_window_at(counted(100, 384), -4, "whisper") == 0).all()
     assert (audio_window_at(counted(100, 384), 40, "whisper") == 99).all()
+
+
+def test_a_file_is_decoded_where_it_is_listened_to(tmp_path):
+    path = tmp_path / "sound.flac"
+    write_flac(path, np.random.default_rng(0).normal(0, 0.1, 5 * SAMPLE_RATE).astype(np.float32))
+    wave, sound = read_audio(path), FileSound(path)
+    assert len(sound) == len(wave)
+    for start, stop in ((0, 10), (5000, 5001), (5001, 30000), (29000, 29000), (70000, 99999), (2, 7), (40000, 40010)):
+        assert np.array_equal(sound[start:stop], wave[start:stop])
+    assert sum(map(len, sound._kept)) < SAMPLE_RATE  # what is behind is forgotten
+    assert np.array_equal(np.asarray(lazy_features(sound, "whisper")), sound_features(wave, "whisper"))
+    sound = FileSound(path)
+    write_flac(path, wave[:SAMPLE_RATE])
+    with pytest.raises(InputError, match="found another sound in .*sound.flac than before"):
+        sound[-100:]
 
 
 def test_whisper_padding_is_half_a_second_before_and_one_after():
