@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ahead import ahead
 from chunks import chunks
-from engine.ahead import ahead
 from engine.networks import Networks, SoundSource
 from engine.prepared import PreparedFace
 from engine.report import Report, Watch
@@ -168,7 +168,7 @@ class Drive:
             with self.report.time("paste"):
                 frames = [item.frame for item in items]
                 for frame, face, image, mask in zip(frames, faces, painted, masks, strict=True):
-                    rect = paste_rect(face.crop, frame.size)
+                    rect = paste_rect(mask, face.crop, frame.size)
                     frame.write_rgb(rect, paste_face(frame.rgb(rect), rect, image, mask, face.crop))
         return chunk
 

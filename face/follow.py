@@ -1,12 +1,14 @@
 """A video's faces, followed: decoded, tracked, and cut smoothly."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
 
 import numpy as np
 
+from ahead import ahead
 from face.crop import box_transforms, fit_transforms, rescale
 from face.detector import Detector
 from face.track import Track, track_faces
@@ -59,7 +61,8 @@ def follow(
             yield frame.rgb_reduced(fewer, rect), float(frame.time)
 
     size = rect[2] - rect[0], rect[3] - rect[1]
-    tracks = [_enlarged(track, fewer) for track in track_faces(timed(), detector)]
+    with closing(ahead(timed())) as pictures:
+        tracks = [_enlarged(track, fewer) for track in track_faces(pictures, detector)]
     found = [Followed(times, track, _transforms(track, crop, size)) for track in tracks]
     return [face for face in found if face.present.any()]
 

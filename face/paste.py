@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 
 from face.crop import SIZE, CropTransform, warp
-from face.mask import TOP_ROW
 
 _SAMPLED_PX = 4
 """px of 128 round a mask that its pixels in the frame are made from: by cubic sampling, and by the blur of small faces.
@@ -13,13 +12,17 @@ _STEP = 4
 """Parts are multiples of it, so that networks meet few shapes: each new one costs them a start."""
 
 
-def paste_rect(transform: CropTransform, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) px of the frame, all even, x1 and y1 excluded: what this crop's mask can touch, 2 x 2 at least.
+def paste_rect(mask: np.ndarray, transform: CropTransform, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) px of the frame, all even, x1 and y1 excluded: what a crop's mask (S, S) can touch, 2 x 2 at
+    least.
 
     size_wh: (width, height) of the frame, even.
     """
-    corners = _corners(transform.inverse(), 0, TOP_ROW, SIZE - 1, SIZE - 1)
-    low, high = np.floor(corners.min(0) / 2) * 2, np.ceil((corners.max(0) + 1) / 2) * 2
+    left, top, right, bottom = _covered(mask)
+    left, top = left - 1, top - 1  # resampling may reach a pixel beyond it
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    places = transform.at(len(mask)).inverse().apply(corners)
+    low, high = np.floor(places.min(0) / 2) * 2, np.ceil((places.max(0) + 1) / 2) * 2
     x0, y0 = np.clip(low, 0, np.array(size_wh) - 2).astype(int)
     x1, y1 = np.clip(high, (x0 + 2, y0 + 2), size_wh).astype(int)
     return int(x0), int(y0), int(x1), int(y1)
@@ -29,12 +32,10 @@ def sampled_part(masks: np.ndarray) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) px of 128, multiples of four: what `paste_face` looks at of faces with masks (n, S, S); of other
     pixels it makes no use. All of them where the masks are empty.
     """
-    rows, columns = np.flatnonzero(masks.any((0, 2))), np.flatnonzero(masks.any((0, 1)))
-    if not len(rows):
+    if not masks.any():
         return 0, 0, SIZE, SIZE
-    scale = masks.shape[1] // SIZE
-    low = np.array([columns[0], rows[0]]) // scale - _SAMPLED_PX
-    high = np.array([columns[-1], rows[-1]]) // scale + 1 + _SAMPLED_PX
+    scale, box = masks.shape[1] // SIZE, _covered(masks.max(0))
+    low, high = np.array(box[:2]) // scale - _SAMPLED_PX, np.array(box[2:]) // scale + _SAMPLED_PX
     x0, y0 = np.clip(low // _STEP * _STEP, 0, SIZE).tolist()
     x1, y1 = np.clip(-(-high // _STEP) * _STEP, 0, SIZE).tolist()
     return x0, y0, x1, y1
@@ -47,23 +48,16 @@ def paste_face(
 
     Returns a new (h, w, 3) uint8; pixels where the mask is 0 keep their values.
     """
-    size, out = len(face), rect_rgb.copy()
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return out
-    crop = transform.within(*rect[:2]).at(size)
-    corners = _corners(crop.inverse(), columns[0], rows[0], columns[-1], rows[-1])
-    x0, y0 = np.clip(np.floor(corners.min(0)).astype(int), 0, None)
-    x1, y1 = np.ceil(corners.max(0)).astype(int) + 1
-    part = out[y0:y1, x0:x1]
-    if not part.size:
-        return out
-    back = crop.within(x0, y0).inverse()
-    size_wh = part.shape[1], part.shape[0]
+    back = transform.within(*rect[:2]).at(len(face)).inverse()
+    size_wh = rect_rgb.shape[1], rect_rgb.shape[0]
     share = np.clip(warp(mask, back, size_wh, cv2.BORDER_CONSTANT), 0, 1)
-    image = _sampled(face, back, size_wh)
-    part[:] = cv2.blendLinear(image, np.ascontiguousarray(part), share, 1 - share)
-    return out
+    return cv2.blendLinear(_sampled(face, back, size_wh), np.ascontiguousarray(rect_rgb), share, 1 - share)
+
+
+def _covered(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1), x1 and y1 excluded: where a mask (S, S) is not 0; nothing where it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if len(rows) else (0, 0, 0, 0)
 
 
 def _sampled(face: np.ndarray, back: CropTransform, size_wh: tuple[int, int]) -> np.ndarray:
@@ -77,9 +71,3 @@ def _sampled(face: np.ndarray, back: CropTransform, size_wh: tuple[int, int]) ->
     if excess > 0:
         face = cv2.GaussianBlur(face, (0, 0), np.sqrt(excess), borderType=cv2.BORDER_REPLICATE)
     return cv2.warpAffine(face, back.matrix, size_wh, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _corners(back: CropTransform, left: float, top: float, right: float, bottom: float) -> np.ndarray:
-    """Where the corners of a part of the crop lie, widened by a pixel that resampling may reach: (4, 2)."""
-    left, top, right, bottom = left - 1, top - 1, right + 1, bottom + 1
-    return back.apply(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from engine.ahead import ahead
+from ahead import ahead
 from engine.options import InferenceConfig
 from engine.pipeline import LipSync
 

@@ -23,9 +23,10 @@ from engine.person import Person
 from engine.pipeline import LipSync, lip_sync
 from engine.stages import from_network
 from errors import InputError
-from face.crop import CropTransform
+from face.crop import SIZE, CropTransform
 from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
+from face.mask import TOP_ROW
 from face.paste import paste_rect
 from inference import main as inference_main
 from inference import take_person
@@ -147,12 +148,13 @@ def test_lossless_output_keeps_every_pixel_outside_the_face(tmp_path, talking_cl
     engine = LipSync(InferenceConfig(hr=None, lossless=True, precision="float32"))
     face, output = engine.prepare(talking_clip), tmp_path / "out.mp4"
     face.transforms[20:30] = np.nan  # as if no face were seen
+    lower = np.repeat(np.arange(SIZE)[:, None] >= TOP_ROW, SIZE, 1)
     report = lip_sync(face, talking_clip, output, engine=engine)
     assert report.passed == [(0.8, 1.2)] and report.untouched == 10
     for source, made in zip(VideoReader(talking_clip), VideoReader(output), strict=False):
         outside = np.ones(source.planes[0].shape, bool)
         if face.present[source.index]:
-            x0, y0, x1, y1 = paste_rect(CropTransform(face.transforms[source.index]), source.size)
+            x0, y0, x1, y1 = paste_rect(lower, CropTransform(face.transforms[source.index]), source.size)
             outside[y0:y1, x0:x1] = False
         for plane, other in zip(source.planes, made.planes, strict=True):
             step = len(outside) // len(plane)

@@ -117,7 +117,7 @@ def test_mask_follows_the_generated_chin(landmarks):
 def test_paste_changes_only_what_the_mask_covers(landmarks):
     image = skimage.data.astronaut()
     mask = paste_mask(landmarks, 256)
-    rect = paste_rect(TRANSFORM, (512, 512))
+    rect = paste_rect(mask, TRANSFORM, (512, 512))
     x0, y0, x1, y1 = rect
     assert not any(value % 2 for value in rect)
     result = image.copy()
@@ -135,7 +135,6 @@ def test_paste_changes_only_what_the_mask_covers(landmarks):
 def test_what_is_not_sampled_does_not_show(landmarks, scale):
     image = skimage.data.astronaut()
     transform = CropTransform(np.array([[scale, -0.02, 64 - 220 * scale], [0.02, scale, 64 - 120 * scale]]))
-    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
     masks = np.stack([paste_mask(landmarks + [shift, 0], 256) for shift in (-3, 2)])
     left, top, right, bottom = (2 * value for value in sampled_part(masks))
     assert (right - left) * (bottom - top) < 0.5 * 256**2 and top >= 2 * 48
@@ -143,6 +142,7 @@ def test_what_is_not_sampled_does_not_show(landmarks, scale):
         whole = transform.cut(image, 256)
         part = 255 - whole
         part[top:bottom, left:right] = whole[top:bottom, left:right]
+        x0, y0, x1, y1 = rect = paste_rect(mask, transform, (512, 512))
         pasted = (paste_face(image[y0:y1, x0:x1], rect, face, mask, transform) for face in (whole, part))
         np.testing.assert_array_equal(*pasted)
     assert sampled_part(0 * masks) == (0, 0, 128, 128)
@@ -155,7 +155,7 @@ def test_own_crop_pasted_back_changes_nothing_to_speak_of(scale):
     transform = CropTransform(np.column_stack([turn, 64 - turn @ [220, 120]]))
     mask = np.zeros((256, 256), np.float32)
     mask[110:230, 60:190] = 1
-    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+    x0, y0, x1, y1 = rect = paste_rect(mask, transform, (512, 512))
     original = image[y0:y1, x0:x1]
     result = paste_face(original, rect, transform.cut(image, 256), mask, transform)
     difference = np.abs(result.astype(int) - original)
@@ -167,9 +167,11 @@ def test_an_enlarged_crop_comes_back_as_sharp_as_it_was(scale):
     image = skimage.data.astronaut()
     turn = np.array([[scale, 0.05], [-0.05, scale]])
     transform = CropTransform(np.column_stack([turn, 64 - turn @ [220, 120]]))
-    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
+    mask = np.zeros((256, 256), np.float32)
+    mask[128:] = 1
+    x0, y0, x1, y1 = rect = paste_rect(mask, transform, (512, 512))
     original = image[y0:y1, x0:x1]
-    result = paste_face(original, rect, transform.cut(image, 256), np.ones((256, 256), np.float32), transform)
+    result = paste_face(original, rect, transform.cut(image, 256), mask, transform)
     inner = slice(len(original) // 4, -len(original) // 4)
     before, after = (
         cv2.Laplacian(cv2.cvtColor(picture[inner, inner], cv2.COLOR_RGB2GRAY), cv2.CV_32F).var()
@@ -183,10 +185,9 @@ def test_sharpness_does_not_jump_where_a_face_grows(landmarks):
 
     def sharpness(scale: float) -> float:
         transform = CropTransform(np.array([[scale, 0, 64 - scale * 256], [0, scale, 64 - scale * 256]]))
-        x0, y0, x1, y1 = rect = paste_rect(transform, (512, 512))
-        pasted = paste_face(
-            np.zeros((y1 - y0, x1 - x0, 3), np.uint8), rect, picture, paste_mask(landmarks, 256), transform
-        )
+        mask = paste_mask(landmarks, 256)
+        x0, y0, x1, y1 = rect = paste_rect(mask, transform, (512, 512))
+        pasted = paste_face(np.zeros((y1 - y0, x1 - x0, 3), np.uint8), rect, picture, mask, transform)
         return cv2.Laplacian(cv2.cvtColor(pasted, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std()
 
     steps = [sharpness(scale) for scale in np.geomspace(0.8, 1.4, 29)]
@@ -196,11 +197,12 @@ def test_sharpness_does_not_jump_where_a_face_grows(landmarks):
 @pytest.mark.parametrize("centre", [(0, 0), (512, 512), (-900, 100), (300, 2000)])
 def test_rect_stays_inside_the_frame(centre):
     transform = CropTransform(np.array([[1.0, 0, 64 - centre[0]], [0, 1, 64 - centre[1]]]))
-    x0, y0, x1, y1 = rect = paste_rect(transform, (512, 384))
+    mask = np.zeros((SIZE, SIZE), np.float32)
+    assert paste_rect(mask, transform, (512, 384))[2:] <= (512, 384)  # of no mask
+    mask[60:120, 20:100] = 1
+    x0, y0, x1, y1 = rect = paste_rect(mask, transform, (512, 384))
     assert 0 <= x0 < x1 <= 512 and 0 <= y0 < y1 <= 384 and not any(value % 2 for value in rect)
     image = np.full((y1 - y0, x1 - x0, 3), 9, np.uint8)
-    mask = np.zeros((SIZE, SIZE), np.float32)
-    mask[60:120, 20:100] = 1
     assert paste_face(image, rect, np.full((SIZE, SIZE, 3), 90, np.uint8), mask, transform).shape == image.shape
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
     np.testing.assert_array_equal(paste_face(image, rect, black, 0 * mask, transform), image)
