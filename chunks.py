@@ -9,11 +9,13 @@ import numpy as np
 Item = TypeVar("Item")
 
 
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter, each made when it is asked for."""
+def chunks(items: Iterable[Item], size: int, first: int | None = None) -> Iterator[list[Item]]:
+    """Lists of `size` items, `first` of them in the first one; the last one shorter; each made when it is asked for."""
     iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
+    chunk = list(islice(iterator, first or size))
+    while chunk:
         yield chunk
+        chunk = list(islice(iterator, size))
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:

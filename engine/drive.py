@@ -27,6 +27,9 @@ from models.config import BASE_SIZE
 from models.hyperlips import Memory
 from speech.stream import WholeSound
 
+_FIRST = 4
+"""Frames painted at a time at the beginning, where the first one is waited for."""
+
 
 @dataclass
 class _Face:
@@ -97,9 +100,11 @@ class Drive:
             first, before = self._span
             shown = takewhile(lambda pair: pair[1] < before, dropwhile(lambda pair: pair[1] < first, shown))
         frames = report.timed("decode", shown)
-        cropped = beside(chunks(self._cropped(frames), self._batch))
+        few = min(_FIRST, self._batch)
+        cropped = beside(chunks(self._cropped(frames), self._batch, few))
         based = beside(self._based(chunk, step / 2) for chunk in cropped)
-        smoothed_chunks = chunks(_smoothed(chain.from_iterable(based)), self._batch)
+        # Each is smoothed with the one after it, so that of the first ones one less is there at first.
+        smoothed_chunks = chunks(_smoothed(chain.from_iterable(based)), self._batch, max(few - 1, 1))
         with closing(beside(self._finished(chunk) for chunk in smoothed_chunks)) as finished:
             for item in self._watch(chain.from_iterable(finished), "paint", count):
                 report.frames += 1
