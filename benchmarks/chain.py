@@ -11,14 +11,13 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aside import temporary_folder
+from benchmarks.fresh import fresh
 from benchmarks.memory import FPS, film, peak_mib
 from errors import InputError, run_cli
 
@@ -183,28 +182,22 @@ def main() -> None:
     with temporary_folder() as folder:
         video, output = film(Path(folder) / "film.mp4", args.seconds), Path(folder) / "out.mp4"
         given = video, output, args.seconds, args.base_only, args.runtime
-        print(_fresh(networks, args.base_only, args.runtime) + "\n")
-        alone = _fresh(decode_track_encode, video, output)
+        print(fresh(networks, args.base_only, args.runtime) + "\n")
+        alone = fresh(decode_track_encode, video, output)
         print("| 1280x720 | frames | frames/s | CPU-ms a frame | peak, MiB | s a frame, ratio |")
         print("|---|---|---|---|---|---|")
         _print("decode + track + encode", alone.cells(alone))
-        _print("a new face", _fresh(new_face, *given).cells(alone))
-        _print("a prepared face", _fresh(prepared_face, *given).cells(alone))
+        _print("a new face", fresh(new_face, *given).cells(alone))
+        _print("a prepared face", fresh(prepared_face, *given).cells(alone))
         if args.usual_frames:
-            _print("the usual pipeline", _fresh(usual, video, output, args.usual_frames).cells(alone))
+            _print("the usual pipeline", fresh(usual, video, output, args.usual_frames).cells(alone))
         print("\n| stage, one thread each | CPU-ms a frame |\n|---|---|")
-        for name, spent in _fresh(by_stage, *given).items():
+        for name, spent in fresh(by_stage, *given).items():
             _print(name, [f"{spent:.1f}"])
     if args.training:
         from benchmarks.presets import print_presets
 
         print_presets(rounds=3)
-
-
-def _fresh(work: Callable, *given: object):
-    """Done in a process of its own."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(work, *given).result()
 
 
 def _print(name: str, cells: list[str]) -> None:

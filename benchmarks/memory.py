@@ -9,12 +9,11 @@ Every row is a process of its own, which tracks a face, paints it and writes the
 import argparse
 import resource
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 from aside import temporary_folder
+from benchmarks.fresh import fresh
 from errors import InputError, exact, run_cli
 
 SIZE = 1280, 720
@@ -86,9 +85,7 @@ def main() -> None:
                 turned = way != "forwards"
                 video = short if turned else film(folder / "video.mp4", seconds, args.fps)
                 heard = sound(folder / "sound.flac", seconds)
-                with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-                    output = folder / "out.mp4"
-                    frames, peak = fresh.submit(measure, video, heard, output, args.base_only).result()
+                frames, peak = fresh(measure, video, heard, folder / "out.mp4", args.base_only)
                 first = first or peak
                 shown = lengths[0] // 2 if turned else seconds
                 print(

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from aside import aside, caches
 
 CACHE = caches() / "openvino"
+_KEPT = 12
+"""Converted networks kept, those used last: each person's own weights make new ones, of up to 60 MB."""
 _compiled: "WeakKeyDictionary[Convertible, _Compiled]" = WeakKeyDictionary()
 _lock = threading.Lock()
 _user: int | None = None
@@ -86,12 +88,16 @@ class _Compiled:
         kept = CACHE / f"{_digest(network, shapes, machine)}.blob"
         try:
             model = engine.import_model(io.BytesIO(_own_bytes(kept)), "CPU", settings)
+            with contextlib.suppress(OSError):
+                kept.touch()
         except (OSError, RuntimeError):  # none yet, or of nothing that this OpenVINO can read
             model = engine.compile_model(_converted(network, inputs, shapes), "CPU", settings)
             with contextlib.suppress(OSError):
                 CACHE.mkdir(parents=True, exist_ok=True)
                 with aside(kept) as part:
                     part.write_bytes(model.export_model().getvalue())
+                for old in sorted(CACHE.glob("*.blob"), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+                    old.unlink()
         self._request = model.create_infer_request()
         self._lock = threading.Lock()  # a request serves one thread at a time
 

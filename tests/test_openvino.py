@@ -155,6 +155,14 @@ def test_a_converted_network_is_kept(openvino, tmp_path, monkeypatch):
         patched.setattr(os, "getuid", lambda: os.geteuid() + 1)
         assert tried() == 1  # what another user may have put there is not read
     with monkeypatch.context() as patched:
+        patched.setattr(compiled, "_KEPT", 2)
+        for age in (1, 2):
+            other = kept.with_name(f"{age}.blob")
+            other.touch()
+            os.utime(other, (0, -age))
+        kept.write_bytes(b"")
+        assert tried() == 1 and sorted(compiled.CACHE.iterdir()) == sorted([kept, kept.with_name("1.blob")])
+    with monkeypatch.context() as patched:
         patched.setattr(compiled, "CACHE", kept / "folder")
         assert [tried(), tried()] == [1, 1]  # nowhere to write
 

@@ -1,0 +1,17 @@
+"""Work in a process of its own, so that one measurement tells nothing of another's memory."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+from workers import end_with
+
+Result = TypeVar("Result")
+
+
+def fresh(work: Callable[..., Result], *given: object) -> Result:
+    """What `work` gives in a new process, which ends with this one."""
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with, (os.getpid(),)) as process:
+        return process.submit(work, *given).result()
