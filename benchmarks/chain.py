@@ -157,7 +157,7 @@ def by_stage(video: Path, output: Path, seconds: int, base_only: bool, runtime: 
 
     stages["encode"] = _spent(encode)[1] / len(frames)
     report = lip_sync(engine.prepare(video), _noise(seconds), output, engine=engine)
-    inner = ("crop", "base", "landmarks", "hr", "paste")
+    inner = ("sound", "crop", "base", "landmarks", "hr", "paste")
     return stages | {name: 1000 * report.cpu[name] / report.frames for name in inner if name in report.cpu}
 
 

@@ -11,10 +11,6 @@ from face.crop import SIZE, CropTransform
 _BLUR_PX = 0.4, 1.2
 """Range of a blurred reference's sigma, px of the 128 crop."""
 _JPEG_QUALITY = 50, 95
-_CHROMA_SPREAD, _CHROMA_PX = (0.0, 12.0), (3.0, 8.0)
-"""Ranges of a discoloured face's spread, of 255, and of the patches that share a colour, px of the 128 crop. Mouths of
-strangers: 2 to 5 on average, 20 in the worst hundredth, alike over about 4 px.
-"""
 
 
 @dataclass(frozen=True)
@@ -84,21 +80,6 @@ def blurred(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Faces (n, S, S, 3) after one Gaussian blur, drawn from _BLUR_PX."""
     sigma = rng.uniform(*_BLUR_PX) * faces.shape[1] / SIZE
     return np.stack([cv2.GaussianBlur(face, (0, 0), sigma) for face in np.ascontiguousarray(faces)])
-
-
-def discoloured(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Faces (n, S, S, 3) uint8 RGB whose colours are off in patches, drawn from _CHROMA_SPREAD and _CHROMA_PX; their
-    brightness is kept.
-    """
-    size, spread = faces.shape[1], rng.uniform(*_CHROMA_SPREAD)
-    patches = round(SIZE / rng.uniform(*_CHROMA_PX))
-    changed = []
-    for face in np.ascontiguousarray(faces):
-        off = rng.normal(0, spread, (patches, patches, 2)).astype(np.float32)
-        picture = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-        picture[:, :, 1:] += cv2.resize(off, (size, size), interpolation=cv2.INTER_CUBIC)
-        changed.append(cv2.cvtColor(np.rint(picture.clip(0, 255)).astype(np.uint8), cv2.COLOR_YCrCb2RGB))
-    return np.stack(changed)
 
 
 def degrade_references(

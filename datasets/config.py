@@ -8,7 +8,7 @@ from models.config import MAX_SHIFT
 
 ReferencePolicy = Literal["random", "far", "closed", "span", "pose"]
 Cache = Literal["auto", "memory", "disk"]
-_PROBABILITIES = "flip", "reference_blur", "reference_jpeg", "base_blur", "base_colour", "silence", "sound"
+_PROBABILITIES = "flip", "reference_blur", "reference_jpeg", "base_blur", "silence", "sound"
 _RANGES = ("colour", 1), ("shift", 32), ("zoom", 0.5)
 """Largest values of an augmentation; a shift of 32 px is a quarter of the crop."""
 
@@ -146,8 +146,6 @@ class HRAugmentConfig(FaceAugmentConfig):
     """Probability of references that were JPEGs of poor quality."""
     base_blur: float = 0.5
     """Probability of a blurred stage-1 face: those of people it was not trained on are softer than the data set's."""
-    base_colour: float = 0.0
-    """Probability of a stage-1 face whose colours are off in patches, as mouths of people it was not trained on are."""
 
 
 @dataclass

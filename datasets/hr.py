@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets.augment import blurred, degrade_references, discoloured, draw_change
+from datasets.augment import blurred, degrade_references, draw_change
 from datasets.base import channels_first
 from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
@@ -88,7 +88,6 @@ class HRDataset(Dataset):
             if shown:
                 faces = np.concatenate([faces[:-1], degrade_references(faces[-1:], self.augment, rng)])
             base = blurred(base, rng) if rng.random() < self.augment.base_blur else base
-            base = discoloured(base, rng) if rng.random() < self.augment.base_colour else base
         item = {
             "base": channels_first(base),
             "sketch": torch.from_numpy(draw_sketches(landmarks, self.model.sketch)),

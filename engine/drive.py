@@ -58,8 +58,8 @@ class _Item:
 class Drive:
     """One sound through one prepared face. Iterate over it once; `report` fills on the way.
 
-    A whole sound is painted `batch` frames at a time; of one that comes in pieces every frame is painted as soon as its
-    sound is there, at most 0.5 s after it was spoken.
+    A whole sound is painted `batch` frames at a time, fewer at the beginning; of one that comes in pieces every frame
+    is painted as soon as its sound is there, at most 0.5 s after it was spoken.
     """
 
     def __init__(
@@ -135,8 +135,9 @@ class Drive:
         for items, faces in _runs(chunk, engine.base.config.gru == "recurrent"):
             if items[0].stretch != self._remembered:
                 self._memory, self._remembered = {}, items[0].stretch
-            with self.report.time("base"):
+            with self.report.time("sound"):
                 windows = np.stack([self._sound.window(item.shown + half) for item in items])
+            with self.report.time("base"):
                 small = np.stack([area_reduce(face.picture, BASE_SIZE) for face in faces])
                 shares = self._face.shares[[item.frame.index for item in items]]
                 base = paint_base(

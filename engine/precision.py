@@ -88,11 +88,11 @@ def choose_precision(
     work: Callable[[Precision], None],
     purpose: str,
     layout: LayoutName = "auto",
-    runtimes: Sequence[str] = ("torch",),
+    among: Sequence[str] = ("torch",),
 ) -> Precision:
     """The fastest Precision for `work` on this machine (a second or two, then remembered); a fixed `name` keeps its
-    dtype, a fixed `layout` the memory layout. openvino, which computes in float32, is tried where it is among the
-    `runtimes`. Raises InputError for fp16 on a CPU.
+    dtype, a fixed `layout` the memory layout. openvino, which computes in float32, is tried where it is `among`
+    the runtimes. Raises InputError for fp16 on a CPU.
 
     `purpose` tells apart measurements of one network, e.g. "train" and "infer".
     """
@@ -101,8 +101,8 @@ def choose_precision(
         raise InputError("precision fp16 is for CUDA cards without bf16 units; use auto, float32 or bf16")
     kinds = ["float32", *_halves(device)] if name == "auto" else [name]
     layouts = ["contiguous", "channels_last"] if layout == "auto" else [layout]
-    candidates = [Precision(kind, place) for kind in kinds for place in layouts if "torch" in runtimes]
-    if "openvino" in runtimes and "float32" in kinds:
+    candidates = [Precision(kind, place) for kind in kinds for place in layouts if "torch" in among]
+    if "openvino" in among and "float32" in kinds:
         candidates.append(Precision("float32", layouts[0], "openvino"))
     precision = candidates[0] if len(candidates) == 1 else _fastest(candidates, network, work, purpose)
     precision.place(network)

@@ -88,30 +88,25 @@ class LipValidator:
         far as the network's feed says.
 
         The strip (rows: masked input, reference, output, real) shows one frame of each of the first _SHOWN clips, the
-        film output and real of the first clip side by side; it is the first process's, others have None.
+        film output and real of the first clip side by side.
         """
-        films: list[Film] = []
-        looked = self.world.gather(
-            lambda: [self._look(network, place, films) for place in range(len(self.store.clips))]
-        )
-        rows, columns = zip(*looked, strict=True)
+        looked = self.world.gather(lambda: [self._look(network, place) for place in range(len(self.store.clips))])
+        rows, columns, films = zip(*looked, strict=True)
         scores = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         strip = np.concatenate([column for column in columns if column is not None], 1)
-        return scores, strip, next(iter(films), None)
+        return scores, strip, films[0]
 
-    def _look(
-        self, network: HyperLipsBase, place: int, films: list[Film]
-    ) -> tuple[dict[str, float], np.ndarray | None]:
-        """Scores of one of this process's clips and, of the first of all clips, its column of the strip; the film is
-        added to `films`.
-        """
+    def _look(self, network: HyperLipsBase, place: int) -> tuple[dict[str, float], np.ndarray | None, Film | None]:
+        """Scores of one of this process's clips, of the first ones a column of the strip, of the first one the film."""
         clip, number = self.store.clips[place], self.numbers[place]
         real = self.store.get(place, np.arange(clip.info.frames))
         output = paint_clip(network, clip, real, network.feed.motion_gain)
+        column = _column(clip, output, real) if number < _SHOWN else None
+        film = None
         if number == 0:
             sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
-            films.append(Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS))
-        return self.score(clip, output, real), _column(clip, output, real) if number < _SHOWN else None
+            film = Film(np.concatenate([output, real], 2)[:FILM_FRAMES], sound, FPS)
+        return self.score(clip, output, real), column, film
 
 
 def _column(clip: Clip, output: np.ndarray, real: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from aside import temporary_folder
 from errors import InputError
 from face.crop import CropTransform, warp
 from face.detect import MODEL
-from models.compiled import openvino_version
 from models.face_landmarks import FaceLandmarkNet
 
 INPUT = 256
@@ -24,16 +23,15 @@ _POINTS, _PRESENCE = "Identity", "Identity_1"
 
 
 class LandmarkNet:
-    """`face_landmarks_detector.tflite` of the .task file, run by torch, or on CPUs with OpenVINO by that."""
+    """`face_landmarks_detector.tflite` of the .task file, run by torch or OpenVINO."""
 
-    def __init__(self, device: str | torch.device = "cpu", runtime: str = "auto"):
-        """runtime: auto, torch or openvino. Raises InputError where the model file is missing."""
+    def __init__(self, device: str | torch.device = "cpu", runtime: str = "torch"):
+        """runtime: torch or openvino. Raises InputError where the model file is missing."""
         self._device = torch.device(device)
         self._net = FaceLandmarkNet()
         self._net.fill(_weights(read_tflite()))
         self._net.to(self._device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        if runtime != "torch" and self._device.type == "cpu" and openvino_version():
-            self._net.runtime = "openvino"  # always faster, so there is nothing to measure
+        self._net.runtime = runtime
 
     def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks (N, 478, 2) float32 in px of the crops, and presence logits (N,): 1 to 25 on faces, -7 on noise.

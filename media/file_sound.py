@@ -7,6 +7,7 @@ import numpy as np
 
 from errors import InputError
 from media.audio import mono
+from media.track import choose_track
 
 
 class FileSound:
@@ -16,8 +17,9 @@ class FileSound:
 
     def __init__(self, path: str | Path, track: int | None = None, notes: list[str] | None = None):
         """As for `read_audio`; the file is read once, for its length."""
-        self._source = path, track, notes
-        self._length = sum(map(len, mono(*self._source)))
+        notes = [] if notes is None else notes
+        self._source = path, choose_track(path, track, notes)
+        self._length = sum(map(len, mono(*self._source, notes)))
         self._begin()
 
     def __len__(self) -> int:
@@ -35,7 +37,7 @@ class FileSound:
         return np.concatenate([*self._kept, np.zeros(0, np.float32)])[start - self._first : stop - self._first]
 
     def _begin(self) -> None:
-        self._pieces = mono(*self._source)
+        self._pieces = mono(*self._source, [])  # what there is to say was said at the first reading
         self._kept: deque[np.ndarray] = deque()
         self._first = self._last = 0
 

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import importlib.metadata
 import io
 import os
 import threading
@@ -29,11 +28,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def openvino_version() -> str | None:
-    """Of the installed package; None: there is none."""
+    """Of the package; None: there is none that can be imported."""
     try:
-        return importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
+        import openvino
+    except (ImportError, OSError):  # OSError: of libraries that do not fit this machine
         return None
+    return openvino.__version__
 
 
 class Convertible(nn.Module):

@@ -8,9 +8,10 @@ import numpy as np
 
 from errors import check
 from media.audio import SAMPLE_RATE
-from models.whisper import FEATURE_HOP, Wave
+from models.whisper import FEATURE_HOP
 from speech.features import lazy_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
+from speech.whisper_features import Wave, stretch_features
 from speech.windows import WHISPER_LEAD, WHISPER_TAIL, cut_windows, first_feature
 
 BLOCK, BEFORE, AFTER = 4, 150, 7
@@ -181,5 +182,5 @@ class _WhisperFeatures(_Features):
     def _make(self, count: int) -> None:
         start = self.made
         samples = self._samples((start - BEFORE) * FEATURE_HOP, (start + count + AFTER) * FEATURE_HOP)
-        features, self._loudest = self._network.stretch(samples, self._loudest)
+        features, self._loudest = stretch_features(self._network, samples, self._loudest)
         self._keep(features[BEFORE : BEFORE + count])

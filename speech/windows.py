@@ -8,7 +8,6 @@ and `whisper` (50 a second, WHISPER_LEAD of them of the silence before the sound
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,9 +16,7 @@ from errors import InputError
 from models.channels import in_order
 from models.config import SYNC_FRAMES, SyncConfig
 from speech.mel import MEL_RATE, MEL_SILENCE
-
-if TYPE_CHECKING:
-    from models.whisper import LazyFeatures
+from speech.whisper_features import LazyFeatures
 
 MEL_WINDOW = 16
 WHISPER_RATE = 50
@@ -90,7 +87,7 @@ def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
     return cut_windows(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
 
 
-def cut_windows(features: "np.ndarray | LazyFeatures", firsts: list[int], kind: str, length: int | None) -> np.ndarray:
+def cut_windows(features: np.ndarray | LazyFeatures, firsts: list[int], kind: str, length: int | None) -> np.ndarray:
     """Windows (N, 1, 80, length) or (N, length, 384) float32 that begin at features `firsts` of the sound; silence
     beyond its ends.
     """

@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
+
+# Before anything of the project: what others measured of this machine, before or meanwhile, is not the tests'.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hyperlips_tests_")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import cv2
 import numpy as np
@@ -20,15 +25,12 @@ import torch
 
 from datasets.archive import write_archive
 from datasets.clips import load_clips, merge_index, publish_clip
+from engine import precision
 from errors import run_cli
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
-
-# Before any test imports the engine: what others measured of this machine, before or meanwhile, is not the tests'.
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hyperlips_tests_")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 FPS = Fraction(25)
@@ -45,6 +47,18 @@ def threads() -> Iterator[None]:
     yield
     torch.set_num_threads(before[0])
     cv2.setNumThreads(before[1])
+
+
+@pytest.fixture
+def pass_by(monkeypatch) -> Callable[[float], None]:
+    """A clock that moves on by the seconds that it is told alone."""
+    now = [0.0]
+    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def move(seconds: float) -> None:
+        now[0] += seconds
+
+    return move
 
 
 @pytest.fixture(scope="session")

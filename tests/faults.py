@@ -44,7 +44,12 @@ class Command:
 
     def start(self, folder: Path, **environment: str) -> subprocess.Popen:
         """In a session of its own, with temporary files and caches beside the folder."""
-        around = {"TMPDIR": _beside(folder, "tmp"), "HOME": _beside(folder, "home"), **environment}
+        around = {
+            "TMPDIR": _beside(folder, "tmp"),
+            "HOME": _beside(folder, "home"),
+            "XDG_CACHE_HOME": "",
+            **environment,
+        }
         return subprocess.Popen(
             [sys.executable, "-B", *map(str, self.words(folder))],
             cwd=ROOT,

@@ -12,9 +12,9 @@ from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.file_sound import FileSound
 from media.video import VideoWriter
-from models.whisper import LazyFeatures
 from speech.features import lazy_features, sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
+from speech.whisper_features import LazyFeatures
 from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sync_window
 
 PARITY = Path(__file__).parent / "parity"
@@ -210,18 +210,20 @@ def test_a_file_is_decoded_where_it_is_listened_to(tmp_path):
 
 def test_whisper_padding_is_half_a_second_before_and_one_after():
     wave = np.random.default_rng(0).normal(0, 0.1, 20000).astype(np.float32)
-    assert np.array_equal(sound_features(wave, "whisper"), whisper().features(np.pad(wave, (8000, 16000))))
+    assert np.array_equal(
+        sound_features(wave, "whisper"), np.asarray(LazyFeatures(whisper(), np.pad(wave, (8000, 16000))))
+    )
 
 
 def test_whisper_features_are_made_where_they_are_asked_for():
     wave = np.random.default_rng(0).normal(0, 0.1, 11 * 16000).astype(np.float32)
-    whole = whisper().features(wave)
     lazy = LazyFeatures(whisper(), wave)
+    whole = np.asarray(lazy)
     assert whole.shape == (550, 384) == (len(lazy), whole.shape[1])
     for rows in ([[199, 200], [201, 202]], [[549, 549]], [[0, 401]]):  # a piece is 200
         assert np.array_equal(lazy[np.array(rows)], whole[rows])
     assert len(lazy[np.array([549])]) == len(lazy._made) == 1  # what is behind is forgotten
-    assert whisper().features(np.zeros(0, np.float32)).shape == (0, 384)
+    assert np.asarray(LazyFeatures(whisper(), np.zeros(0, np.float32))).shape == (0, 384)
 
 
 def test_stacked_windows_equal_single_ones():

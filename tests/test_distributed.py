@@ -215,7 +215,7 @@ def validated(world: World, data: str, weights: str) -> str:
         heard = SyncValidator(SyncDataConfig(data), "val", SyncValidationConfig(clips=0), "whisper", world)
         seen = LipValidator(DataConfig(data), "val", 0, world)
         scores, strip, film = seen(load_network(Path(weights)))
-    assert (film is not None) == world.main and scores["mouth_psnr"] > 0
+    assert film is not None and scores["mouth_psnr"] > 0
     share = len(range(world.rank, 3, world.size))
     assert len(heard.store.clips) == len(seen.store.clips) == share
     return repr((heard(expert), scores, strip.shape, sha256(strip).hexdigest()))

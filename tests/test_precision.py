@@ -1,8 +1,5 @@
 """Precision and layout: the fastest is taken, remembered, and leaves no trace in training."""
 
-from collections.abc import Callable
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -15,18 +12,6 @@ from models.hyperlips import HyperLipsBase
 from models.perceptual import load_perceptual
 
 LAST = Precision("float32", "channels_last")
-
-
-@pytest.fixture
-def pass_by(monkeypatch) -> Callable[[float], None]:
-    """A clock that moves on by the seconds that it is told alone."""
-    now = [0.0]
-    monkeypatch.setattr(precision, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-
-    def move(seconds: float) -> None:
-        now[0] += seconds
-
-    return move
 
 
 def test_the_fastest_is_taken_and_remembered(tmp_path, monkeypatch, pass_by):
