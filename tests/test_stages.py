@@ -68,7 +68,9 @@ def painted(engine: LipSync, face, sound: np.ndarray) -> tuple[np.ndarray, list[
 def test_the_batch_changes_no_pixel_over_a_gap_and_a_cut(broken_clip, tmp_path, gru):
     base, outputs = weights(tmp_path, gru=gru), []
     for batch in (1, 5, 8):
-        engine = LipSync(InferenceConfig(base=base, hr=None, batch=batch, precision="float32"))
+        engine = LipSync(
+            InferenceConfig(base=base, hr=None, batch=batch, precision="float32", layout="contiguous", runtime="torch")
+        )
         face = engine.prepare(broken_clip)
         planes, present = painted(engine, face, voice(END / 25))
         outputs.append(planes)
