@@ -16,19 +16,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from benchmarks.memory import peak_mib
+from benchmarks.memory import peak_mib, sound
 from engine import drive, pipeline
 from engine.options import InferenceConfig
 from engine.precision import FLOAT32
 from engine.prepared import FaceSettings, PreparedFace
-from media.audio import SAMPLE_RATE
 from media.video import VideoReader
 
 video, seconds, output = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 points = np.random.default_rng(0).uniform(30, 98, (478, 2))
 engine = pipeline.LipSync.__new__(pipeline.LipSync)
 engine.config, engine.size, engine.hr, engine.gain, engine.window = InferenceConfig(), 256, object(), 1.0, "centred"
-engine.base = SimpleNamespace(config=SimpleNamespace(audio="mel", audio_window=16, gru="none"))
+engine.base = SimpleNamespace(config=SimpleNamespace(audio="whisper", audio_window=18, gru="none"))
 engine.landmarks = SimpleNamespace(landmarks=lambda faces: (points[None].repeat(len(faces), 0), np.full(len(faces), 9)))
 engine.precision = FLOAT32, FLOAT32
 engine.settings = FaceSettings("template", "closed", 0, 256, 1, engine.config.max_size)
@@ -41,11 +40,11 @@ references, portraits = np.zeros((1, 1, 128, 128, 3), np.uint8), np.zeros((1, 25
 shares = np.ones((len(times), 1, 1), np.float32)
 alike = np.zeros(len(times), int)
 face = PreparedFace(video, engine.settings, times, crops, alike, references, shares, portraits, alike)
-wave = 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32)
-report = pipeline.lip_sync(face, wave, output, engine=engine)
+heard = sound(Path(output).with_suffix(".flac"), seconds)
+report = pipeline.lip_sync(face, heard, output, engine=engine)
 print(report.frames, peak_mib())
 """
-"""The real chain (reader, timeline, crops, masks, paste-back, writer) with stubs in place of networks."""
+"""The real chain (reader, timeline, crops, masks, paste-back, writer) with stubs in place of the painting networks."""
 
 
 def peak(video: Path, seconds: int, output: Path) -> float:
