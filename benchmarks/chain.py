@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 from aside import temporary_folder
 from benchmarks.fresh import fresh
 from benchmarks.memory import FPS, film, peak_mib
+from engine.options import InferenceConfig
 from errors import InputError, run_cli
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from engine.options import RuntimeName
     from engine.pipeline import LipSync
 
 _STAGE_FRAMES = 100
@@ -63,20 +63,17 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _loaded(base_only: bool, runtime: "RuntimeName") -> "LipSync":
-    from engine.options import InferenceConfig
+def _loaded(config: InferenceConfig) -> "LipSync":
     from engine.pipeline import LipSync
 
-    config = InferenceConfig(runtime=runtime)
-    config.hr = None if base_only else config.hr
     engine = LipSync(config)
     _ = engine.precision  # measured and kept
     return engine
 
 
-def networks(base_only: bool, runtime: "RuntimeName") -> str:
+def networks(config: InferenceConfig) -> str:
     """What paints."""
-    return "; ".join(f"stage {number}: {one}" for number, one in enumerate(_loaded(base_only, runtime).precision, 1))
+    return "; ".join(f"stage {number}: {one}" for number, one in enumerate(_loaded(config).precision, 1))
 
 
 def _noise(seconds: int) -> "np.ndarray":
@@ -87,19 +84,19 @@ def _noise(seconds: int) -> "np.ndarray":
     return 0.1 * np.random.default_rng(0).standard_normal(seconds * SAMPLE_RATE, np.float32)
 
 
-def new_face(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> Row:
+def new_face(video: Path, output: Path, seconds: int, config: InferenceConfig) -> Row:
     """Tracked and painted."""
     from engine.pipeline import lip_sync
 
-    engine = _loaded(base_only, runtime)
+    engine = _loaded(config)
     return _timed(lambda: lip_sync(video, _noise(seconds), output, engine=engine).frames)
 
 
-def prepared_face(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> Row:
+def prepared_face(video: Path, output: Path, seconds: int, config: InferenceConfig) -> Row:
     """Tracked before the clock starts."""
     from engine.pipeline import lip_sync
 
-    engine = _loaded(base_only, runtime)
+    engine = _loaded(config)
     face = engine.prepare(video)
     return _timed(lambda: lip_sync(face, _noise(seconds), output, engine=engine).frames)
 
@@ -133,7 +130,7 @@ def usual(video: Path, output: Path, frames: int) -> Row:
     return _timed(lambda: usual_pipeline(video, output, frames))
 
 
-def by_stage(video: Path, output: Path, seconds: int, base_only: bool, runtime: "RuntimeName") -> dict[str, float]:
+def by_stage(video: Path, output: Path, seconds: int, config: InferenceConfig) -> dict[str, float]:
     """CPU-ms a frame of every stage, one thread each."""
     import cv2
     import torch
@@ -145,7 +142,7 @@ def by_stage(video: Path, output: Path, seconds: int, base_only: bool, runtime: 
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    engine = _loaded(base_only, runtime)
+    engine = _loaded(config)
     frames, decode = _spent(lambda: list(islice(VideoReader(video), _STAGE_FRAMES)))
     stages = {"decode (twice)": decode / len(frames)}
     stages["track"] = _spent(lambda: follow(frames, make_detector("mediapipe")))[1] / len(frames)
@@ -179,10 +176,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.seconds < 1 or args.usual_frames < 0:
         raise InputError(f"--seconds {args.seconds} --usual-frames {args.usual_frames}: expected 1, and 0, or more")
+    config = InferenceConfig(runtime=args.runtime)
+    config.hr = None if args.base_only else config.hr
     with temporary_folder() as folder:
         video, output = film(Path(folder) / "film.mp4", args.seconds), Path(folder) / "out.mp4"
-        given = video, output, args.seconds, args.base_only, args.runtime
-        print(fresh(networks, args.base_only, args.runtime) + "\n")
+        given = video, output, args.seconds, config
+        print(fresh(networks, config) + "\n")
         alone = fresh(decode_track_encode, video, output)
         print("| 1280x720 | frames | frames/s | CPU-ms a frame | peak, MiB | s a frame, ratio |")
         print("|---|---|---|---|---|---|")
