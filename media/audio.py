@@ -47,8 +47,9 @@ def mono(path: str | Path, track: int | None = None, notes: list[str] | None = N
     resampler, mix, loudest = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE), Mix(notes), None
     with closing(channels(path, track, notes=notes)) as pieces:
         for piece in _resampled(resampler, ((rate, mix(wave)) for rate, wave in pieces)):
-            loudest = max(loudest or 0.0, float(piece.max()), -float(piece.min()))
-            yield piece
+            if len(piece):
+                loudest = max(loudest or 0.0, float(piece.max()), -float(piece.min()))
+                yield piece
     if loudest is None:
         raise InputError(f"found an empty sound in {path}, expected at least one sample, give another sound")
     if loudest < SILENT:
