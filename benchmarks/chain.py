@@ -132,16 +132,13 @@ def usual(video: Path, output: Path, frames: int) -> Row:
 
 def by_stage(video: Path, output: Path, seconds: int, config: InferenceConfig) -> dict[str, float]:
     """CPU-ms a frame of every stage, one thread each."""
-    import cv2
-    import torch
-
     from engine.pipeline import lip_sync
+    from engine.threads import use_one_core
     from face.detect import make_detector
     from face.follow import follow
     from media.video import VideoReader, VideoWriter
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    use_one_core()
     engine = _loaded(config)
     frames, decode = _spent(lambda: list(islice(VideoReader(video), _STAGE_FRAMES)))
     stages = {"decode (twice)": decode / len(frames)}

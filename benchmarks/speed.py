@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable
 
-import cv2
 import torch
 from torch.utils.data import Dataset
 
@@ -15,6 +14,7 @@ from datasets.loader import batches, loader_workers
 from engine.device import pick_device
 from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.precision import Precision, choose_precision
+from engine.threads import threads_kept, use_one_core
 from engine.train_base import BaseObjective
 from engine.train_hr import HRObjective
 from models.config import BASE_SIZE, BaseConfig, HRConfig
@@ -42,18 +42,15 @@ def _training_data(config: TrainBaseConfig | TrainHRConfig) -> Dataset:
 
 def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10.0) -> str:
     """Samples/s of `workers` processes over `seconds`, and what a sample costs of one core, as a line to print."""
-    threads = cv2.getNumThreads(), torch.get_num_threads()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    dataset[0]  # opens files, once
-    start, until = time.process_time(), time.perf_counter() + seconds / 4
-    for index in itertools.count(1):
-        dataset[index]
-        if time.perf_counter() > until:
-            break
-    cost = (time.process_time() - start) / index
-    cv2.setNumThreads(threads[0])
-    torch.set_num_threads(threads[1])
+    with threads_kept():
+        use_one_core()
+        dataset[0]  # opens files, once
+        start, until = time.process_time(), time.perf_counter() + seconds / 4
+        for index in itertools.count(1):
+            dataset[index]
+            if time.perf_counter() > until:
+                break
+        cost = (time.process_time() - start) / index
     loader = iter(batches(dataset, batch, 0, _STEPS, workers))
     next(loader)
     start, loaded = time.perf_counter(), 0

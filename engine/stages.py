@@ -12,9 +12,9 @@ from engine.device import upload
 from engine.precision import FLOAT32, Precision
 from face.sketch import draw_sketches
 from media.audio import SAMPLE_RATE
-from models.channels import PictureNetwork, in_order
+from models.channels import PictureNetwork, in_order, unit
 from models.hr_decoder import HRDecoder, Part
-from models.hyperlips import HyperLipsBase, Memory, face_input
+from models.hyperlips import HyperLipsBase, Memory, face_beside, face_input
 from models.reference_encoder import mix_references
 from speech.features import sound_features
 from speech.windows import audio_window_at, audio_windows
@@ -123,9 +123,9 @@ def run_hr(
     base (n, 3, 128, 128), sketches (n, 1, 128, 128), faces (n, 3, S, S), references (m, 3, S, S), each for n / m
     frames.
     """
-    inputs = [base.float() / 255, (sketches.float() / 255).expand(-1, 3, -1, -1)]
+    inputs = [unit(base), unit(sketches).expand(-1, 3, -1, -1)]
     if network.config.reference:
-        inputs.append(face_input(faces, references.repeat_interleave(len(faces) // len(references), 0)[:, None]))
+        inputs.append(face_beside(faces, references.repeat_interleave(len(faces) // len(references), 0)[:, None]))
     return network(*inputs, part=part)
 
 

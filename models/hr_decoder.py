@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.blocks import ConvNormReLU, UpConvNormReLU
-from models.channels import PictureNetwork
+from models.channels import PictureNetwork, unit
 from models.compiled import Convertible
 from models.config import BASE_SIZE, HRConfig
 
@@ -54,7 +54,8 @@ class HRDecoder(PictureNetwork, Convertible):
     ) -> Tensor:
         """base, sketch (N, 3, 128, 128) -> (N, 3, S, S), S = 128 * scale, in 0..1.
 
-        `reference` (N, 6, S, S) = [masked face | reference face] is given just where the config has it (ValueError).
+        `reference` (N, 6, S, S) = [masked face | reference face], also as uint8, of which only what is looked at is
+        made float, is given just where the config has it (ValueError).
         `part` (x0, y0, x1, y1), px of 128, which ends below the copied rows: only what is inside is painted and
         returned, (N, 3, y1 - y0, x1 - x0) times scale, as it is in the whole. With `residual`, only eval mode clamps to
         0..1, so that training keeps its gradient.
@@ -73,7 +74,7 @@ class HRDecoder(PictureNetwork, Convertible):
         )
         inputs = [_cut(base, seen), _cut(sketch, seen)]
         if reference is not None:
-            inputs.append(F.pixel_unshuffle(_cut(reference, seen, scale), scale))
+            inputs.append(F.pixel_unshuffle(unit(_cut(reference, seen, scale)), scale))
         (x,) = self.run(torch.cat(inputs, 1))
         x = _cut(F.pixel_shuffle(x, self.shuffle), (x0 - left, top - above, x1 - left, y1 - above), scale)
         painted = x0, top, x1, y1
@@ -83,7 +84,7 @@ class HRDecoder(PictureNetwork, Convertible):
         if y0 >= copied:
             return image
         source = self._enlarged(base) if reference is None else reference[:, :3]
-        return torch.cat([_cut(source, (x0, y0, x1, copied), scale).to(image.dtype), image], 2)
+        return torch.cat([unit(_cut(source, (x0, y0, x1, copied), scale)).to(image.dtype), image], 2)
 
     def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The convolutions: (N, C, h, w) -> (N, C', h', w'), any part."""
@@ -111,7 +112,7 @@ class HRDecoder(PictureNetwork, Convertible):
             half = BASE_SIZE // 2
             upper, lower = (x0, y0, x1, min(y1, half)), (x0, max(y0, half), x1, y1)
             own = torch.cat([_cut(reference[:, :3], upper, scale), _cut(reference[:, 3:], lower, scale)], 2)
-            known = torch.lerp(known, own, torch.sigmoid(x[:, 3:]) * _cut(self.lendable, part, scale))
+            known = torch.lerp(known, unit(own), torch.sigmoid(x[:, 3:]) * _cut(self.lendable, part, scale))
         x = x[:, :3] + known
         return x if self.training else x.clamp(0, 1)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.audio_encoder import make_audio_encoder
-from models.channels import PictureNetwork
+from models.channels import PictureNetwork, unit
 from models.compiled import Convertible
 from models.config import BaseConfig, Feed
 from models.face_decoder import FaceDecoder, Memory
@@ -161,7 +161,10 @@ def face_input(face: Tensor, references: Tensor | None = None) -> Tensor:
 
     face (N, 3, H, W), references (N, R, 3, H, W), both uint8 or both float in 0..1 -> (N, 3 + 3R, H, W).
     """
-    joined = mask_lower_half(face)
-    if references is not None:
-        joined = torch.cat([joined, references.flatten(1, 2)], 1)
-    return joined if joined.is_floating_point() else joined.float() / 255
+    return unit(face_beside(face, references))
+
+
+def face_beside(face: Tensor, references: Tensor | None = None) -> Tensor:
+    """As `face_input`, of the type of the pictures."""
+    masked = mask_lower_half(face)
+    return masked if references is None else torch.cat([masked, references.flatten(1, 2)], 1)

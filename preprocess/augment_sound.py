@@ -49,7 +49,8 @@ def main() -> None:
     clips = readable(clips_of(args.data, args.splits), Clip.check, args.data)
     recordings = find_recordings(args.noise)
     # This imports torch, which mistakes in the arguments need not wait for.
-    from preprocess.clip_variants import Backgrounds, set_up_worker, write_variants
+    from engine.threads import use_one_core
+    from preprocess.clip_variants import Backgrounds, write_variants
 
     work = partial(
         write_variants,
@@ -59,7 +60,8 @@ def main() -> None:
         again=args.again,
     )
     written = 0
-    for done in tqdm(spread(work, clips, args.workers, set_up_worker), total=len(clips), unit="clip", desc="sound"):
+    use_one_core()
+    for done in tqdm(spread(work, clips, args.workers, use_one_core), total=len(clips), unit="clip", desc="sound"):
         if done.death:
             raise InputError(f"clip {done.item.folder}: its worker died ({done.death}); the same command goes on")
         written += done.result

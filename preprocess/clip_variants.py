@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from aside import aside
 from datasets.clips import Clip, variant_name
@@ -16,11 +15,6 @@ from preprocess.sound_variants import coloured_noise, stretch_of, vary_sound
 
 VOICES = 3, 6
 """Range of the number of other clips that speak at once in the background."""
-
-
-def set_up_worker() -> None:
-    """For a process beside others: each computes on one core."""
-    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,10 @@ def main() -> None:
     args = parse_arguments()
     jobs, ids = plan(args)
     # These import torch, which mistakes in the arguments need not wait for.
+    from engine.threads import use_one_core
     from models.checkpoint import load_network
     from models.syncnet import SyncExpert
-    from preprocess.extraction import extract_source, use_one_core
+    from preprocess.extraction import extract_source
 
     if args.sync_expert is not None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done

@@ -8,15 +8,12 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 
 from chunks import chunks
 from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, publish_clip, variant_name
 from digest import file_digest
-from engine.memory import keep_freed_memory
 from errors import InputError
 from face.crop import CropTransform, rescale, scale_of
 from face.detect import make_detector
@@ -45,15 +42,6 @@ class Piece:
     frames: np.ndarray
     start: float
     transforms: np.ndarray
-
-
-def use_one_core() -> None:
-    """For processes side by side. To be called before they are forked, too: OpenCV's own threads do not come along, and
-    a child that has to end them waits for ever.
-    """
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    keep_freed_memory()
 
 
 def extract_source(job: Job) -> None:

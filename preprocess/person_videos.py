@@ -4,16 +4,14 @@ import os
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
-import torch
-
 from datasets.clips import merge_index
 from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
 from engine.options import SYNC_EXPERT
+from engine.threads import threads_kept, use_one_core
 from errors import InputError
 from media.video import VideoReader
 from preprocess.extract_clips import run
-from preprocess.extraction import extract_source, use_one_core
+from preprocess.extraction import extract_source
 from preprocess.jobs import Job, Settings, clips_by_source, rejections, report
 from preprocess.sources import Source
 
@@ -47,13 +45,9 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
 
 def _extract(jobs: list[Job]) -> None:
     """Side by side, each on one core; this process keeps its threads for what comes after."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
-    use_one_core()
-    try:
+    with threads_kept():
+        use_one_core()
         run(jobs, os.cpu_count() or 1, extract_source, use_one_core)
-    finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
 
 
 def _check(jobs: list[Job], data: Path) -> None:

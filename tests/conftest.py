@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-import torch
 
 from datasets.archive import write_archive
 from datasets.clips import load_clips, merge_index, publish_clip
 from engine import precision
+from engine.threads import threads_kept
 from errors import run_cli
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
@@ -43,10 +43,8 @@ _DROP = 12  # px the lower lip moves
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """Sums differ in their last bits with the number of threads: each test leaves as many as it found."""
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    yield
-    torch.set_num_threads(before[0])
-    cv2.setNumThreads(before[1])
+    with threads_kept():
+        yield
 
 
 @pytest.fixture

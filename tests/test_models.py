@@ -146,6 +146,18 @@ def test_hr_shapes_and_parts(preset, scale, changes):
             torch.testing.assert_close(network(*inputs, part=(x0, y0, x1, y1)), inside, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("part", [None, (24, 40, 104, 124)])
+def test_hr_takes_a_reference_in_bytes(part):
+    network = HRDecoder(HRConfig(width=8)).eval()
+    assert network.config.reference and network.config.residual and network.config.copied_rows > 40
+    base, sketch, reference = hr_inputs(network.config, 1)
+    reference = (reference * 255).byte()
+    with torch.no_grad():
+        painted = network(base, sketch, reference, part)
+        assert torch.equal(painted, network(base, sketch, reference.float() / 255, part))
+    assert painted.max() <= 1
+
+
 def test_the_largest_size_follows_the_scale_where_it_is_the_outputs():
     assert HRConfig(scale=4).size == 128
     assert HRConfig.of("published", scale=4, width=8).size == 512
