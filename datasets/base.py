@@ -70,7 +70,7 @@ class BaseDataset(Dataset):
         if change.mirrored:
             points = points[:, SPEECH_POINTS_MIRRORED]
         # The sequence begins with digital silence, so windows long before it are silence as the front end hears it.
-        heard = frames - 10 * FPS if silent else frames
+        heard = np.full_like(frames, -10 * FPS) if silent else frames
         audio = self._windows(clip, heard, rng)
         item = {
             "faces": channels_first(faces),

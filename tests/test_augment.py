@@ -135,6 +135,19 @@ def test_impossible_values_are_refused(wrong):
         AugmentConfig(**wrong)
 
 
+def test_muted_samples_hear_the_same_silence_however_late_in_a_clip_their_mouth_is_closed(data_set, monkeypatch):
+    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(), 0)
+    heard = []
+    windows = dataset._windows
+    monkeypatch.setattr(
+        dataset, "_windows", lambda clip, frames, rng: heard.extend(frames) or windows(clip, frames, rng)
+    )
+    assert len(dataset.moves[0].closed) > 1
+    for index in range(8):
+        _ = dataset[index]
+    assert set(heard) == {-250}
+
+
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, audio):
     model = BaseConfig(audio=audio, audio_window=16 if audio == "mel" else 18)
