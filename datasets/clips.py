@@ -9,7 +9,7 @@ In DATA/clips/<id>:
 
 - `clip.json`: that line.
 - `faces.zip`: stored zip of 000000.jpg ..., size x size crops.
-- `track.npz`: landmarks (frames, points, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,) bool.
+- `track.npz`: landmarks (frames, 478, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,) bool.
 - `audio.flac`: 16 kHz mono.
 - `mel.npy`: (mel frames, 80) float32.
 - `whisper.npy`: (features, 384) float16.
@@ -33,9 +33,9 @@ import numpy as np
 
 from aside import aside
 from datasets.archive import Archive
-from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable, warn
+from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable
 from datasets.references import ClipMoves, References, usual_references
-from errors import InputError
+from errors import InputError, warn
 from face.crop import area_reduce
 from face.lips import lip_gap
 from face.smooth import smooth_stretches

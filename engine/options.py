@@ -393,7 +393,7 @@ class EvaluateConfig:
 
     SCRIPT: ClassVar[str] = "evaluate.py"
     perceptual_step: int = 5
-    """ST-LPIPS, LPIPS and identity look at every so manieth frame."""
+    """ST-LPIPS, LPIPS and identity look at every n-th frame."""
     person: str = "none"
     """How a path names its speaker: parent, none, =NAME or a regular expression whose group it is."""
     inference: EvaluatedConfig = field(default_factory=EvaluatedConfig)
