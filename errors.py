@@ -1,11 +1,13 @@
-"""The one kind of error that is the user's to mend, and how scripts report it."""
+"""The one kind of error that is the user's to mend, how scripts report it, and warnings."""
 
 import errno
 import io
 import math
+import os
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 
 _FULL = errno.ENOSPC, errno.EDQUOT
 
@@ -28,6 +30,13 @@ def check(*problems: str | bool) -> None:
     """Raises one InputError that names every problem; empty and false ones are none."""
     if found := [problem for problem in problems if isinstance(problem, str) and problem]:
         raise InputError(*found)
+
+
+@cache
+def warn(line: str) -> None:
+    """Say a line on stderr, once in the first of the processes that train together, and in each of its workers."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def number(text: str) -> float:

@@ -124,6 +124,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         and "found --generated or --audio; they go with --real, and not with --columns, which names all there is",
         args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
         args.hr is not None and not args.base and "found --hr without --base; give both, or neither",
+        args.keep is not None and not args.base and "found --keep without --base; it keeps what those weights generate",
         *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
     )
 

@@ -123,12 +123,12 @@ def configure(args: argparse.Namespace) -> InferenceConfig:
 
 def demo_still(folder: Path) -> Path:
     """The public-domain portrait inside scikit-image as a picture file."""
-    import cv2
     from skimage import data
 
+    from media.picture import write_picture
+
     path = folder / "astronaut.png"
-    if not cv2.imwrite(str(path), cv2.cvtColor(data.astronaut(), cv2.COLOR_RGB2BGR)):
-        raise InputError(f"found no space for a picture in {folder}; free some or set TMPDIR to another folder")
+    write_picture(path, data.astronaut())
     return path
 
 

@@ -17,8 +17,9 @@ from errors import run_cli
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser, TrainSyncConfig, "syncnet.yaml")
-    parser.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
-    parser.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these on the validation clips")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--init", type=Path, metavar="CKPT", help="start from these weights")
+    weights.add_argument("--score", type=Path, metavar="CKPT", help="train nothing: score these on validation clips")
     args = parser.parse_args()
     config = load_config(TrainSyncConfig, args.config, args.set)
     from engine.train_syncnet import score, train  # imports torch, which mistakes in the arguments need not wait for

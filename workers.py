@@ -32,6 +32,11 @@ def end_with(parent: int, number: int = signal.SIGKILL) -> None:
         os.kill(os.getpid(), number)
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Done(Generic[Item, Result]):
     """What came of one item: a result, or how the process that worked on it died, e.g. SIGKILL."""

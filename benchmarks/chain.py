@@ -141,7 +141,7 @@ def by_stage(video: Path, output: Path, seconds: int, config: InferenceConfig) -
     use_one_core()
     engine = _loaded(config)
     frames, decode = _spent(lambda: list(islice(VideoReader(video), _STAGE_FRAMES)))
-    stages = {"decode (twice)": decode / len(frames)}
+    stages = {"decode (a new face: three times)": decode / len(frames)}
     stages["track"] = _spent(lambda: follow(frames, make_detector("mediapipe")))[1] / len(frames)
 
     def encode() -> None:

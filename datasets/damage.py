@@ -1,17 +1,14 @@
 """Clips that are not as they were written: named, and left out as long as enough others are there."""
 
-import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from errors import InputError
+from errors import InputError, warn
 
 Item = TypeVar("Item")
 EXTRACT_AGAIN = "extract the clip again, with --again"
@@ -49,13 +46,6 @@ def readable(clips: Iterable[Item], read: Callable[[Item], object], where: objec
     if problems:
         warn(f"{count} and are left out")
     return kept
-
-
-@cache
-def warn(line: str) -> None:
-    """Say a line on stderr, once in the first of the processes that train together, and in each of its workers."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def read_array(path: Path, name: str | None = None) -> np.ndarray:

@@ -13,6 +13,7 @@ from datasets.clips import Clip
 from datasets.config import Cache
 from datasets.damage import readable
 from models.config import BASE_SIZE
+from workers import cores
 
 FACES = {"faces.zip": BASE_SIZE}
 """What stage 1 and the sync expert look at, see FrameStore."""
@@ -60,7 +61,7 @@ class FrameStore:
                     indices = np.array(part)
                     pictures[self._starts[clip] + indices] = self._read(clip, indices, archive)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             loaded = [pool.submit(load, clip) for clip in places]
             shown = tqdm(places, desc="decode", unit="clip", leave=False, mininterval=1)
             kept = readable(shown, lambda clip: loaded[clip].result(), self.clips[0].folder.parent.parent)

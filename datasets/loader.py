@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from datasets.damage import Damaged, warn
-from errors import InputError
-from workers import end_with
+from datasets.damage import Damaged
+from errors import InputError, warn
+from workers import cores, end_with
 
 _ATTEMPTS = 10
 """Samples tried in the place of one: with half of the clips damaged, one in a thousand finds none."""
@@ -61,8 +61,7 @@ def loader_workers(wanted: int | None, device: torch.device) -> int:
         return wanted
     if device.type == "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return min(max(share - 1, 1), _MOST_WORKERS)
 
 

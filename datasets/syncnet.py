@@ -1,4 +1,4 @@
-"""Samples of the sync expert, the windows of a whole clip, and the offset between its sound and its picture.
+"""Samples of the sync expert.
 
 A window is five consecutive lower faces at 25 fps and the sound that belongs to them, both named by their first frame.
 """

@@ -1,8 +1,10 @@
 """Both stages' networks, loaded, and how they are fed."""
 
 from collections.abc import Iterable
+from copy import copy
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +29,9 @@ from speech.stream import LiveSound, Sound, WholeSound
 
 SoundSource = str | Path | np.ndarray | Iterable[np.ndarray]
 """A file; a whole sound (samples,) float32 at 16 kHz; or its pieces, as they come."""
+Engine = TypeVar("Engine", bound="Networks")
+_LOADED = "base", "hr", "device", "precision", "layout", "runtime", "batch"
+"""What of a config the loaded networks, and how they run, depend on."""
 
 
 class Networks:
@@ -34,16 +39,28 @@ class Networks:
 
     def __init__(self, config: InferenceConfig | None = None):
         """Raises InputError where a checkpoint is missing or holds another network, or the runtime is not there."""
-        self.config = config or InferenceConfig()
-        self.device = pick_device(self.config.device)
-        self._runtimes = runtimes(self.config.runtime, self.device)
+        config = config or InferenceConfig()
+        self.device = pick_device(config.device)
+        self._runtimes = runtimes(config.runtime, self.device)
         keep_freed_memory()
-        self.base = folded(load_network(self.config.base, self.device, HyperLipsBase))
-        self.hr = None if self.config.hr is None else folded(load_network(self.config.hr, self.device, HRDecoder))
+        self.base = folded(load_network(config.base, self.device, HyperLipsBase))
+        self.hr = None if config.hr is None else folded(load_network(config.hr, self.device, HRDecoder))
         self.size = BASE_SIZE * (1 if self.hr is None else self.hr.config.scale)
         # OpenVINO is always faster at these, so there is nothing to measure.
         self.landmarks = LandmarkNet(self.device, "openvino" if "openvino" in self._runtimes else "torch")
-        face, audio, feed = self.config.face, self.config.audio, self.base.feed
+        self._take(config)
+
+    def under(self: Engine, config: InferenceConfig) -> Engine:
+        """These networks under a config that asks for the same ones, or those that it asks for. Raises as above."""
+        if any(getattr(config, name) != getattr(self.config, name) for name in _LOADED):
+            return type(self)(config)
+        other = copy(self)
+        other._take(config)
+        return other
+
+    def _take(self, config: InferenceConfig) -> None:
+        """What the config says beside the networks."""
+        self.config, face, audio, feed = config, config.face, config.audio, self.base.feed
         self.gain = feed.motion_gain if audio.motion_gain is None else audio.motion_gain
         self.window = audio.window or feed.window
         self.settings = FaceSettings(
@@ -52,7 +69,7 @@ class Networks:
             index=face.index,
             size=self.size,
             references=self.base.config.references,
-            max_size=self.config.max_size,
+            max_size=config.max_size,
         )
         check_references(self.base.config, self.settings.reference)
 

@@ -20,9 +20,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from aside import aside
-from datasets.damage import warn
 from engine.config import to_yaml
-from errors import InputError
+from errors import InputError, warn
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
 

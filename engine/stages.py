@@ -30,7 +30,7 @@ def encode_references(network: HyperLipsBase, references: np.ndarray, precision:
     """What `paint_base` takes of a clip's key frames (K, R, 128, 128, 3) uint8 RGB; made once."""
     pictures = to_network(references.reshape(-1, *references.shape[2:]), network).unflatten(0, references.shape[:2])
     with precision.autocast(pictures.device):
-        return network.encode_references(pictures[None].float() / 255)
+        return network.encode_references(unit(pictures[None]))
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ from losses.adversarial import generator_loss
 from losses.landmark import landmark_loss
 from losses.reconstruction import colour_l1, l1, lip_crops, mouth_l1, spectral_l1
 from losses.terms import scheduled, weighted
+from models.channels import unit
 from models.config import DiscriminatorConfig
 from models.discriminators import BaseDiscriminator
 from models.hyperlips import HyperLipsBase, face_input
@@ -50,10 +51,10 @@ class BaseObjective(Objective):
         count, frames = batch["faces"].shape[:2]
         target = batch["faces"].flatten(0, 1)
         vectors = self.network.encode_audio(batch["audio"].flatten(0, 1))
-        maps = self.network.encode_references(batch["references"].float() / 255)
+        maps = self.network.encode_references(unit(batch["references"]))
         references = mix_references(maps, batch["shares"])
         output = self.network.paint(vectors, face_input(target), references, frames).float()
-        target, boxes = target.float() / 255, batch["lip_box"].flatten(0, 1)
+        target, boxes = unit(target), batch["lip_box"].flatten(0, 1)
         lips = [lip_crops(images, boxes) for images in (output, target)]
         return weighted(
             {

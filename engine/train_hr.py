@@ -24,6 +24,7 @@ from losses.adversarial import relativistic_generator_loss
 from losses.reconstruction import colour_l1, l1, lip_crops, mouth_l1, spectral_l1
 from losses.terms import LATE, scheduled, weighted
 from media.audio import SAMPLE_RATE
+from models.channels import unit
 from models.config import BASE_SIZE, DiscriminatorConfig, SyncConfig
 from models.discriminators import HRDiscriminator
 from models.hr_decoder import HRDecoder
@@ -47,7 +48,7 @@ class HRObjective(Objective):
     def judged(self, output: Tensor, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The same of what a network painted, (B * T, 3, S, S) float32."""
         count, frames = batch["face"].shape[:2]
-        target, boxes = batch["face"].flatten(0, 1).float() / 255, batch["lip_box"].flatten(0, 1)
+        target, boxes = unit(batch["face"].flatten(0, 1)), batch["lip_box"].flatten(0, 1)
         lips = [lip_crops(images, boxes) for images in (output, target)]
         seen = lips if self.weights["discriminator_sees"] == "lips" else (output, target)
         return weighted(
@@ -164,7 +165,7 @@ class HRValidator:
 
 def pictures(output: Tensor, batch: dict[str, Tensor]) -> list[np.ndarray]:
     """Stage-1 faces (upscaled), sketches, outputs (N, 3, S, S) and real faces of a batch, (N, S, S, 3) uint8 each."""
-    base, sketch, face = (batch[name].flatten(0, 1).float() / 255 for name in ("base", "sketch", "face"))
+    base, sketch, face = (unit(batch[name].flatten(0, 1)) for name in ("base", "sketch", "face"))
     size = face.shape[-1]
     rows = [
         F.interpolate(base, size),

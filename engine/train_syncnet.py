@@ -25,6 +25,7 @@ from engine.task import Task
 from errors import InputError
 from losses.gather import gather
 from losses.sync import candidates, contrastive, contrastive_chance, cosine_bce, out_of_sync, ranked_right
+from models.channels import unit
 from models.checkpoint import load_network
 from models.config import MAX_SHIFT, SYNC_FRAMES
 from models.syncnet import SyncExpert
@@ -52,7 +53,7 @@ class SyncObjective(Objective):
         Beside the loss: accuracy, the share of pairs in which a window's own sound beats another time of its clip;
         chance, the loss of an expert that knows nothing.
         """
-        frames = batch["frames"].flatten(0, 1).float() / 255
+        frames = unit(batch["frames"].flatten(0, 1))
         count = self.windows
         sounds, faces = self.network(_own_first(batch["audio"], count), frames)
         # Every window chooses among the sounds of all processes: their own ones first, then the further ones.

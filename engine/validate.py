@@ -1,4 +1,4 @@
-"""Validation of a stage-1 network by the lips it paints: what the loss alone does not tell."""
+"""Validation of stage 1 by the lips it paints, and of either stage's mouths: what the loss alone does not tell."""
 
 import numpy as np
 import torch

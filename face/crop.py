@@ -39,26 +39,26 @@ apart. No jaw and no lips, or the crop itself would tell how far the mouth is op
 BOX_BELOW = 0.05
 """Of a box's height: how much is added under the chin in upright boxes (our guess of published preprocessing)."""
 _MAX_OVERSAMPLING = 8
+_PLACE_SIGMA, _SCALE_SIGMA = 2.0, 8.0
+"""Frames, of the Gaussians that smooth a crop's path."""
 _REACH = 3
 """Frame px beyond a crop that cubic resampling may look at."""
 
 
-def fit_transforms(
-    rigid: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0, scale_sigma: float = 8.0
-) -> np.ndarray:
+def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np.ndarray:
     """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE.
 
-    Centre and angle are smoothed by a zero-phase Gaussian of `smooth_sigma` frames, the scale by `scale_sigma`, within
-    each uninterrupted stretch of a shot. present (T,) bool, shot (T,) int; NaN where absent.
+    Centre and angle are smoothed by a zero-phase Gaussian, the scale by a wider one, within each of `stretches`.
+    present (T,) bool, shot (T,) int; NaN where absent.
     """
     target = TEMPLATE @ [1, 1j]
     points = np.asarray(rigid, float) @ [1, 1j]
     transforms = np.full((len(points), 2, 3), np.nan)
-    for run in _runs(present, shot):
+    for run in stretches(present, shot):
         turn, centre = similarity(points[run], target)
-        log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), scale_sigma)
-        angle = _smooth(np.unwrap(np.angle(turn)), smooth_sigma)
-        centre = _smooth(centre.real, smooth_sigma) + 1j * _smooth(centre.imag, smooth_sigma)
+        log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), _SCALE_SIGMA)
+        angle = _smooth(np.unwrap(np.angle(turn)), _PLACE_SIGMA)
+        centre = _smooth(centre.real, _PLACE_SIGMA) + 1j * _smooth(centre.imag, _PLACE_SIGMA)
         turn = np.exp(log_scale + 1j * angle)
         shift = target.mean() - turn * centre
         rows = [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
@@ -75,20 +75,25 @@ def similarity(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     return (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(-1).clip(1e-9), centre
 
 
-def box_transforms(
-    box: np.ndarray, present: np.ndarray, shot: np.ndarray, smooth_sigma: float = 2.0, scale_sigma: float = 8.0
-) -> np.ndarray:
+def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np.ndarray:
     """Transforms (T, 2, 3) of upright face boxes (T, 4) = (x0, y0, x1, y1) px, stretched to 128 x 128 as in published
     preprocessing. Smoothed as in `fit_transforms`; NaN where absent."""
     box = np.asarray(box, float)
     transforms = np.full((len(box), 2, 3), np.nan)
-    for run in _runs(present, shot):
+    for run in stretches(present, shot):
         size = (box[run, 2:] - box[run, :2]) * [1, 1 + BOX_BELOW]
-        centre = _smooth(box[run, :2] + size / 2, smooth_sigma)
-        scale = SIZE / np.exp(_smooth(np.log(size.clip(1e-9)), scale_sigma))
+        centre = _smooth(box[run, :2] + size / 2, _PLACE_SIGMA)
+        scale = SIZE / np.exp(_smooth(np.log(size.clip(1e-9)), _SCALE_SIGMA))
         transforms[run, :, :2] = scale[:, :, None] * np.eye(2)
         transforms[run, :, 2] = (SIZE - 1) / 2 - scale * centre
     return transforms
+
+
+def stretches(present: np.ndarray, shot: np.ndarray) -> list[np.ndarray]:
+    """Frame numbers of each uninterrupted stretch of one shot that shows the face. present (T,) bool, shot (T,) int."""
+    labels = np.where(present, shot, -1)
+    found = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
+    return [stretch for stretch in found if len(stretch) and labels[stretch[0]] >= 0]
 
 
 def area_reduce(image: np.ndarray, size: int) -> np.ndarray:
@@ -171,12 +176,5 @@ def warp(image: np.ndarray, transform: CropTransform, size_wh: tuple[int, int], 
     return cv2.resize(large, size_wh, interpolation=cv2.INTER_AREA)
 
 
-def _runs(present: np.ndarray, shot: np.ndarray) -> list[np.ndarray]:
-    """Frame numbers of each uninterrupted stretch of one shot."""
-    labels = np.where(present, shot, -1)
-    stretches = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)
-    return [stretch for stretch in stretches if len(stretch) and labels[stretch[0]] >= 0]
-
-
 def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    return gaussian_filter1d(values, sigma, axis=0, mode="nearest") if sigma > 0 else values
+    return gaussian_filter1d(values, sigma, axis=0, mode="nearest")

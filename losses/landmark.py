@@ -1,4 +1,4 @@
-"""The loss of audio pre-training: lip and chin points that the audio path predicts."""
+"""The loss of audio pre-training, and a term of stage 1: lip and chin points that the audio path predicts."""
 
 from torch import Tensor
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from face.crop import CropTransform
+from media.picture import write_picture
 from media.video import VideoReader
 from metrics.evaluation import ClipResult
 from metrics.jobs import CHANCE, COPY, REENCODED
@@ -95,7 +95,7 @@ def _clip(folder: Path, number: int, result: ClipResult, alone: bool) -> str:
         f"<h2>{html.escape(result.job.name)}</h2><p class=key>{len(result.gap) / result.fps:.2f} s at {result.fps:.5g} "
         f"frames/s. The real clip's sound is late by: {offset_text(result)}.</p>"
         "<p>Inner-lip gap over the distance of the eyes: <b>real in black</b>, generated in colour, as the files show "
-        f"them. Dashed: the times of the faces below.</p><div class=rows>{''.join(plots)}</div>"
+        f"them. Dotted: the times of the faces below.</p><div class=rows>{''.join(plots)}</div>"
         "<p>By turns the widest open and the most closed real mouth of each part of the clip, and what each generated "
         f"video shows for that frame.</p><div class=rows>{''.join(strips)}</div>"
         + ("" if alone else f"<details><summary>All rows of this clip</summary>{table(rows)}</details>")
@@ -133,6 +133,5 @@ def _strip(path: Path, view: View, faces: Sequence[tuple[int, np.ndarray]]) -> s
         for place, (number, transform) in enumerate(faces):
             if number == frame.index and np.isfinite(transform).all():
                 pictures[place] = view.face(frame, CropTransform(transform), _FACE)
-    strip = cv2.cvtColor(np.concatenate(pictures, 1), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(path), strip, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    write_picture(path, np.concatenate(pictures, 1))
     return f'<img src="{path.name}" alt="">'

@@ -1,4 +1,4 @@
-"""Perceptual distance of images: ST-LPIPS, whose trunk blurs before it subsamples, so that small shifts cost little."""
+"""The network of the perceptual terms, with its weights: ST-LPIPS or VGG19."""
 
 from pathlib import Path
 

@@ -11,7 +11,6 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from digest import file_digest
@@ -24,6 +23,7 @@ from face.crop import CropTransform
 from face.follow import Followed
 from face.pose import head_pose
 from media.audio import SAMPLE_RATE, channels, read_audio
+from media.picture import write_picture
 from media.source import open_input
 from media.video import STILL_FPS, VideoReader
 from media.watermark import mark
@@ -261,7 +261,7 @@ class Session:
         known = np.flatnonzero(found.present)
         index = int(known[nearest(np.array(found.times, float)[known], np.array(seconds))])
         picture = folder / "moment.png"
-        cv2.imwrite(str(picture), cv2.cvtColor(next(islice(reader, index, None)).rgb(), cv2.COLOR_RGB2BGR))
+        write_picture(picture, next(islice(reader, index, None)).rgb())
         return prepared.still(index, picture)
 
     def _make(self, choice: int, voice: Voice | None, changes: Sequence[str], folder: Path, watch: Watch) -> Made:

@@ -89,13 +89,15 @@ class Studio:
         self.turns = Turns()
         self.faces: Kept[PreparedFace] = Kept(_FACES)
         self._engines: Kept[LipSync] = Kept(_ENGINES)
-        self.default = self.engine(())
+        self.default = LipSync(self._config(()))
         self.folder = Path(tempfile.mkdtemp(prefix="hyperlips_page_"))
 
     def engine(self, changes: Sequence[str]) -> LipSync:
         """Networks under the page's own config with some changes, each KEY=VALUE."""
-        whole = (*self.changes, *changes)
-        return self._engines.get(whole, lambda: LipSync(load_config(InferenceConfig, self.config, whole)))
+        return self._engines.get(tuple(changes), lambda: self.default.under(self._config(changes)))
+
+    def _config(self, changes: Sequence[str]) -> InferenceConfig:
+        return load_config(InferenceConfig, self.config, [*self.changes, *changes])
 
     def warm_up(self) -> None:
         """Load and measure now what the first visitor would wait for."""

@@ -9,7 +9,6 @@ are.
 """
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from datasets.clips import Clip, clips_of
 from datasets.damage import readable
 from errors import InputError, run_cli
 from media.audio import SOUND_SUFFIXES
-from workers import spread
+from workers import cores, spread
 
 
 def find_recordings(folder: Path | None) -> list[Path]:
@@ -39,9 +38,7 @@ def main() -> None:
     parser.add_argument("--noise", type=Path, metavar="DIR", help="recorded backgrounds, e.g. MUSAN's noise folder")
     parser.add_argument("--splits", nargs="+", default=["train"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
-    )
+    parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("--again", action="store_true", help="also variants that are there already")
     args = parser.parse_args()
     if args.variants < 1:

@@ -7,18 +7,15 @@ may run side by side on a shared disk.
 """
 
 import argparse
-import os
-from collections.abc import Callable
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from errors import InputError, number, run_cli
-from preprocess.jobs import Job, Settings, clips_by_source, report, tell_replaced
+from preprocess.jobs import Job, Settings, clips_by_source, report, run, tell_replaced, tell_skipped
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
-from workers import spread
+from workers import cores
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,9 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
     parser.add_argument("--min-face", type=number, default=40, metavar="PX", help="reject narrower faces (default 40)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: all cores)"
-    )
+    parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("--again", action="store_true", help="also videos that are done already")
     add_shard_argument(parser, "videos")
     return parser.parse_args()
@@ -61,8 +56,10 @@ def main() -> None:
     if args.sync_expert is not None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
     use_one_core()
-    todo = [job for job in jobs if args.again or not job.is_done]
+    done = [not args.again and job.is_done for job in jobs]
+    todo = list(compress(jobs, (not one for one in done)))
     run(todo, args.workers, extract_source, use_one_core)
+    tell_skipped(list(compress(jobs, done)))
     tell_replaced(jobs, ids, args.output)
     report(args.output)
 
@@ -86,18 +83,6 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
         offset = offset_of(source, offsets) or Fraction(0)
         jobs.append(Job(source, settings, person, splits(source, person) or "", offset, earlier.get(source.id, [])))
     return jobs, {source.id for source in found}
-
-
-def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Callable[[], None]) -> None:
-    """Extract them side by side. A video that brings its worker down is rejected, and the others go on."""
-    listed = [job for job in jobs if job.split]
-    for job in jobs:
-        if not job.split:
-            job.reject("not in the split lists")
-    for done in tqdm(spread(extract, listed, workers, setup), total=len(listed), unit="video", desc="extract"):
-        if done.death:
-            tqdm.write(f"{done.item.source.path}: its worker died ({done.death}); it is rejected, the others go on")
-            done.item.reject(f"its worker died ({done.death})")
 
 
 if __name__ == "__main__":

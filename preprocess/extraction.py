@@ -15,7 +15,7 @@ from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, publish_clip, variant_name
 from digest import file_digest
 from errors import InputError
-from face.crop import CropTransform, rescale, scale_of
+from face.crop import CropTransform, rescale, scale_of, stretches
 from face.detect import make_detector
 from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
@@ -121,12 +121,10 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
 def _pieces(face: Followed) -> Iterator[Piece]:
     """Stretches of one shot in which the face is present, of 1 to 20 s, resampled to 25 fps by nearest timestamp."""
     times = np.array(face.times, float)
-    labels = np.where(face.present, face.track.shot, -1)
-    edges = np.flatnonzero(np.diff(labels)) + 1
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / FPS
-    for stretch in np.split(np.arange(len(labels)), edges):
+    for stretch in stretches(face.present, face.track.shot):
         seconds = times[stretch[-1]] - times[stretch[0]] + step
-        if labels[stretch[0]] < 0 or seconds < MIN_SECONDS:
+        if seconds < MIN_SECONDS:
             continue
         parts = int(np.ceil(seconds / MAX_SECONDS))
         for part in range(parts):

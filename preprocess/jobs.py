@@ -5,19 +5,21 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from aside import aside
 from datasets.clips import merge_index
-from datasets.damage import warn
+from errors import warn
 from preprocess.sources import Source
+from workers import spread
 
 _SHOWN = 20
 """Rows of a table that are printed, too."""
@@ -62,6 +64,28 @@ class Job:
         return self._record.is_file()
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What its clips depend on beside its file, by the option that says it."""
+        settings = self.settings
+        return {
+            "--size": settings.size,
+            "--backend": settings.backend,
+            "--min-face": settings.min_face_px,
+            "--sync-expert": settings.sync_expert and Path(settings.sync_expert).name,
+            "--person": self.person,
+            "--split": self.split,
+            "--offsets": str(self.offset),
+        }
+
+    @property
+    def changed(self) -> list[str]:
+        """Options that were others when it was done; nothing is known of records of earlier versions."""
+        with suppress(OSError, ValueError, AttributeError, TypeError):
+            options = json.loads(self._record.read_text(encoding="utf-8")).get("options", {})
+            return [name for name, value in self.options.items() if options.get(name, value) != value]
+        return []
+
+    @property
     def _record(self) -> Path:
         return record_of(self.settings.output, self.source.id)
 
@@ -73,7 +97,13 @@ class Job:
 
     def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
         """Record that it is done: what of it was rejected, and why; notes: what else there is to say of it."""
-        record = {"source": self.name, "place": self.source.place, "rejected": rejected, "notes": list(notes)}
+        record = {
+            "source": self.name,
+            "place": self.source.place,
+            "options": self.options,
+            "rejected": rejected,
+            "notes": list(notes),
+        }
         with aside(self._record) as part:
             part.write_text(json.dumps(record), encoding="utf-8")
 
@@ -81,6 +111,18 @@ class Job:
         """Record that it gives no clip at all."""
         self.forget()
         self.finish([reason])
+
+
+def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Callable[[], None]) -> None:
+    """Extract them side by side. A video that brings its worker down is rejected, and the others go on."""
+    listed = [job for job in jobs if job.split]
+    for job in jobs:
+        if not job.split:
+            job.reject("not in the split lists")
+    for done in tqdm(spread(extract, listed, workers, setup), total=len(listed), unit="video", desc="extract"):
+        if done.death:
+            tqdm.write(f"{done.item.source.path}: its worker died ({done.death}); it is rejected, the others go on")
+            done.item.reject(f"its worker died ({done.death})")
 
 
 def record_of(data: Path, source: str) -> Path:
@@ -111,6 +153,18 @@ def tell_replaced(jobs: Sequence[Job], ids: Collection[str], data: Path) -> None
         warn(
             f"{name}{others}: read before with other content, or below another folder; what was made of that is still "
             f"there: remove {data}/clips/{earlier[0]}* and {record_of(data, earlier[0])} if it should not be"
+        )
+
+
+def tell_skipped(jobs: Sequence[Job]) -> None:
+    """Say in a line which of these jobs, which are done, were done with other options: they stay as they are."""
+    told = [(job.name, changed) for job in jobs if (changed := job.changed)]
+    if told:
+        name, options = told[0]
+        others = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        warn(
+            f"{name}{others}: read before with another {', '.join(options)}, and left as it was; --again reads it "
+            "again, and generate_base and augment_sound then make again what belongs to its clips"
         )
 
 

@@ -1,6 +1,5 @@
 """A few videos of one person to a data set of their own."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from engine.options import SYNC_EXPERT
 from engine.threads import threads_kept, use_one_core
 from errors import InputError
 from media.video import VideoReader
-from preprocess.extract_clips import run
 from preprocess.extraction import extract_source
-from preprocess.jobs import Job, Settings, clips_by_source, rejections, report
+from preprocess.jobs import Job, Settings, clips_by_source, rejections, report, run
 from preprocess.sources import Source
+from workers import cores
 
 
 def check_length(videos: list[Path]) -> None:
@@ -47,7 +46,7 @@ def _extract(jobs: list[Job]) -> None:
     """Side by side, each on one core; this process keeps its threads for what comes after."""
     with threads_kept():
         use_one_core()
-        run(jobs, os.cpu_count() or 1, extract_source, use_one_core)
+        run(jobs, cores(), extract_source, use_one_core)
 
 
 def _check(jobs: list[Job], data: Path) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from errors import run_cli
+from media.picture import write_picture
 from media.video import VideoReader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ def main() -> None:
     rows = [strip(video, args.frames, args.rect, 150) for video in (args.source, args.result)]
     width = min(row.shape[1] for row in rows)
     picture = np.concatenate([row[:, :width] for row in rows])
-    cv2.imwrite(str(args.output), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    write_picture(args.output, picture)
     print(args.output)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from errors import InputError
-from models.channels import in_order
+from models.channels import in_order, unit
 from models.config import SYNC_FRAMES, SyncConfig
 from speech.mel import MEL_RATE, MEL_SILENCE
 from speech.whisper_features import LazyFeatures
@@ -124,4 +124,4 @@ def face_windows(faces: Tensor, expert: nn.Module) -> Tensor:
     faces (B, 5, 3, S, S), RGB, uint8 or 0..1 -> (B, 15, S / 2, S) float32 in 0..1.
     """
     lower = in_order(faces[..., faces.shape[-2] // 2 :, :], expert).flatten(1, 2)
-    return lower.float() if lower.is_floating_point() else lower.float() / 255
+    return unit(lower).float()

@@ -248,6 +248,16 @@ def test_settings_are_those_of_the_command_line_with_its_help(studio):
     assert load_config(InferenceConfig, None, overrides({"hr": False}, {"hr": True})).hr is None
 
 
+def test_other_settings_take_the_loaded_networks_and_other_weights_do_not(studio):
+    default = studio.default
+    other = studio.engine(["crf=30", "audio.motion_gain=2", "max_size=1280x720", "face.index=1"])
+    assert other.base is default.base and other.hr is default.hr and other.landmarks is default.landmarks
+    assert (other.gain, other.config.crf, other.settings.index, other.settings.max_size) == (2.0, 30, 1, "1280x720")
+    assert (default.config.crf, default.settings.index) == (InferenceConfig().crf, 0)
+    changed = studio.engine(["batch=3"])
+    assert changed.base is not default.base and changed.config.batch == 3
+
+
 def test_what_is_kept_is_what_was_used_last():
     kept = Kept(2)
     assert [kept.get(key, lambda key=key: key.upper()) for key in "abacb"] == [*"ABACB"]

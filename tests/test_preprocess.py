@@ -84,7 +84,9 @@ def test_a_second_run_extracts_nothing_again(second, extract_here, tmp_path):
     extract_here(*arguments)
     before = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
     assert before
-    extract_here(*arguments)
+    assert "another" not in extract_here(*arguments)
+    said = extract_here(*arguments, "--size", 256, "--min-face", 40.0)
+    assert "videos/clip.mp4: read before with another --size, and left as it was" in said
     assert {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")} == before
     extract_here(*arguments, "--again")
     after = {path: path.stat().st_mtime_ns for path in data.glob("clips/*/*")}
