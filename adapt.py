@@ -9,7 +9,6 @@ adapted weights. Ctrl-C or SIGTERM keeps the best so far; the same command goes 
 
 import argparse
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from engine.bar import ScoreBar, bar
 from engine.config import add_config_arguments, load_config
 from engine.options import AdaptConfig, InferenceConfig
 from engine.person import Adaptation, Person
-from engine.stop import end_on_signal
 from errors import InputError, run_cli
 from models.config import BASE_SIZE
 
@@ -163,5 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

@@ -8,12 +8,10 @@ Wants `pip install -r requirements-page.txt`. The work is page.session's, drawn 
 
 import argparse
 import os
-import signal
 from importlib.metadata import PackageNotFoundError, version
 
 from engine.config import add_config_arguments
 from engine.options import InferenceConfig
-from engine.stop import end_on_signal
 from errors import InputError, check, number, run_cli
 from page.limits import Limits
 
@@ -81,5 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

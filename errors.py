@@ -4,10 +4,13 @@ import errno
 import io
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
+from types import FrameType
 
 _FULL = errno.ENOSPC, errno.EDQUOT
 
@@ -65,8 +68,20 @@ def no_space(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def run_cli(main: Callable[[], None]) -> None:
-    """Run a script's `main`; an InputError and a full disk become one line on stderr and exit code 2."""
+def end_on_signal(number: int, _: FrameType | None) -> None:
+    """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def run_cli(main: Callable[[], None], tidy: bool = True) -> None:
+    """Run a script's `main`; an InputError and a full disk become one line on stderr and exit code 2.
+
+    tidy: SIGTERM ends it as an error does. A training sees to that itself, and one that waits for other processes
+    would not hear of it.
+    """
+    if tidy and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end_on_signal)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # the name of a finished file must not end the script
             stream.reconfigure(errors="backslashreplace")

@@ -14,7 +14,6 @@ input, and nothing was scored.
 import argparse
 import errno
 import os
-import signal
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING
 from aside import temporary_folder
 from engine.config import add_config_arguments, load_config
 from engine.options import SYNC_EXPERT, EvaluateConfig
-from engine.stop import end_on_signal
 from errors import InputError, check, number, run_cli
 
 if TYPE_CHECKING:
@@ -226,5 +224,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, end_on_signal)  # so that no temporary video is left
     run_cli(main)

@@ -12,7 +12,6 @@ The work is engine.pipeline.lip_sync; this is its command line.
 
 import argparse
 import contextlib
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from engine.bar import bar
 from engine.config import add_config_arguments, load_config
 from engine.options import PREPARED, InferenceConfig, is_prepared
 from engine.person import Person
-from engine.stop import end_on_signal
 from errors import InputError, run_cli
 from media.size import parse_size
 from media.source import check_there
@@ -190,5 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, end_on_signal)
     run_cli(main)

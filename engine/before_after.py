@@ -14,7 +14,7 @@ from engine.bar import told
 from engine.device import pick_device
 from engine.options import InferenceConfig
 from engine.runlog import Film
-from engine.stages import BATCH, paint_clip, paint_hr, to_network
+from engine.stages import paint_clip, paint_hr_clip
 from engine.validate import ClipScorer
 from face.crop import area_reduce
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
@@ -45,13 +45,7 @@ class Painter:
         base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
         points, presence = landmarks.landmarks(base)
         points = smooth_stretches(points, presence > MIN_PRESENCE)
-        chosen = clip.moves.portraits
-        portraits = to_network(real[chosen.frames], self.hr)
-        parts = [slice(start, start + BATCH) for start in range(0, len(real), BATCH)]
-        painted = (
-            paint_hr(self.hr, base[part], points[part], real[part], portraits, chosen.shown[part]) for part in parts
-        )
-        return np.concatenate(list(painted))
+        return paint_hr_clip(self.hr, clip, base, points, real)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Stage 1 and stage 2 on pictures: the one road that training, validation, preprocessing and inference share."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
@@ -19,7 +20,7 @@ from models.reference_encoder import mix_references
 from speech.features import sound_features
 from speech.windows import audio_window_at, audio_windows
 
-BATCH = 16
+_BATCH = 16
 """Frames of a clip painted at a time."""
 _CUDA_BATCH = 64
 """The same on a GPU, which is asked for each batch."""
@@ -76,11 +77,9 @@ def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: floa
     chosen = clip.references(network.feed.reference, config.references)
     references = encode_references(network, faces[chosen.frames])
     memory: Memory = {}
-    size = _CUDA_BATCH if network.device.type == "cuda" else BATCH
-    batches = (slice(start, start + size) for start in range(0, len(faces), size))
     painted = (
         paint_base(network, windows[part], faces[part], references, chosen.shares[part], gain, memory=memory)
-        for part in batches
+        for part in _batches(len(faces), network)
     )
     return np.concatenate(list(painted))
 
@@ -113,6 +112,27 @@ def paint_hr(
     whole = faces.copy()
     whole[:, y0:y1, x0:x1] = painted
     return whole
+
+
+def paint_hr_clip(
+    network: HRDecoder, clip: Clip, base: np.ndarray, landmarks: np.ndarray, faces: np.ndarray
+) -> np.ndarray:
+    """Stage-2 faces (frames, S, S, 3) uint8 RGB of a data set's clip, from portraits of its own.
+
+    base, landmarks: of every frame, see paint_hr. faces: the clip's (frames, S, S, 3) uint8 RGB.
+    """
+    chosen = clip.moves.portraits
+    portraits = to_network(faces[chosen.frames], network)
+    painted = (
+        paint_hr(network, base[part], landmarks[part], faces[part], portraits, chosen.shown[part])
+        for part in _batches(len(faces), network)
+    )
+    return np.concatenate(list(painted))
+
+
+def _batches(frames: int, network: PictureNetwork) -> Iterator[slice]:
+    size = _CUDA_BATCH if network.device.type == "cuda" else _BATCH
+    return (slice(start, start + size) for start in range(0, frames, size))
 
 
 def run_hr(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +12,6 @@ from typing import Any
 _SIGNALS = signal.SIGTERM, signal.SIGINT
 _ECHO = 2.0
 """Seconds within which the same request may come twice: from whoever signals the group, and from the launcher."""
-
-
-def end_on_signal(number: int, _: FrameType | None) -> None:
-    """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
 
 
 class Stopped(SystemExit):

@@ -151,7 +151,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *argumen
     """Run a script's `main` with a command line in this process, as `run_cli` does; returns the exit code."""
     monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
     try:
-        run_cli(main)
+        run_cli(main, tidy=False)  # the handler would stay
     except SystemExit as end:
         return int(end.code or 0)
     return 0

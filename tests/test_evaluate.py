@@ -116,6 +116,7 @@ def test_a_clip_without_a_face_cannot_be_scored(tmp_path):
         (["--clips", "b"], "--base"),
         (["--real", "a.mp4"], "alone"),
         (["--list", "a", "--hr", "c"], "--hr without --base"),
+        (["--list", "a", "--keep", "c"], "--keep without --base"),
         (["--clips", "a", "--columns", "0,0,16,16"], "--columns without --real"),
         (["--list", "a", "--columns", "0,0,16,16"], "--columns without --real"),
         (["--real", "a", "--columns", "0,0,16,16", "--generated", "b"], "--generated or --audio"),

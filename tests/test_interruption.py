@@ -37,7 +37,7 @@ def command(data: Path, folder: Path, *overrides: str) -> str:
     values = [f"data.path={data}", f"run.folder={folder}", *FIXED, *ADVERSARIAL, *overrides]
     return (
         "from engine.config import load_config; from errors import run_cli; import engine.train_base as t\n"
-        f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})))"
+        f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})), tidy=False)"
     )
 
 

@@ -385,18 +385,21 @@ def test_names_that_are_long_or_not_utf_8(tmp_path):
 
 
 def test_a_stopped_run_leaves_nothing(tmp_path):
-    """The scripts' signal handler, in the middle of writing."""
+    """As scripts run, in the middle of writing."""
     script = f"""
-import signal, time, numpy as np
+import time, numpy as np
 from fractions import Fraction
-from engine.stop import end_on_signal
+from errors import run_cli
 from media.video import VideoWriter
-signal.signal(signal.SIGTERM, end_on_signal)
-with VideoWriter({str(tmp_path / "a.mp4")!r}, (64, 64), Fraction(25)) as writer:
-    for _ in range(500):
-        writer.write(np.zeros((64, 64, 3), np.uint8))
-    print("writing", flush=True)
-    time.sleep(60)
+
+def main():
+    with VideoWriter({str(tmp_path / "a.mp4")!r}, (64, 64), Fraction(25)) as writer:
+        for _ in range(500):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+        print("writing", flush=True)
+        time.sleep(60)
+
+run_cli(main)
 """
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE) as run:
