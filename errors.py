@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, how scripts report it, and warnings."""
+"""The one kind of error that is the user's to mend, how scripts report it and end, and warnings."""
 
 import errno
 import io

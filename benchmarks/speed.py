@@ -1,7 +1,6 @@
 """How fast a data set gives samples, and how fast networks run and learn."""
 
 import itertools
-import os
 import time
 from collections.abc import Callable
 
@@ -20,6 +19,7 @@ from engine.train_hr import HRObjective
 from models.config import BASE_SIZE, BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
+from workers import cores
 
 BATCH = {("base", "infer"): 8, ("base", "train"): 32, ("HR 256", "infer"): 8, ("HR 256", "train"): 8}
 """About those that inference.py and the configs use."""
@@ -61,7 +61,7 @@ def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10
     return (
         f"{rate:.0f} windows/s with {workers} workers; a window takes {1000 * cost:.2f} ms of one core, "
         f"so {1 / cost:.0f} a core "
-        f"and second on an idle machine of {os.cpu_count()} cores"
+        f"and second on an idle machine of {cores()} cores"
     )
 
 

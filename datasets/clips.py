@@ -1,21 +1,5 @@
 """The data set on disk: one folder a clip, one line a clip in index.jsonl. Written by preprocess, read by everything
-else.
-
-In DATA:
-
-- `index.jsonl`: every clip's line, a ClipInfo.
-
-In DATA/clips/<id>:
-
-- `clip.json`: that line.
-- `faces.zip`: stored zip of 000000.jpg ..., size x size crops.
-- `track.npz`: landmarks (frames, 478, 2) in px of the 128 crop, transforms (frames, 2, 3), visible (frames,) bool.
-- `audio.flac`: 16 kHz mono.
-- `mel.npy`: (mel frames, 80) float32.
-- `whisper.npy`: (features, 384) float16.
-- `mel_1.npy`, `whisper_1.npy`, ...: of noisy variants of the sound, after preprocess.augment_sound.
-- `base.zip`: stage-1 faces, after preprocess.generate_base.
-- `base_track.npz`: their landmarks, visible as above, and painter: what painted them; by the same.
+else. preprocess/README.md lists the files with their shapes.
 """
 
 import dataclasses

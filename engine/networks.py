@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from speech.stream import LiveSound, Sound, WholeSound
 SoundSource = str | Path | np.ndarray | Iterable[np.ndarray]
 """A file; a whole sound (samples,) float32 at 16 kHz; or its pieces, as they come."""
 Engine = TypeVar("Engine", bound="Networks")
-_LOADED = "base", "hr", "device", "precision", "layout", "runtime", "batch"
-"""What of a config the loaded networks, and how they run, depend on."""
+_BESIDE = "face", "audio", "crf", "lossless", "watermark", "max_size"
+"""What of a config the loaded networks, and how they run, do not depend on."""
 
 
 class Networks:
@@ -52,8 +52,10 @@ class Networks:
 
     def under(self: Engine, config: InferenceConfig) -> Engine:
         """These networks under a config that asks for the same ones, or those that it asks for. Raises as above."""
-        if any(getattr(config, name) != getattr(self.config, name) for name in _LOADED):
+        if loaded_by(config) != loaded_by(self.config):
             return type(self)(config)
+        if config == self.config:
+            return self
         other = copy(self)
         other._take(config)
         return other
@@ -128,3 +130,8 @@ class Networks:
         large_one = choose_precision(kind, hr, try_hr, f"infer {count}", layout, self._runtimes)
         large_one.cast(hr)
         return base, large_one
+
+
+def loaded_by(config: InferenceConfig) -> tuple[Any, ...]:
+    """What of a config says which networks are loaded, and how they run."""
+    return tuple(value for name, value in vars(config).items() if name not in _BESIDE)

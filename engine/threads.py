@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import cv2
 import torch
 
-from engine.memory import keep_freed_memory
-
 
 def use_one_core() -> None:
     """For processes side by side. To be called before they are forked, too: OpenCV's own threads do not come along, and
@@ -15,7 +13,6 @@ def use_one_core() -> None:
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    keep_freed_memory()
 
 
 @contextmanager

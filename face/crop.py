@@ -48,13 +48,13 @@ _REACH = 3
 def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np.ndarray:
     """Least-squares similarities (T, 2, 3) from rigid points (T, 10, 2) in frame px to TEMPLATE.
 
-    Centre and angle are smoothed by a zero-phase Gaussian, the scale by a wider one, within each of `stretches`.
+    Centre and angle are smoothed by a zero-phase Gaussian, the scale by a wider one, within each of `shot_stretches`.
     present (T,) bool, shot (T,) int; NaN where absent.
     """
     target = TEMPLATE @ [1, 1j]
     points = np.asarray(rigid, float) @ [1, 1j]
     transforms = np.full((len(points), 2, 3), np.nan)
-    for run in stretches(present, shot):
+    for run in shot_stretches(present, shot):
         turn, centre = similarity(points[run], target)
         log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), _SCALE_SIGMA)
         angle = _smooth(np.unwrap(np.angle(turn)), _PLACE_SIGMA)
@@ -80,7 +80,7 @@ def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np
     preprocessing. Smoothed as in `fit_transforms`; NaN where absent."""
     box = np.asarray(box, float)
     transforms = np.full((len(box), 2, 3), np.nan)
-    for run in stretches(present, shot):
+    for run in shot_stretches(present, shot):
         size = (box[run, 2:] - box[run, :2]) * [1, 1 + BOX_BELOW]
         centre = _smooth(box[run, :2] + size / 2, _PLACE_SIGMA)
         scale = SIZE / np.exp(_smooth(np.log(size.clip(1e-9)), _SCALE_SIGMA))
@@ -89,7 +89,7 @@ def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np
     return transforms
 
 
-def stretches(present: np.ndarray, shot: np.ndarray) -> list[np.ndarray]:
+def shot_stretches(present: np.ndarray, shot: np.ndarray) -> list[np.ndarray]:
     """Frame numbers of each uninterrupted stretch of one shot that shows the face. present (T,) bool, shot (T,) int."""
     labels = np.where(present, shot, -1)
     found = np.split(np.arange(len(labels)), np.flatnonzero(np.diff(labels)) + 1)

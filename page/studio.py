@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from engine.config import load_config
+from engine.networks import loaded_by
 from engine.options import SYNC_EXPERT, InferenceConfig
 from engine.pipeline import LipSync
 from engine.prepared import PreparedFace
@@ -89,15 +90,13 @@ class Studio:
         self.turns = Turns()
         self.faces: Kept[PreparedFace] = Kept(_FACES)
         self._engines: Kept[LipSync] = Kept(_ENGINES)
-        self.default = LipSync(self._config(()))
+        self.default = self.engine(())
         self.folder = Path(tempfile.mkdtemp(prefix="hyperlips_page_"))
 
     def engine(self, changes: Sequence[str]) -> LipSync:
         """Networks under the page's own config with some changes, each KEY=VALUE."""
-        return self._engines.get(tuple(changes), lambda: self.default.under(self._config(changes)))
-
-    def _config(self, changes: Sequence[str]) -> InferenceConfig:
-        return load_config(InferenceConfig, self.config, [*self.changes, *changes])
+        config = load_config(InferenceConfig, self.config, [*self.changes, *changes])
+        return self._engines.get(loaded_by(config), lambda: LipSync(config)).under(config)
 
     def warm_up(self) -> None:
         """Load and measure now what the first visitor would wait for."""

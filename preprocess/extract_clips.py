@@ -8,7 +8,6 @@ may run side by side on a shared disk.
 
 import argparse
 from fractions import Fraction
-from itertools import compress
 from pathlib import Path
 
 from errors import InputError, number, run_cli
@@ -48,18 +47,16 @@ def main() -> None:
     args = parse_arguments()
     jobs, ids = plan(args)
     # These import torch, which mistakes in the arguments need not wait for.
-    from engine.threads import use_one_core
     from models.checkpoint import load_network
     from models.syncnet import SyncExpert
-    from preprocess.extraction import extract_source
+    from preprocess.extraction import extract_source, set_up
 
     if args.sync_expert is not None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
-    use_one_core()
-    done = [not args.again and job.is_done for job in jobs]
-    todo = list(compress(jobs, (not one for one in done)))
-    run(todo, args.workers, extract_source, use_one_core)
-    tell_skipped(list(compress(jobs, done)))
+    set_up()
+    skipped = {job.source.id: job for job in jobs if job.is_done and not args.again}
+    run([job for job in jobs if job.source.id not in skipped], args.workers, extract_source, set_up)
+    tell_skipped(list(skipped.values()))
     tell_replaced(jobs, ids, args.output)
     report(args.output)
 

@@ -14,8 +14,10 @@ from chunks import chunks
 from datasets.archive import write_archive
 from datasets.clips import FPS, ClipInfo, publish_clip, variant_name
 from digest import file_digest
+from engine.memory import keep_freed_memory
+from engine.threads import use_one_core
 from errors import InputError
-from face.crop import CropTransform, rescale, scale_of, stretches
+from face.crop import CropTransform, rescale, scale_of, shot_stretches
 from face.detect import make_detector
 from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
@@ -42,6 +44,12 @@ class Piece:
     frames: np.ndarray
     start: float
     transforms: np.ndarray
+
+
+def set_up() -> None:
+    """For processes side by side, and see use_one_core."""
+    use_one_core()
+    keep_freed_memory()
 
 
 def extract_source(job: Job) -> None:
@@ -122,7 +130,7 @@ def _pieces(face: Followed) -> Iterator[Piece]:
     """Stretches of one shot in which the face is present, of 1 to 20 s, resampled to 25 fps by nearest timestamp."""
     times = np.array(face.times, float)
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / FPS
-    for stretch in stretches(face.present, face.track.shot):
+    for stretch in shot_stretches(face.present, face.track.shot):
         seconds = times[stretch[-1]] - times[stretch[0]] + step
         if seconds < MIN_SECONDS:
             continue

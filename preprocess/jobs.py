@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from aside import aside
 from datasets.clips import merge_index
+from digest import file_digest
 from errors import warn
 from preprocess.sources import Source
 from workers import spread
@@ -34,6 +37,10 @@ class Settings:
     backend: Literal["mediapipe", "face_alignment"]
     min_face_px: float
     sync_expert: str | None = None
+
+    @cached_property
+    def expert_digest(self) -> str | None:
+        return self.sync_expert and file_digest(Path(self.sync_expert))
 
     def make_folders(self) -> None:
         """Raises OSError where they cannot be made."""
@@ -71,7 +78,7 @@ class Job:
             "--size": settings.size,
             "--backend": settings.backend,
             "--min-face": settings.min_face_px,
-            "--sync-expert": settings.sync_expert and Path(settings.sync_expert).name,
+            "--sync-expert": settings.expert_digest,
             "--person": self.person,
             "--split": self.split,
             "--offsets": str(self.offset),
@@ -158,9 +165,9 @@ def tell_replaced(jobs: Sequence[Job], ids: Collection[str], data: Path) -> None
 
 def tell_skipped(jobs: Sequence[Job]) -> None:
     """Say in a line which of these jobs, which are done, were done with other options: they stay as they are."""
-    told = [(job.name, changed) for job in jobs if (changed := job.changed)]
+    told = {job.name: changed for job in jobs if (changed := job.changed)}
     if told:
-        name, options = told[0]
+        name, options = next(iter(told)), dict.fromkeys(chain.from_iterable(told.values()))
         others = f" and {len(told) - 1} more" if len(told) > 1 else ""
         warn(
             f"{name}{others}: read before with another {', '.join(options)}, and left as it was; --again reads it "

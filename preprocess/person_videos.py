@@ -6,10 +6,10 @@ from pathlib import Path
 from datasets.clips import merge_index
 from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
 from engine.options import SYNC_EXPERT
-from engine.threads import threads_kept, use_one_core
+from engine.threads import threads_kept
 from errors import InputError
 from media.video import VideoReader
-from preprocess.extraction import extract_source
+from preprocess.extraction import extract_source, set_up
 from preprocess.jobs import Job, Settings, clips_by_source, rejections, report, run
 from preprocess.sources import Source
 from workers import cores
@@ -36,7 +36,7 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
         Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(name, []))
         for name, source in {source.id: source for source in sources}.items()  # a video may be named twice
     ]
-    _extract([job for job in jobs if not job.is_done])
+    _extract([job for job in jobs if not job.is_done or job.changed])
     merge_index(data)
     _check(jobs, data)
     report(data)
@@ -45,8 +45,8 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
 def _extract(jobs: list[Job]) -> None:
     """Side by side, each on one core; this process keeps its threads for what comes after."""
     with threads_kept():
-        use_one_core()
-        run(jobs, cores(), extract_source, use_one_core)
+        set_up()
+        run(jobs, cores(), extract_source, set_up)
 
 
 def _check(jobs: list[Job], data: Path) -> None:

@@ -254,8 +254,9 @@ def test_other_settings_take_the_loaded_networks_and_other_weights_do_not(studio
     assert other.base is default.base and other.hr is default.hr and other.landmarks is default.landmarks
     assert (other.gain, other.config.crf, other.settings.index, other.settings.max_size) == (2.0, 30, 1, "1280x720")
     assert (default.config.crf, default.settings.index) == (InferenceConfig().crf, 0)
-    changed = studio.engine(["batch=3"])
-    assert changed.base is not default.base and changed.config.batch == 3
+    fewer = studio.engine(["batch=3"])
+    assert fewer.base is not default.base and fewer.config.batch == 3
+    assert studio.engine(["batch=3", "crf=30"]).base is fewer.base
 
 
 def test_what_is_kept_is_what_was_used_last():

@@ -27,6 +27,12 @@ class Slow:
         time.sleep(60)
 next(batches(Slow(), 1, 0, 9, 2))
 """
+FRESH = """
+import time
+from benchmarks.fresh import fresh
+from errors import run_cli
+run_cli(lambda: fresh(time.sleep, 60))
+"""
 ABLATIONS = """
 import sys
 from benchmarks.ablations import run_to_its_end
@@ -55,6 +61,7 @@ def wait_until(true: callable, seconds: float = 60) -> None:
 ENDINGS = {
     "spread": (SPREAD, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
     "loader": (LOADER, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    "fresh": (FRESH, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
     "ablations": (ABLATIONS, 1, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
 }
 
@@ -76,7 +83,7 @@ def test_no_process_outlives_its_parent(script, count, number):
     time.sleep(0.5)  # until they have settled
     started = children(parent.pid)
     parent.send_signal(number)
-    assert parent.wait(60) != 0
+    assert parent.wait(30) != 0
     wait_until(lambda: not any(map(alive, started)), 10)
 
 
