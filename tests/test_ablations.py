@@ -46,6 +46,7 @@ TINY = [
 TINY_HR = ["model.width=8", "validation.frames=2", "validation.film=2", "data.min_face_px=0", "loss.perceptual=0"]
 BASE = [
     "concat",
+    "gru_zero_state",
     "hyper_deepest",
     "mel",
     "no_adversarial",
