@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -19,5 +20,6 @@ def fresh(work: Callable[..., Result], *given: object) -> Result:
         try:
             return pool.submit(work, *given).result()
         except BaseException:  # a signal, too: leaving the pool would wait for the work
-            os.kill(process, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # which may have been what went wrong
+                os.kill(process, signal.SIGKILL)
             raise

@@ -51,9 +51,9 @@ class Networks:
         self._take(config)
 
     def under(self: Engine, config: InferenceConfig) -> Engine:
-        """These networks under a config that asks for the same ones, or those that it asks for. Raises as above."""
+        """These networks under another config, which asks for the same ones (ValueError), see loaded_by."""
         if loaded_by(config) != loaded_by(self.config):
-            return type(self)(config)
+            raise ValueError(f"{loaded_by(config)} are others than {loaded_by(self.config)}")
         if config == self.config:
             return self
         other = copy(self)
