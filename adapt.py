@@ -79,12 +79,12 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     from models.hr_decoder import HRDecoder
     from models.hyperlips import HyperLipsBase
     from preprocess.base_faces import paint_clips
-    from preprocess.person_videos import read_videos
+    from preprocess.person_videos import first_used, read_videos
 
     folder, person, data = state.folder, Person(state.folder), state.folder / "data"
     base, hr = load_start(Path(config.base), HyperLipsBase), load_start(Path(config.hr), HRDecoder)
     config.stage1.model, config.stage1.feed, config.stage2.model = base.config, base.feed, hr.config
-    if not base.config.encodes_references:  # whose references are not mixed by pose
+    if not base.config.encodes_references and config.stage1.data.reference == "pose":  # such are not mixed by pose
         config.stage1.data.reference = "span"
     general = InferenceConfig(base=config.base, hr=config.hr, device=config.device)
 
@@ -99,7 +99,7 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
         state.forget()
         raise
     # Before any training, so that whatever is stopped later can speak.
-    state.run("face", lambda: LipSync(general).prepare(videos[0], bar).save(person.face))
+    state.run("face", lambda: LipSync(general).prepare(first_used(videos, data), bar).save(person.face))
 
     config.stage1.run.minutes = state.give("stage1", max(config.share * left(), least))
     state.run("stage1", lambda: train_base.train(config.stage1, Path(config.base), ScoreBar("stage 1")))

@@ -12,14 +12,14 @@ _POLL_S = 0.1
 """How long a thread waits at most before it looks whether it is still wanted."""
 
 
-def ahead(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None]:
-    """The items in their order, made by another thread, at most `size` of them before they are asked for.
+def ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The items in their order, made by another thread; two at most wait, and one is in hand.
 
     An exception arrives where the next item would have. When this generator is closed, for an error or an interruption
     of whoever uses the items, the thread ends and closes `items` in turn. Worth it where making and using let go of the
     interpreter (OpenCV, PyAV, torch).
     """
-    waiting: queue.Queue = queue.Queue(size)
+    waiting: queue.Queue = queue.Queue(2)
     unwanted = threading.Event()
 
     def offer(thing: object) -> None:

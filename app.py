@@ -31,10 +31,14 @@ def parse_arguments() -> argparse.Namespace:
         type=number,
         default=Limits.seconds,
         metavar="SECONDS",
-        help=f"video and sound (default {Limits.seconds:g})",
+        help=f"longest video, and longest sound, that a visitor may give (default {Limits.seconds:g})",
     )
     parser.add_argument(
-        "--largest", type=int, default=Limits.megabytes, metavar="MB", help=f"file (default {Limits.megabytes})"
+        "--largest",
+        type=int,
+        default=Limits.megabytes,
+        metavar="MB",
+        help=f"largest file that a visitor may give (default {Limits.megabytes})",
     )
     add_config_arguments(parser, InferenceConfig)
     return parser.parse_args()

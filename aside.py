@@ -91,7 +91,8 @@ def remove_stale(path: Path) -> None:
     for found in path.parent.glob(f"{glob.escape(before)}.*.{glob.escape(after)}"):
         process = found.name[len(before) + 1 : -len(after) - 1]
         if process.isdecimal() and not _runs(int(process)):
-            found.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # another user's
+                found.unlink()
 
 
 def _runs(process: int) -> bool:

@@ -190,13 +190,12 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     for problem in outcome.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
-    if outcome.results:
-        print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
+    print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
     if args.json is not None:
         write_json(args.json, outcome)
     if args.csv is not None:
         write_csv(args.csv, outcome.results)
-    if args.report is not None and outcome.results:
+    if args.report is not None:
         print(f"report: {write_report(args.report, outcome)}", file=sys.stderr)
 
 

@@ -152,9 +152,9 @@ def _cell(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", nargs="+", required=True, type=Path, metavar="YAML")
-    parser.add_argument("--steps", type=int, required=True, metavar="N")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="K")
+    parser.add_argument("--configs", nargs="+", required=True, type=Path, metavar="YAML", help="of one script")
+    parser.add_argument("--steps", type=int, required=True, metavar="N", help="of each run")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="K", help="a run each (default 0)")
     parser.add_argument(
         "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override values in all of them"
     )

@@ -23,9 +23,10 @@ class DataSection:
     """Clips whose faces are narrower in the source are left out."""
     workers: int | None = None
     """Loader processes; null: 1 beside a CPU, which trains on the same cores, and for a GPU all cores, of several
-    processes its share, but one."""
+    processes its share, but one, and 16 at most."""
     cache: Cache = "auto"
-    """Where decoded faces wait, at the size they are wanted; auto: in memory if they all fit in a quarter of it."""
+    """Where decoded faces wait, at the size they are wanted; auto: in memory if those to learn from, or those to
+    validate on, fit in a quarter of it."""
 
     def __post_init__(self) -> None:
         check(self.too_few_workers())
@@ -66,9 +67,10 @@ class DataConfig(DrawConfig):
 class HRDataConfig(DrawConfig):
     """`data` section of stage 2."""
 
-    reference: ReferencePolicy = "closed"
-    """closed: the most closed mouth; random: any frame; far: any at least 10 frames away; span: a far one with a rather
-    closed mouth; pose: such a one in about the window's pose, which inference has nearer, and near in time."""
+    reference: ReferencePolicy = "pose"
+    """pose: a far frame with a rather closed mouth in about the window's pose, which inference has nearer, and near in
+    time; span: such a one in any pose; closed: the most closed mouth; random: any frame; far: any at least 10 frames
+    away."""
     min_face_px: float = 150.0
     """Narrower faces hold no detail. With a reference the network sees how much there is; without one it learns to blur
     from them."""

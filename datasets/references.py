@@ -167,10 +167,10 @@ def drawn_references(
 ) -> References:
     """`count` mouths for the window `frames` (T,) of a clip, in training.
 
-    closed: always those that inference chooses by that rule; random: any; far: any at least FAR_FRAMES away (a third of
-    a short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which inference has
-    them; pose: as span, in the KEY_POSES_DRAWN key poses of the largest shares, for what is near in pose and in time
-    would show the very mouth that is to be painted.
+    closed: always the same, the most closed mouth and on to a wide one; random: any; far: any at least FAR_FRAMES away
+    (a third of a short clip); span: of the far ones, from a rather closed mouth to a wide one, the order in which
+    inference has them; pose: as span, in the KEY_POSES_DRAWN key poses of the largest shares, for what is near in pose
+    and in time would show the very mouth that is to be painted.
     """
     if policy == "closed":
         return References.fixed(spanning_references(clip, count), len(frames))

@@ -9,6 +9,7 @@ import numpy as np
 
 from datasets.archive import Archive
 from datasets.clips import FPS, Clip, load_clips, read_index
+from datasets.config import DataSection
 from errors import InputError
 from media.audio import SAMPLE_RATE
 from speech.mel import MEL_RATE
@@ -72,19 +73,19 @@ class Splits:
     note: str = ""
 
 
-def training_splits(data: str | Path, validation: str) -> Splits:
-    """The splits of a training whose config asks for that one in validation.
+def training_splits(data: DataSection, validation: str) -> Splits:
+    """The splits of a training whose config has this `data` section and asks for that split in validation.
 
     Where the index names no clip of `val`, the last tenth of every train clip becomes it and is not trained on. Raises
     InputError where the data set cannot be read, or no clip is long enough for that.
     """
-    if validation != VAL or any(info.split == VAL for info in read_index(data)):
+    if validation != VAL or any(info.split == VAL for info in read_index(data.path)):
         return Splits(TRAIN, validation)
-    tails = load_split(data, TAIL)
+    tails = load_split(data.path, TAIL, data.min_face_px)
     seconds = sum(clip.info.seconds for clip in tails)
     note = (
-        f"{data}: no clip is in split {VAL!r}, so the last tenth of {len(tails)} train clips, {seconds:.1f} s, is kept "
-        "for validation and not trained on"
+        f"{data.path}: no clip is in split {VAL!r}, so the last tenth of {len(tails)} train clips, {seconds:.1f} s, is "
+        "kept for validation and not trained on"
     )
     return Splits(HEAD, TAIL, note)
 

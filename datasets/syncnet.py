@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from datasets.augment import draw_change
 from datasets.clips import locate
 from datasets.config import SyncAugmentConfig, SyncDataConfig
+from datasets.draw import window_starts
 from datasets.frames import FrameStore
 from datasets.splits import load_split
 from errors import InputError
@@ -26,18 +27,19 @@ class SyncDataset(Dataset):
 
     def __init__(self, data: SyncDataConfig, augment: SyncAugmentConfig, split: str, expert: SyncConfig, seed: int):
         self.config, self.augment, self.expert, self.seed = data, augment, expert, seed
-        shortest = SYNC_FRAMES + (data.windows - 1) * data.apart
-        clips = [clip for clip in load_split(data.path, split, data.min_face_px) if clip.info.frames >= shortest]
+        wanted = 1 + (data.windows - 1) * data.apart
+        found = load_split(data.path, split, data.min_face_px)
+        clips = [clip for clip in found if len(window_starts(clip.visible, SYNC_FRAMES)) >= wanted]
         if not clips:
             raise InputError(
-                f"{data.path}: no clip of split {split!r} has the {shortest} frames that "
+                f"{data.path}: no clip of split {split!r} has the {wanted + SYNC_FRAMES - 1} frames with a face that "
                 f"data.windows = {data.windows} windows {data.apart} frames apart need"
             )
         self.store = FrameStore(clips, data.cache)
         clips = self.store.clips
         self.features = [clip.features(expert.audio) for clip in clips]
-        self._counts = [clip.info.frames - SYNC_FRAMES + 1 for clip in clips]
-        self._ends = np.cumsum(self._counts)
+        self._starts = [window_starts(clip.visible, SYNC_FRAMES) for clip in clips]
+        self._ends = np.cumsum([len(starts) for starts in self._starts])
 
     def __len__(self) -> int:
         """Distinct windows; samples are drawn from them at random, without end."""
@@ -46,8 +48,9 @@ class SyncDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, _ = locate(self._ends, int(rng.integers(len(self))))
-        starts = self._apart(self._counts[clip], rng)
-        heard = np.concatenate([starts, rng.integers(self._counts[clip], size=self.config.sounds)])
+        seen = self._starts[clip]  # windows that show the face in every frame
+        starts = seen[self._apart(len(seen), rng)]
+        heard = np.concatenate([starts, rng.choice(seen, self.config.sounds)])
         frames = self._frames(clip, starts, rng)
         return {
             "frames": torch.from_numpy(frames),
@@ -57,7 +60,7 @@ class SyncDataset(Dataset):
         }
 
     def _apart(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Starts of the sample's windows among `count`, in order, every two at least `apart` frames from each other."""
+        """Numbers of the sample's windows among `count`, in order, every two at least `apart` from each other."""
         number, spare = self.config.windows, self.config.apart - 1
         chosen = rng.choice(count - (number - 1) * spare, number, replace=False)
         return np.sort(chosen) + spare * np.arange(number)

@@ -26,7 +26,7 @@ class ScoreBar:
     """A bar of one stage with the held-out scores, and those it began with in brackets; a line for each validation."""
 
     def __init__(self, stage: str):
-        self.stage, self._told = stage, -1
+        self.stage, self._told, self._begun = stage, -1, False
         shape = "{desc} {percentage:3.0f}%|{bar:20}| {elapsed}<{remaining}{postfix}"
         self._bar = tqdm(total=100, desc=stage, bar_format=shape, disable=None)
 
@@ -38,5 +38,7 @@ class ScoreBar:
             text = told(validated[newest], next(iter(validated.values())))
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.write(f"{self.stage}, step {newest}, held out: {text}")
+        if not self._begun:  # tqdm would take what was done before for done just now
+            self._begun, self._bar.initial = True, round(100 * share)
         self._bar.n = round(100 * share)
         self._bar.refresh()

@@ -19,17 +19,20 @@ from models.checkpoint import read_metadata, save_network
 class Best:
     """Keeps the best of a run's averaged weights, and knows when they get no better; in process 0 only."""
 
-    def __init__(self, path: Path, record: Mapping[str, Any], patience: int, task: Task, log: RunLog):
-        """path: of the weights that are kept; where scores have become others since, they get another name, and the
-        comparison begins anew. record: see engine.resume.
+    def __init__(self, path: Path, record: Mapping[str, Any], patience: int, task: Task, log: RunLog, begins: bool):
+        """path: of the weights that are kept; where scores have become others since, or the run `begins` and they are
+        an earlier one's, they get another name, and the comparison begins anew. record: see engine.resume.
         """
         self.path, self._record, self._patience, self._task = path, record, patience, task
         self._log = log
-        kept = self._kept()
-        if changes := kept and scored_otherwise({**kept, "config": kept["training"]}, record):
+        if not (kept := self._kept()):
+            return
+        changes = scored_otherwise({**kept, "config": kept["training"]}, record)
+        if begins or changes:
             earlier = path.with_stem(f"{path.stem}_{int(kept['step']):08d}")
             os.replace(path, earlier)
-            print(f"scores are others now ({', '.join(changes)}): the best of the earlier ones is {earlier}")
+            why = f"scores are others now ({', '.join(changes)})" if changes else "the run begins anew"
+            print(f"{why}: the best of the earlier ones is {earlier}")
 
     def lacks(self, step: int) -> bool:
         """Whether the validation of this step is still to be done: not if that was before the run stopped."""

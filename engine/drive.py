@@ -114,7 +114,7 @@ class Drive:
                 yield item.frame, item.shown
         report.passed = gaps(untouched, face.times, step)
         report.elapsed = time.perf_counter() - self._started
-        report.notes += reader.notes
+        report.notes += [note for note in reader.notes if note not in report.notes]
 
     def _cropped(self, frames: Iterable[tuple[Frame, Fraction]]) -> Iterator[_Item]:
         present, shots, last = self._face.present, self._face.shot, None

@@ -77,6 +77,7 @@ class _Run:
     def fit(self) -> Path:
         world, saved = self.world, self._saved()
         first = saved.step if saved else 0
+        self.enough = False
         self.clock = Clock(self.run.minutes, saved.record.get("seconds", 0.0) if saved else 0.0)
         so_far = resumed_precision(self.config, saved.record, world.device) if saved else None
         self._train_mode()
@@ -85,7 +86,9 @@ class _Run:
         changes = self._go_on(saved) if saved else []
         self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
         path = self.folder / "best.safetensors"
-        self.best = Best(path, self.record, self.run.patience, self.task, self.log) if self.log is not None else None
+        self.best: Best | None = None
+        if self.log is not None:
+            self.best = Best(path, self.record, self.run.patience, self.task, self.log, begins=saved is None)
         if saved is None:
             self._start()
         self._distribute(precision)
@@ -94,7 +97,10 @@ class _Run:
         self.clock.start()
         with StopSignals() as stop:
             try:
-                self._loop(first, precision, stop)
+                announced = first >= self.run.steps or self.clock.over
+                last = self._loop(first, precision, stop)
+                if not announced and last < self.run.steps:
+                    self._tell_end()
             except Stopped:
                 world.say(f"stopped by a signal: everything is in {self.state.newest()}; the same command resumes")
                 raise
@@ -114,7 +120,8 @@ class _Run:
         ran = Ran.here(precision, self.world.device, self.world.size)
         index = self.world.from_main(lambda: file_digest(Path(self.config.data.path) / INDEX))
         init = self.world.from_main(lambda: start_digest(self.task.init))
-        self.record = record(to_yaml(self.config), ran, index, self.task.painter, init)
+        files = {"painter": self.task.painter, "init": init, **self.objective.judges}
+        self.record = record(to_yaml(self.config), ran, index, **files)
         self.ran = self.record["ran"] | {key: self.record[key] for key in FILES}
 
     def _go_on(self, saved: Saved) -> list[str]:
@@ -136,6 +143,13 @@ class _Run:
             limit = f"within {self.run.minutes:g} minutes" if self.clock.over else f"up to step {self.run.steps}"
             key = "run.minutes" if self.clock.over else "run.steps"
             world.say(f"nothing left to train {limit}: raise {key}, or give another run its own run.name")
+
+    def _tell_end(self) -> None:
+        """Why the run ends before its last step, unless something else shows how far it is."""
+        if self.task.show is None:
+            limit = f"its {self.run.minutes:g} minutes are over, see run.minutes" if self.clock.over else ""
+            bored = f"{self.run.patience} validations brought nothing better, see run.patience"
+            self.world.say(f"ended: {bored if self.enough else limit}")
 
     def _start(self) -> None:
         """The first checkpoint: whatever the script begins with, the same on every process."""
@@ -172,7 +186,8 @@ class _Run:
         )
         self._train_mode()
 
-    def _loop(self, first: int, precision: Precision, stop: StopSignals) -> None:
+    def _loop(self, first: int, precision: Precision, stop: StopSignals) -> int:
+        """Returns the last step."""
         run, world, device = self.run, self.world, self.world.device
         show = self.task.show if world.main else None
         progress = Progress(self.log, run.log_every, run.batch * self.task.frames, world, printed=show is None)
@@ -180,7 +195,7 @@ class _Run:
         if self._validates(first, over) and self._validate(first, stop):  # unless that was done before the run stopped
             over = True
         if over:
-            return
+            return first
         loader = batches(
             self.task.dataset,
             run.batch,
@@ -224,7 +239,8 @@ class _Run:
                 over |= self._validate(done, stop)
                 progress.restart(done)
             if over:
-                return
+                return done
+        return run.steps
 
     def _check(self, loss: Tensor, terms: dict[str, Tensor], step: int, stop: StopSignals) -> bool:
         """Whether any process was told to stop. Raises InputError, on all of them, where the loss of one is not
@@ -278,9 +294,9 @@ class _Run:
         with stop.at_once(), alone():
             if self.world.from_main(lambda: self._main(self.best).lacks(step)):
                 self._score(step)
-            enough = self.world.from_main(lambda: self._main(self.best).enough(step, self._share(step)))
+            self.enough = self.world.from_main(lambda: self._main(self.best).enough(step, self._share(step)))
         self._train_mode()
-        return enough
+        return self.enough
 
     def _score(self, step: int) -> None:
         network = copy.deepcopy(self.objective.network)

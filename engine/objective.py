@@ -1,11 +1,13 @@
 """What the training loop trains: a network with the loss of a batch, and maybe a discriminator."""
 
 import copy
+from pathlib import Path
 from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 
+from digest import file_digest
 from engine.options import SYNC_EXPERT
 from engine.precision import cast_products
 from losses.adversarial import discriminator_loss, relativistic_discriminator_loss
@@ -52,6 +54,9 @@ class Objective(nn.Module):
 
     network: Any
     expert: Frozen[SyncExpert] | None
+    judges: dict[str, str]
+    """Digests of the weights of the expert and of the perceptual network, as engine.resume.record takes them; "" where
+    there are none, or a library's own."""
     unused = False
     """Whether a loss is off without which parameters get no gradient."""
 
@@ -63,9 +68,11 @@ class Objective(nn.Module):
         relativistic: bool = False,
     ):
         super().__init__()
-        expert = load_network(terms.sync_expert or SYNC_EXPERT, kind=SyncExpert) if terms and terms.sync else None
-        self.expert = None if expert is None else Frozen(expert)
+        expert = (terms.sync_expert or SYNC_EXPERT) if terms and terms.sync else None
+        self.expert = None if expert is None else Frozen(load_network(expert, kind=SyncExpert))
         self._distance = None if perceptual is None else Frozen(load_perceptual(perceptual.kind, perceptual.weights))
+        judges = {"sync_expert": expert, "perceptual": None if perceptual is None else perceptual.weights}
+        self.judges = {name: file_digest(Path(path)) if path else "" for name, path in judges.items()}
         # A tuple hides it from the module tree.
         self._discriminators: tuple[nn.Module, ...] = () if discriminator is None else (discriminator,)
         self._relativistic = relativistic

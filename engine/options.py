@@ -370,8 +370,8 @@ class AdaptConfig:
     share: float = 0.55
     """Of the time that is left after the videos are read: stage 1 gets so much, the rest is stage 2's."""
     sync: bool = True
-    """Find by how much the sound is late and put it right, and refuse what does not belong together; false takes it as
-    it is."""
+    """Find by how much the sound is late and put it right, and refuse what seems not to belong together; false takes it
+    as it is."""
     device: str = "auto"
     """auto (CUDA where there is one), cpu or cuda."""
     film: int = 250
@@ -395,7 +395,8 @@ class EvaluateConfig:
     perceptual_step: int = 5
     """ST-LPIPS, LPIPS and identity look at every n-th frame."""
     person: str = "none"
-    """How a path names its speaker: parent, none, =NAME or a regular expression whose group it is."""
+    """How a path names its speaker: parent, none, =NAME or a regular expression: its first group that
+    matched, or all of it."""
     inference: EvaluatedConfig = field(default_factory=EvaluatedConfig)
 
     def __post_init__(self) -> None:

@@ -80,7 +80,8 @@ class LipSync(Networks):
                 f"{name} {found[name]} (wanted {wanted[name]})" for name in wanted if found[name] != wanted[name]
             )
             raise InputError(
-                f"the face of {face.video} was prepared with {differs}; prepare it again for these weights"
+                f"the face of {face.video} was prepared with {differs}; give the options it was prepared with, or "
+                "prepare it again for these"
             )
         return Drive(self, face, sound, watch, span, reader)
 

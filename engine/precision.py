@@ -191,13 +191,16 @@ def _halves(device: torch.device) -> list[str]:
 def _measure(network: nn.Module, precision: Precision, work: Callable[[Precision], None], best: float) -> float:
     """Best of a few runs, seconds; of one where the first takes twice the `best` of the others."""
     precision.place(network)
-    if precision.runtime != "torch":
-        work(precision)  # converts the network, once
+    device = next(network.parameters()).device
+    if precision.runtime != "torch" or device.type == "cuda":
+        work(precision)  # converts the network, or looks for the card's fastest kernels, once
     seconds = []
     for run in range(_WARMUP + _REPEATS):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         start = time.perf_counter()
         work(precision)
-        if (device := next(network.parameters()).device).type == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize(device)
         took = time.perf_counter() - start
         if took > 2 * best:

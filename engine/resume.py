@@ -19,11 +19,15 @@ FIXED = "model", "feed", "data", "augment", "loss", "perceptual"
 """Sections that say what is learned: with another one the run would be none that any config describes."""
 _SCORED = "feed", "data", "loss", "perceptual", "validation"
 """Sections that say what validation's scores are of."""
-_FREE = "data.path", "data.workers", "data.cache"
+_FREE = "data.path", "data.workers", "data.cache", "validation.film", "loss.warn_after"
 """Keys of these sections that change nothing of it, where the data set is the same."""
 DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
 """What is told of the data set: by key of the record, how it is called."""
-FILES = DATA | {"init": "the weights of --init"}
+FILES = DATA | {
+    "init": "the weights of --init",
+    "sync_expert": "the weights of loss.sync_expert",
+    "perceptual": "the weights of perceptual.weights",
+}
 """The same of all files that a run was made from."""
 
 
@@ -55,11 +59,12 @@ class Ran:
         )
 
 
-def record(config: str, ran: Ran, index: str, painter: str = "", init: str = "") -> dict[str, Any]:
+def record(config: str, ran: Ran, index: str, **files: str) -> dict[str, Any]:
     """What a checkpoint holds beside weights: the resolved config (YAML), what it ran with, the digest of the index of
-    the data set, of stage 2 what painted its stage-1 faces, and the digest of the weights it began with.
+    the data set, and as `files`, by the other keys of FILES, of stage 2 what painted its stage-1 faces, and the digests
+    of the weights it began with and of those it is judged by.
     """
-    return {"config": config, "ran": dataclasses.asdict(ran), "index": index, "painter": painter, "init": init}
+    return {"config": config, "ran": dataclasses.asdict(ran), **dict.fromkeys(FILES, ""), "index": index, **files}
 
 
 def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 
 from aside import aside
 from errors import InputError
+from models.checkpoint import BROKEN
 
 _RECORD = "record"
 
@@ -96,7 +97,7 @@ class RunState:
             raise InputError(
                 f"{path} cannot be read ({error.strerror}); see to that, then run the same command again"
             ) from error
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (pickle.UnpicklingError, *BROKEN) as error:
             raise DamagedCheckpoint(f"{path} is damaged ({type(error).__name__})") from error
         if not isinstance(state, dict) or not isinstance(state.get("step"), int):
             raise DamagedCheckpoint(f"{path} is damaged (no checkpoint of a run)")

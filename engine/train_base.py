@@ -110,7 +110,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
     with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective, model = BaseObjective(config), config.model
-        splits = training_splits(config.data.path, config.validation.split)
+        splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
         dataset = BaseDataset(
             config.data, config.augment, splits.train, model, config.run.seed, objective.heard, config.feed.window

@@ -82,7 +82,7 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
     with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective = HRObjective(config)
-        splits = training_splits(config.data.path, config.validation.split)
+        splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
         dataset = HRDataset(config.data, config.augment, splits.train, config.model, config.run.seed, objective.heard)
         validator = HRValidator(config, splits.validation, objective.heard, world.device) if world.main else None

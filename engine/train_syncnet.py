@@ -88,7 +88,8 @@ class SyncValidator:
 
     def __init__(self, data: SyncDataConfig, split: str, validation: SyncValidationConfig, audio: str, world: World):
         shortest = SYNC_FRAMES + data.apart
-        clips = [clip for clip in load_split(data.path, split) if clip.info.frames >= shortest]
+        found = load_split(data.path, split, data.min_face_px)
+        clips = [clip for clip in found if clip.info.frames >= shortest]
         if not clips:
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
         chosen = readable(evenly(clips, validation.clips or len(clips)), Clip.verify, data.path)
@@ -179,11 +180,12 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
     with running(config) as world:
         torch.manual_seed(config.run.seed)
         objective = SyncObjective(config)
-        splits = training_splits(config.data.path, config.validation.split)
+        splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
         dataset = SyncDataset(config.data, config.augment, splits.train, config.model, config.run.seed)
         validator = SyncValidator(config.data, splits.validation, config.validation, config.model.audio, world)
-        watch = ChanceWatch(config.run.log_every, config.loss.warn_after)
+        patience = config.loss.warn_after
+        watch = ChanceWatch(config.run.log_every, patience).add if patience else None
 
         def validate(network: SyncExpert, step: int, log: RunLog | None) -> dict[str, float]:
             scores, estimates = validator(network)
@@ -193,7 +195,7 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
             return scores
 
         frames = config.data.windows * SYNC_FRAMES
-        return fit(config, Task(objective, dataset, frames, validate, "ranked", init=init, watch=watch.add), world)
+        return fit(config, Task(objective, dataset, frames, validate, "ranked", init=init, watch=watch), world)
 
 
 def offsets(estimates: dict[str, SyncEstimate]) -> str:
@@ -205,6 +207,6 @@ def score(config: TrainSyncConfig, weights: Path) -> str:
     """Scores of an expert on the validation clips, and every clip's offset, as lines to print."""
     world = World(0, 1, pick_device(config.run.device))
     expert = load_network(weights, world.device, SyncExpert)
-    split = training_splits(config.data.path, config.validation.split).validation
+    split = training_splits(config.data, config.validation.split).validation
     scores, estimates = SyncValidator(config.data, split, config.validation, expert.config.audio, world)(expert)
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + "\n" + offsets(estimates)

@@ -77,7 +77,7 @@ class LipValidator:
     """
 
     def __init__(self, data: DataConfig, split: str, count: int, world: World):
-        clips = load_split(data.path, split)
+        clips = load_split(data.path, split, data.min_face_px)
         chosen = readable(evenly(clips, count or len(clips)), Clip.verify, data.path)
         self.world, self.numbers = world, world.own(range(len(chosen)))
         self.store = FrameStore(world.own(chosen), data.cache)
@@ -101,7 +101,7 @@ class LipValidator:
         clip, number = self.store.clips[place], self.numbers[place]
         real = self.store.get(place, np.arange(clip.info.frames))
         output = paint_clip(network, clip, real, network.feed.motion_gain)
-        column = _column(clip, output, real) if number < _SHOWN else None
+        column = _column(network, clip, output, real) if number < _SHOWN else None
         film = None
         if number == 0:
             sound = clip.sound()[: FILM_FRAMES * SAMPLE_RATE // FPS]
@@ -109,9 +109,13 @@ class LipValidator:
         return self.score(clip, output, real), column, film
 
 
-def _column(clip: Clip, output: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """Masked input, reference, output and real of the frame with the widest mouth, below each other."""
+def _column(network: HyperLipsBase, clip: Clip, output: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Masked input, reference (of the most closed mouth and the nearest pose), output and real of the frame with the
+    widest mouth, below each other.
+    """
     frame = int(np.nanargmax(clip.lip_gaps))
+    chosen = clip.references(network.feed.reference, network.config.references)
+    reference = chosen.frames[chosen.shares[frame, :, 0].argmax(), 0]
     masked = real[frame].copy()
     masked[len(masked) // 2 :] = 0
-    return np.concatenate([masked, real[clip.moves.portrait], output[frame], real[frame]])
+    return np.concatenate([masked, real[reference], output[frame], real[frame]])

@@ -1,8 +1,9 @@
 """Faces in one picture after another: two backends of the interface in face.detector."""
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from face.detector import Detector, Face
 from face.topology import LIP_GAP, RIGID
 
 MODEL = Path(__file__).resolve().parent.parent / "checkpoints" / "face_landmarker.task"
+_QUIET = threading.Lock()
 _SEARCH_SHARES = (1.0, 0.6, 0.4)
 """Sides of the parts searched, of the picture's shorter side: the detector sees 128 px and misses small faces."""
 
@@ -60,8 +62,7 @@ class MediapipeDetector:
         """See Detector: one face at a time, in ever smaller parts of the picture, each looked at again from near."""
         height, width = image_rgb.shape[:2]
         found: list[Face] = []
-        with _quiet_stderr():
-            landmarker = _create("IMAGE", 1)
+        with _quiet_stderr(), closing(_create("IMAGE", 1)) as landmarker:
             for share in _SEARCH_SHARES:
                 side = round(share * min(height, width))
                 for x in _spread(width, side):
@@ -71,7 +72,6 @@ class MediapipeDetector:
                             face = _look(landmarker, image_rgb, _around(face.box_xyxy))
                         if face is not None and not any(_same(face, other) for other in found):
                             found.append(face)
-            landmarker.close()
         return sorted(found, key=lambda face: -np.prod(face.box_xyxy[2:] - face.box_xyxy[:2]))[: self.max_faces]
 
     def reset(self) -> None:
@@ -146,13 +146,14 @@ def _faces(result, shape: tuple[int, ...]) -> list[Face]:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Send what C code writes to descriptor 2 nowhere."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    """Send what C code writes to descriptor 2 nowhere; one thread at a time, as all have the same descriptor."""
+    with _QUIET:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)

@@ -43,9 +43,8 @@ class FaceAlignmentDetector:
     def detect(self, image_rgb: np.ndarray, time_s: float) -> list[Face]:
         """See Detector; `time_s` is not used."""
         scale = min(1.0, DETECTION_SIDE / max(image_rgb.shape[:2]))
-        small = image_rgb.copy()
-        if scale < 1:
-            small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        area = cv2.INTER_AREA
+        small = cv2.resize(image_rgb, None, fx=scale, fy=scale, interpolation=area) if scale < 1 else image_rgb.copy()
         found = [np.asarray(box, float) for box in self._net.face_detector.detect_from_image(small)]
         found = sorted(found, key=lambda box: -(box[2] - box[0]) * (box[3] - box[1]))[: self.max_faces]
         if not found:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from face.topology import LIPS
+from face.topology import LIP_GAP, LIPS, RIGID
 
 LIP_BOX_MARGIN = (10, 8)
 """Pixels of the 128 crop by which the box of the real lips is widened, across and down."""
@@ -13,14 +13,14 @@ def lip_gap(landmarks: np.ndarray) -> np.ndarray:
 
     Eye distance is between the centres of the two eyes' corner pairs (33, 133) and (263, 362).
     """
-    gap = np.linalg.norm(landmarks[:, 13] - landmarks[:, 14], axis=1)
-    return gap / eye_distance(landmarks)
+    upper, lower = LIP_GAP
+    return np.linalg.norm(landmarks[:, upper] - landmarks[:, lower], axis=1) / eye_distance(landmarks)
 
 
 def eye_distance(landmarks: np.ndarray) -> np.ndarray:
     """Distance (frames,) between the centres of the two eyes' corner pairs, of (frames, 478, 2)."""
-    eyes = landmarks[:, [33, 133]].mean(1) - landmarks[:, [263, 362]].mean(1)
-    return np.linalg.norm(eyes, axis=1)
+    right, left = landmarks[:, RIGID[:2]].mean(1), landmarks[:, RIGID[2:4]].mean(1)
+    return np.linalg.norm(right - left, axis=1)
 
 
 def lip_boxes(landmarks: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from face.crop import SIZE
-from face.topology import CONTOUR
+from face.topology import CONTOUR, LIP_GAP
 
 _TOP = (345, 346, 347, 348, 197, 119, 118, 117, 116)
 """From the left ear's side below the eyes and over the nose bridge to the right side."""
@@ -40,14 +40,14 @@ def paste_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
     soft = cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), FEATHER_PX)
     # Values above a half lie inside the outline: the edge runs inwards only.
     near, far = SIDE_PX
-    aside = np.abs(np.arange(SIZE) - points[[13, 14], 0].mean())
+    aside = np.abs(np.arange(SIZE) - points[list(LIP_GAP), 0].mean())
     soft = np.clip(2 * soft - 1, 0, 1) * _inner() * ((far - aside) / (far - near)).clip(0, 1).astype(np.float32)
     return soft if size == SIZE else cv2.resize(soft, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def _grown_chin(points: np.ndarray) -> np.ndarray:
     """The contour, pushed away from the mouth: at the chin by CHIN_GROWTH, fading to nothing at the mouth's height."""
-    mouth, chin = points[[13, 14]].mean(0), points[152]
+    mouth, chin = points[list(LIP_GAP)].mean(0), points[152]
     contour = points[list(_CHIN)]
     down = chin - mouth
     depth = np.clip((contour - mouth) @ down / max(float(down @ down), 1e-6), 0, 1)

@@ -50,7 +50,7 @@ def head_pose(rigid: np.ndarray) -> np.ndarray:
     return angles
 
 
-def smooth_pose(pose: np.ndarray, shot: np.ndarray | None = None, sigma: float = SMOOTH_FRAMES) -> np.ndarray:
+def smooth_pose(pose: np.ndarray, shot: np.ndarray | None = None) -> np.ndarray:
     """Poses (n, ...) as Gaussian means over time; NaN frames take no part, and get the mean of those near them.
 
     shot (n,) int: nothing is smoothed across a change of it. A frame with none near takes the nearest known one; NaN
@@ -62,5 +62,5 @@ def smooth_pose(pose: np.ndarray, shot: np.ndarray | None = None, sigma: float =
         known = part[np.isfinite(pose[part]).reshape(len(part), -1).all(1)]
         if len(known):
             shown = np.asarray(pose, float)[known[nearest(known, part)]]
-            smooth[part] = gaussian_filter1d(shown, sigma, axis=0, mode="nearest")
+            smooth[part] = gaussian_filter1d(shown, SMOOTH_FRAMES, axis=0, mode="nearest")
     return smooth

@@ -105,10 +105,13 @@ class SyncLossConfig:
     learn_temperature: bool = True
     """Whether the temperature learns along."""
     warn_after: int = 500
-    """Steps at chance after which the run says so."""
+    """Steps at chance after which the run says so; 0: never."""
 
     def __post_init__(self) -> None:
-        check(self.temperature <= 0 and f"temperature is {self.temperature}, expected more than 0")
+        check(
+            self.temperature <= 0 and f"temperature is {self.temperature}, expected more than 0",
+            too_small(self, "warn_after", least=0),
+        )
 
 
 @dataclass

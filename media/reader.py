@@ -80,7 +80,8 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         shown, keys = array("q"), []
         clock = self._clock()
-        for index, picture in enumerate(self._pictures(self.notes)):
+        told = [] if self._stamps else self.notes  # damage is told of once
+        for index, picture in enumerate(self._pictures(told)):
             shown.append(_NO_TIME if picture.pts is None else picture.pts)
             if picture.key_frame:
                 keys.append(index)
@@ -180,7 +181,7 @@ class VideoReader:
         if self._stored != self._decoded_size:
             self.notes.append(
                 f"{picture.width}x{picture.height} was scaled down to {self._stored[0]}x{self._stored[1]}: larger ones "
-                "are more than common players take (max size)"
+                "are more than common players take (max_size; none keeps it)"
             )
         self._orientation = orientation_of(picture, self.path, self.notes)
         width, height = self._orientation.size(self._stored)

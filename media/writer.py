@@ -88,6 +88,7 @@ class VideoWriter:
         self._container: av.container.OutputContainer
         self._video: av.VideoStream | None = None
         self._sound: _Sound | None = None
+        self._shown: Fraction | None = None
         self._waiting: tuple[av.VideoFrame, int] | None = None
         """The last frame and its time in ticks: how long it is shown is known only when the next one comes."""
         if self.path.suffix.lower() not in SUFFIXES:
@@ -142,13 +143,15 @@ class VideoWriter:
             raise ValueError(f"frame of {planes[0].shape[::-1]} in a video of {self.size}")
         picture = to_av(planes)
         shown = self.frames_written / self.fps if time is None else Fraction(time)
+        if self._shown is not None and shown <= self._shown:
+            raise ValueError(f"frame {self.frames_written} at {float(shown)} s does not come after the one before")
+        self._shown = shown
         start = round(shown / self._time_base)
-        picture.pts, picture.time_base = start, self._time_base
         if self._waiting is not None:
-            if start <= self._waiting[1]:
-                raise ValueError(f"frame {self.frames_written} at {float(shown)} s does not come after the one before")
+            start = max(start, self._waiting[1] + 1)  # two may be less than a tick apart
             with self._told():
                 self._encode(self._video, *self._waiting, start)
+        picture.pts, picture.time_base = start, self._time_base
         self._waiting = picture, start
         self.frames_written += 1
 

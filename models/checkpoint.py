@@ -35,6 +35,8 @@ _NETWORKS: dict[str, tuple[type[nn.Module], type | None]] = {
     "WhisperFrontEnd": (WhisperFrontEnd, WhisperConfig),
 }
 Network = TypeVar("Network", bound=nn.Module)
+BROKEN = RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError
+"""What torch.load raises for a file that is damaged, beside what it refuses to unpickle."""
 _RESERVED = ("network", "config", "channel_order", "feed")
 _HALF_MAX = torch.finfo(torch.float16).max
 
@@ -153,7 +155,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path} holds objects that run code on loading ({', '.join(sorted(set(blocked)))}) and is not read; "
             "expected tensors only: save its state dict anew where you trust it"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
+    except (OSError, *BROKEN) as error:
         raise InputError(
             f"{path} is not a PyTorch checkpoint, or a broken one ({type(error).__name__}); copy or download it again"
         ) from error

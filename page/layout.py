@@ -1,6 +1,7 @@
 """How the page is drawn, and what its buttons do; the work is page.session's."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Page:
     def __init__(self, studio: Studio):
         self.studio = studio
         self._sessions: dict[str, Session] = {}
+        self._known = threading.Lock()
         self._start = initial(studio.default)
         self._shown = [setting for setting in SETTINGS if setting.key in self._start]
         with gr.Blocks(
@@ -39,14 +41,13 @@ class Page:
         ) as self.blocks:
             self._draw()
 
-    def launch(self, host: str, port: int | None, wait: bool = True) -> str:
-        """Serve the page; returns its address at once where it does not `wait` for the end."""
+    def launch(self, host: str, port: int | None) -> None:
+        """Serve the page, until a signal."""
         self.blocks.queue(default_concurrency_limit=_AT_ONCE, max_size=_WAITING)
-        _, address, _ = self.blocks.launch(
+        self.blocks.launch(
             server_name=host,
             server_port=port,
             share=False,
-            prevent_thread_lock=not wait,
             max_file_size=f"{self.studio.limits.megabytes}mb",
             theme=gr.themes.Default(font=_THEME_FONT, font_mono=["ui-monospace", "monospace"]),
             css=STYLE,
@@ -54,7 +55,6 @@ class Page:
             ssr_mode=False,
             show_error=True,
         )
-        return address
 
     def _draw(self) -> None:
         gr.HTML(show.sheet("<h1>HyperLips</h1>Make the face in a video or picture speak new audio."))
@@ -146,6 +146,7 @@ class Page:
         faces = [self.video, self.picture]
         for component in faces:
             component.change(self._look, faces, [self.status, self.faces, self.choice, *faces], **private)
+        self.sound.change(self._hear, self.sound, None, queue=False, **private)
         self.faces.select(_chosen, None, self.choice, queue=False, **private)
         asked = [self.choice, self.source, self.sound, self.text, *self.settings]
         self.buttons = [self.look_button, self.make_button, self.stop_button]
@@ -160,9 +161,10 @@ class Page:
     def _session(self, request: gr.Request) -> Session:
         """The visitor's own; a page that is loaded again is another visitor."""
         key = str(request.session_hash)
-        if key not in self._sessions:
-            self._sessions[key] = Session(self.studio)
-        return self._sessions[key]
+        with self._known:  # a face and a sound may be given at the same time
+            if key not in self._sessions:
+                self._sessions[key] = Session(self.studio)
+            return self._sessions[key]
 
     def _leave(self, request: gr.Request) -> None:
         if session := self._sessions.pop(str(request.session_hash), None):
@@ -170,6 +172,10 @@ class Page:
 
     def _stop(self, request: gr.Request) -> None:
         self._session(request).stop()
+
+    def _hear(self, request: gr.Request, sound: str | None) -> None:
+        """A sound was given, which goes with the visitor even where it is never used."""
+        self._session(request).hold(None if sound is None else Path(sound))
 
     def _look(self, request: gr.Request, video: str | None, picture: str | None) -> Iterator[dict]:
         """A face was given or taken away; the newer one of a video and a picture takes the other's place."""
@@ -181,7 +187,8 @@ class Page:
             return
         session.choose(new)  # before anything is shown: what is taken away below calls this again
         hidden = gr.update(value=None, visible=False)
-        yield {self.status: show.note("Looking for faces …" if new else "Give a face."), self.faces: hidden}
+        words, first = "Looking for faces …" if new else "Give a face.", self.studio.default.settings.index
+        yield {self.status: show.note(words), self.faces: hidden, self.choice: first}
         if new is None:
             return
         other = self.picture if str(new) == video else self.video
@@ -194,16 +201,22 @@ class Page:
             return
         several = len(found) > 1
         words = f"{len(found)} faces: choose one." if several else "One face: ready."
-        gallery = gr.update(value=found, visible=True, selected_index=0) if several else hidden
-        yield {self.status: show.note(words), self.faces: gallery, self.choice: 0}
+        first = min(first, len(found) - 1)
+        gallery = hidden
+        if several:
+            pictures = [str(session.picture(face)) for face in found]
+            gallery = gr.update(value=pictures, visible=True, selected_index=first)
+        yield {self.status: show.note(words), self.faces: gallery, self.choice: first}
 
     def _preview(
         self, request: gr.Request, choice: int, source: str, sound: str | None, text: str, *settings: Any
     ) -> Iterator[dict]:
         yield {self.status: show.note("Painting one frame …"), **self._busy(True)}
+        session = self._session(request)
         try:
-            picture = self._session(request).preview(choice, _voice(source, sound, text), self._changes(settings))
-            yield {self.status: show.note("One frame is painted."), self.moment: gr.update(value=picture, visible=True)}
+            moment = session.picture(session.preview(choice, _voice(source, sound, text), self._changes(settings)))
+            shown = gr.update(value=str(moment), visible=True)
+            yield {self.status: show.note("One frame is painted."), self.moment: shown}
         except Exception as error:
             yield {self.status: self._words(error)}
         yield self._busy(False)

@@ -1,5 +1,6 @@
 """One visitor's work: look at a face, preview a moment, make the video. Knows nothing of how the page is drawn."""
 
+import secrets
 import shutil
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from digest import file_digest
 from engine.pipeline import LipSync, lip_sync
 from engine.prepared import FaceSettings, PreparedFace
 from engine.report import Report, Watch
-from engine.timeline import source_frame
+from engine.timeline import median_step, source_frame
 from errors import InputError
 from face.crop import CropTransform
 from face.follow import Followed
@@ -102,7 +103,7 @@ class Session:
         """By what pictures depend on: see `_current`."""
         self._face_file: Path | None = None
         self._kept: Path | None = None
-        self._uploads: set[Path] = set()
+        self._held: set[Path] = set()
         self._stop, self._busy = threading.Event(), threading.Lock()
 
     def look(self, path: Path) -> list[np.ndarray]:
@@ -120,9 +121,20 @@ class Session:
 
     def choose(self, path: Path | None) -> None:
         """This file is the face from now on, though nothing is known of it before `look`; None: no file is."""
-        self._looks, self._face_file = {}, path
-        if path is not None:
-            self._uploads.add(path)
+        self._face_file, self._looks = path, {}  # in this order: whoever looks meanwhile does so at the new file
+        self.hold(path)
+
+    def hold(self, path: Path | None) -> None:
+        """This upload, if it is one, goes when this visitor leaves, unless another one gave the same."""
+        if path is not None and path not in self._held:
+            self._held.add(path)
+            self._studio.uploads.hold(path)
+
+    def picture(self, pixels: np.ndarray) -> Path:
+        """A picture (H, W, 3) uint8 RGB as a file of this visitor's."""
+        path = self.folder / f"{secrets.token_hex(8)}.png"
+        write_picture(path, pixels)
+        return path
 
     def preview(self, choice: int, voice: Voice | None, changes: Sequence[str] = ()) -> np.ndarray:
         """What the `choice`th face of the look shows at the loudest moment: (H, W, 3) uint8 RGB."""
@@ -172,9 +184,9 @@ class Session:
         self.stop()
         with self._busy:
             shutil.rmtree(self.folder, ignore_errors=True)
-            for path in self._uploads:
-                if path.is_relative_to(self._studio.folder):
-                    path.unlink(missing_ok=True)
+            held, self._held = self._held, set()  # another upload may come meanwhile
+            for path in held:
+                self._studio.uploads.release(path)
 
     @contextmanager
     def _turn(self, progress: Progress | None = None) -> Iterator[Path]:
@@ -213,7 +225,7 @@ class Session:
         return watch
 
     def _engine(self, choice: int, changes: Sequence[str]) -> LipSync:
-        return self._studio.engine([*changes, f"face.index={choice}"] if choice else changes)
+        return self._studio.engine([*changes, f"face.index={choice}"])
 
     def _looked(self, path: Path, engine: LipSync) -> Look:
         reader = engine.read(path)
@@ -237,10 +249,11 @@ class Session:
     def _current(self, engine: LipSync, choice: int) -> Look:
         """The look through this engine's eyes, which shows that face too: another largest picture has other pixels."""
         looks, eyes = self._looks, _eyes(engine)
-        if not looks:
+        path = self._face_file
+        if path is None:
             raise InputError("found no face; give a video or picture that shows one")
-        if eyes not in looks:
-            looks[eyes] = self._looked(next(iter(looks.values())).path, engine)
+        if eyes not in looks:  # or nothing was looked at, since the file was given while other work was under way
+            looks[eyes] = self._looked(path, engine)
         if choice >= (seen := len(looks[eyes].faces)):
             raise InputError(
                 f"found only {seen} faces where the largest picture is {engine.settings.max_size}, expected "
@@ -258,8 +271,11 @@ class Session:
         look = self._current(engine, choice)
         found, reader = look.faces[choice], engine.read(look.path)
         prepared = engine.prepared(reader, found)
-        known = np.flatnonzero(found.present)
-        index = int(known[nearest(np.array(found.times, float)[known], np.array(seconds))])
+        times, known = np.array(found.times, float), np.flatnonzero(found.present)
+        step = float(median_step(found.times, reader.fps))
+        if look.whole and (after := seconds - times[-1] - step) >= 0:  # it runs backwards then
+            seconds = times[source_frame(len(times) + int(after / step), len(times))]
+        index = int(known[nearest(times[known], np.array(seconds))])
         picture = folder / "moment.png"
         write_picture(picture, next(islice(reader, index, None)).rgb())
         return prepared.still(index, picture)
@@ -298,7 +314,8 @@ class Session:
         return replace(kept, video=look.path)
 
     def _command(self, look: Look, voice: Voice | None, engine: LipSync, changes: Sequence[str]) -> str:
-        index = [f"face.index={engine.settings.index}"] if engine.settings.index else []
+        chosen = engine.settings.index
+        index = [f"face.index={chosen}"] if chosen != self._studio.default.settings.index else []
         said, name = ("", voice.name) if isinstance(voice, Path) else speak_command(str(voice))
         line = command(look.path.name, name, self._studio.config, [*self._studio.changes, *changes, *index])
         return f"{said}\n{line}" if said else line
@@ -309,8 +326,6 @@ class Session:
             raise InputError(f"found a text of {len(voice)} letters, expected at most {most}; shorten it")
         if voice is None:
             raise InputError("found no voice; give a sound, or a text where this machine can read one")
-        if isinstance(voice, Path):
-            self._uploads.add(voice)
         sound = speak(voice, folder) if isinstance(voice, str) else voice
         with open_input(sound) as container:  # a file of hours is not decoded to find that out
             self._check_length(sound, (container.duration or 0) / _MICROSECONDS, "sound")

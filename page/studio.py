@@ -4,7 +4,7 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -77,6 +77,23 @@ class Turns:
             return self._tickets.index(ticket)
 
 
+class Uploads:
+    """Files below a folder that visitors gave, where equal ones lie at one place: each goes with its last holder."""
+
+    def __init__(self, folder: Path):
+        self._folder, self._holders, self._lock = folder, Counter[Path](), threading.Lock()
+
+    def hold(self, path: Path) -> None:
+        with self._lock:
+            self._holders[path] += 1
+
+    def release(self, path: Path) -> None:
+        with self._lock:
+            self._holders[path] -= 1
+            if not self._holders[path] and path.is_relative_to(self._folder):
+                path.unlink(missing_ok=True)
+
+
 class Studio:
     """Everything that outlives a visit, with a folder for temporary files that goes when it is closed.
 
@@ -92,6 +109,7 @@ class Studio:
         self._engines: Kept[LipSync] = Kept(_ENGINES)
         self.default = self.engine(())
         self.folder = Path(tempfile.mkdtemp(prefix="hyperlips_page_"))
+        self.uploads = Uploads(self.folder)
 
     def engine(self, changes: Sequence[str]) -> LipSync:
         """Networks under the page's own config with some changes, each KEY=VALUE."""

@@ -16,16 +16,19 @@ from tqdm import tqdm
 
 from datasets.clips import Clip, clips_of
 from datasets.damage import readable
-from errors import InputError, run_cli
+from errors import InputError, check, run_cli
 from media.audio import SOUND_SUFFIXES
 from workers import cores, spread
 
 
 def find_recordings(folder: Path | None) -> list[Path]:
-    """Sound files below `folder`, in order. Raises InputError where there is none."""
+    """Sound files below `folder`, hidden ones left out, in order. Raises InputError where there is none."""
     if folder is None:
         return []
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
+    check(not folder.is_dir() and f"--noise {folder}: found no such folder; check the path")
+    names = (path.relative_to(folder) for path in folder.rglob("*"))
+    shown = (folder / name for name in names if not any(part.startswith(".") for part in name.parts))
+    found = sorted(path for path in shown if path.suffix.lower() in SOUND_SUFFIXES)
     if not found:
         raise InputError(f"--noise {folder}: found no sound in it (looked for {', '.join(SOUND_SUFFIXES)})")
     return found
@@ -33,11 +36,11 @@ def find_recordings(folder: Path | None) -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, metavar="DATA")
+    parser.add_argument("--data", required=True, type=Path, metavar="DATA", help="the data set")
     parser.add_argument("--variants", type=int, default=2, metavar="N", help="of each clip's sound (default 2)")
     parser.add_argument("--noise", type=Path, metavar="DIR", help="recorded backgrounds, e.g. MUSAN's noise folder")
-    parser.add_argument("--splits", nargs="+", default=["train"])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--splits", nargs="+", default=["train"], help="of the clips (default train)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
     parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("--again", action="store_true", help="also variants that are there already")
     args = parser.parse_args()

@@ -27,15 +27,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--size", type=int, choices=(128, 256, 512), default=256, help="crop size in px (default 256)")
     parser.add_argument("--split", default="hash", help="hash (by person), train, val, or official list files, a,b,c")
-    parser.add_argument("--person", default="none", help="parent (folder), a regular expression, =NAME, or none")
-    parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets (columns file, offset_ms)")
+    parser.add_argument("--person", default="none", help="parent (folder), a regular expression, '=NAME', or none")
+    parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets, see preprocess/README.md")
     parser.add_argument(
         "--sync-expert",
         type=Path,
         metavar="CKPT",
         help="find each clip's sound offset, take it out, and reject clips out of sync",
     )
-    parser.add_argument("--backend", choices=("mediapipe", "face_alignment"), default="mediapipe")
+    parser.add_argument(
+        "--backend", choices=("mediapipe", "face_alignment"), default="mediapipe", help="who finds faces"
+    )
     parser.add_argument("--min-face", type=number, default=40, metavar="PX", help="reject narrower faces (default 40)")
     parser.add_argument("--workers", type=int, default=cores(), metavar="N", help="processes (default: all cores)")
     parser.add_argument("--again", action="store_true", help="also videos that are done already")

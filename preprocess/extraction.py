@@ -22,12 +22,13 @@ from face.detect import make_detector
 from face.follow import Followed, follow
 from face.landmark_net import MIN_PRESENCE, LandmarkNet
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
+from media.track import SILENT_NOTE
 from media.video import Frame, VideoReader
 from models.config import BASE_SIZE
 from nearest import nearest
 from preprocess.feature_files import DTYPES, write_features
 from preprocess.jobs import Job
-from preprocess.sources import find_sound
+from preprocess.sources import Source, find_sound
 from preprocess.sync_check import sound_offset
 
 MIN_SECONDS, MAX_SECONDS = 1, 20
@@ -61,6 +62,8 @@ def extract_source(job: Job) -> None:
         rejected = list(_extract(job, aside, notes))
     except InputError as error:
         rejected = [str(error)]
+    except MemoryError:
+        rejected = ["too little memory for it"]
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     job.finish(rejected, notes)
@@ -71,11 +74,7 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
     is added to them.
     """
     source, settings = job.source, job.settings
-    recording = source.path if has_audio(source.path) else find_sound(source, notes)
-    if recording is None:
-        yield "no sound in the file, beside it or in a twin audio tree"
-        return
-    wave = read_audio(recording, notes=notes)
+    wave = _heard(source, notes)
     reader = VideoReader(source.path)
     faces = follow(reader, make_detector(settings.backend))
     notes += [note for note in reader.notes if note not in notes]
@@ -102,7 +101,7 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
         offset, sound = job.offset, _cut_sound(wave, piece, job.offset)
         if settings.sync_expert:
             try:
-                offset += sound_offset(settings.sync_expert, aside / "faces.zip", sound)
+                offset += sound_offset(settings.sync_expert, aside / "faces.zip", sound, settings.trusted)
             except InputError as error:
                 shutil.rmtree(aside)
                 yield f"{name}{error}"
@@ -124,6 +123,32 @@ def _extract(job: Job, aside: Path, notes: list[str]) -> Iterator[str]:
             offset_ms=round(float(1000 * offset), 1),
         )
         publish_clip(aside, settings.output, info)
+
+
+def _heard(source: Source, notes: list[str]) -> np.ndarray:
+    """The sound (samples,) of a video; where that is missing or silent, of the file that belongs to it: what lips say
+    in silence would be learned as silence. Raises InputError where there is none.
+    """
+    problem = InputError("no sound in the file, beside it or in a twin audio tree")
+    for path in _recordings(source, notes):
+        told: list[str] = []
+        try:
+            wave = read_audio(path, notes=told)
+        except InputError as error:
+            problem = error
+            continue
+        if SILENT_NOTE not in told:
+            notes += told
+            return wave
+        problem = InputError(f"{path.name} is silent, and no other sound lies beside it or in a twin audio tree")
+    raise problem
+
+
+def _recordings(source: Source, notes: list[str]) -> Iterator[Path]:
+    if has_audio(source.path):
+        yield source.path
+    if (beside := find_sound(source, notes)) is not None:
+        yield beside
 
 
 def _pieces(face: Followed) -> Iterator[Piece]:

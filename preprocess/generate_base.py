@@ -18,13 +18,13 @@ from preprocess.shard import add_shard_argument, shard
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, type=Path, metavar="C", help="stage-1 weights")
-    parser.add_argument("--data", required=True, type=Path, metavar="DATA")
+    parser.add_argument("--data", required=True, type=Path, metavar="DATA", help="the data set")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], help="those that are there are painted")
     parser.add_argument(
         "--min-face-px", type=number, default=0.0, help="only clips whose faces are this wide in the source"
     )
     add_shard_argument(parser, "clips")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--again", action="store_true", help="also clips that these weights have painted already")
     args = parser.parse_args()
     share = shard(clips_of(args.data, args.splits, args.min_face_px), args.shard)

@@ -37,6 +37,8 @@ class Settings:
     backend: Literal["mediapipe", "face_alignment"]
     min_face_px: float
     sync_expert: str | None = None
+    trusted: bool = False
+    """Whether sounds and pictures were recorded together, see sync_check.sound_offset."""
 
     @cached_property
     def expert_digest(self) -> str | None:

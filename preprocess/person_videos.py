@@ -7,7 +7,7 @@ from datasets.clips import merge_index
 from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
 from engine.options import SYNC_EXPERT
 from engine.threads import threads_kept
-from errors import InputError
+from errors import InputError, warn
 from media.video import VideoReader
 from preprocess.extraction import extract_source, set_up
 from preprocess.jobs import Job, Settings, clips_by_source, rejections, report, run
@@ -26,12 +26,13 @@ def check_length(videos: list[Path]) -> None:
 def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     """Make the data set, crops of `size` px, all of split `train`; sync: with the sound's offset found and taken out.
 
-    Raises InputError where one of the videos gives nothing, or none of them a clip that is long enough to hold out its
-    last tenth.
+    A video that gives nothing is left out, with a warning. Raises InputError where all do, or none of them gives a clip
+    that is long enough to hold out its last tenth.
     """
-    settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=str(SYNC_EXPERT) if sync else None)
+    expert = str(SYNC_EXPERT) if sync else None
+    settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=expert, trusted=True)
     settings.make_folders()
-    sources, earlier = [Source(path, path.name, path.parent.resolve()) for path in videos], clips_by_source(data)
+    sources, earlier = [_source(path) for path in videos], clips_by_source(data)
     jobs = [
         Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(name, []))
         for name, source in {source.id: source for source in sources}.items()  # a video may be named twice
@@ -42,6 +43,16 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     report(data)
 
 
+def first_used(videos: list[Path], data: Path) -> Path:
+    """The first of the videos that read_videos made the data set of; where all were moved since, the first."""
+    made = clips_by_source(data)
+    return next((path for path in videos if _source(path).id in made), videos[0])
+
+
+def _source(path: Path) -> Source:
+    return Source(path, path.name, path.parent.resolve())
+
+
 def _extract(jobs: list[Job]) -> None:
     """Side by side, each on one core; this process keeps its threads for what comes after."""
     with threads_kept():
@@ -50,12 +61,17 @@ def _extract(jobs: list[Job]) -> None:
 
 
 def _check(jobs: list[Job], data: Path) -> None:
-    left_out, made = rejections(data), clips_by_source(data)
+    rejected, made = rejections(data), clips_by_source(data)
+    advice = "; where the sound is known to be in step, --set sync=false" if jobs[0].settings.sync_expert else ""
+    told = []
     for job in jobs:
         if job.source.id not in made:
-            reasons = "; ".join(reason for source, reason in left_out if source == job.name)
-            advice = "; where the sound is known to be in step, --set sync=false" if job.settings.sync_expert else ""
-            raise InputError(f"{job.source.path}: nothing in it to learn from ({reasons}){advice}")
+            reasons = "; ".join(reason for source, reason in rejected if source == job.name)
+            told.append(f"{job.source.path}: nothing in it to learn from ({reasons}){advice}")
+    if len(told) == len(jobs):
+        raise InputError(*told)
+    for words in told:
+        warn(f"left out, {words}")
     clips = load_split(data, TRAIN)
     if all(tail_start(clip) is None for clip in clips):
         raise _too_short([job.source.path for job in jobs], max(clip.info.seconds for clip in clips))

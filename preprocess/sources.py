@@ -1,6 +1,7 @@
 """Which files a data set is made of: videos, the sound that belongs to them, persons, splits, known offsets."""
 
 import csv
+import glob
 import hashlib
 import os
 import re
@@ -35,6 +36,8 @@ _SPLIT_WORDS = {
 }
 """Words of official lists; VoxCeleb's iden_split.txt uses 1, 2, 3."""
 
+_VAL_SHARE = 0.05
+"""Of the persons, with `--split hash`."""
 _SLUG_PARTS = 5
 """Folders and file whose names make an id readable."""
 _BEGINNING = 1 << 16
@@ -86,8 +89,9 @@ class Source:
 
 
 def find_sources(roots: list[Path]) -> list[Source]:
-    """Every video below `roots`, once each, in a stable order, without hidden files, which are another system's or were
-    not finished; links to folders are followed, and of copies at the same place below two roots the first is taken.
+    """Every video below `roots`, once each, in a stable order, without hidden files and folders, which are another
+    system's, another tool's or were not finished; links to folders are followed, and of copies at the same place below
+    two roots the first is taken.
 
     A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
     folder, or one without videos.
@@ -96,8 +100,7 @@ def find_sources(roots: list[Path]) -> list[Source]:
     for root in roots:
         if not root.is_dir():
             raise InputError(f"no such folder: {root}")
-        shown = (path for path in _files(root, set()) if not path.name.startswith("."))
-        found = sorted(path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES)
+        found = sorted(path for path in _files(root, set()) if path.suffix.lower() in VIDEO_SUFFIXES)
         if not found:
             raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         for path in found:
@@ -110,10 +113,10 @@ def find_sources(roots: list[Path]) -> list[Source]:
 
 
 def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:
-    """Everything below that is no folder. above: the folders that led here, which a link may lead back to."""
+    """Everything below that is neither hidden nor a folder. above: folders that led here; a link may lead back."""
     try:
         status = folder.stat()
-        entries = list(folder.iterdir())
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise InputError(f"found a folder {folder} that cannot be read ({error.strerror}); check its rights") from error
     here = status.st_dev, status.st_ino
@@ -140,11 +143,17 @@ def find_sound(source: Source, notes: list[str]) -> Path | None:
             if video == "video":  # MEAD: video/<view>/<emotion>/... but audio/<emotion>/...
                 del parts[positions[-1] + 1]
                 candidates.append(Path(*parts))
-    paths = dict.fromkeys(candidate.with_suffix(suffix) for candidate in candidates for suffix in SOUND_SUFFIXES)
-    found = [path for path in paths if path.is_file()]
+    found = list(dict.fromkeys(path for candidate in candidates for path in _sounds_named(candidate)))
     if len(found) > 1:
         notes.append(f"its sound is {found[0].name}, others of that name were left: {', '.join(map(str, found[1:]))}")
     return next(iter(found), None)
+
+
+def _sounds_named(name: Path) -> list[Path]:
+    """The sound files of a name, whatever its suffix, in the order of SOUND_SUFFIXES."""
+    beside = [path for path in name.parent.glob(f"{glob.escape(name.stem)}.*") if path.stem == name.stem]
+    found = [path for path in beside if path.suffix.lower() in SOUND_SUFFIXES and path.is_file()]
+    return sorted(found, key=lambda path: (SOUND_SUFFIXES.index(path.suffix.lower()), path.name))
 
 
 class Persons:
@@ -153,7 +162,7 @@ class Persons:
     def __init__(self, rule: str):
         self.rule = rule
         try:
-            self.pattern = re.compile(rule)
+            self.pattern = re.compile("" if rule.startswith("=") else rule)
         except re.error as error:
             raise InputError(
                 f"--person {rule}: found neither parent, none, =NAME nor a regular expression: {error}"
@@ -168,7 +177,7 @@ class Persons:
         if self.rule.startswith("="):
             return self.rule[1:]
         match = self.pattern.search(source.relative)
-        return "" if match is None else (match[1] if match.groups() else match[0])
+        return "" if match is None else next(filter(None, match.groups()), match[0])
 
 
 class Splits:
@@ -178,8 +187,8 @@ class Splits:
     VoxCeleb's digit before it for the split; without one the list's own name (train.txt, val.txt) says it.
     """
 
-    def __init__(self, rule: str, val_share: float = 0.05):
-        self.rule, self.val_share = rule, val_share
+    def __init__(self, rule: str):
+        self.rule = rule
         self.entries = {} if rule in ("hash", "train", "val") else self._read(rule.split(","))
 
     def __call__(self, source: Source, person: str) -> str | None:
@@ -188,7 +197,7 @@ class Splits:
             return self.rule
         if self.rule == "hash":  # by what stays the same where the data lies elsewhere
             key = hashlib.sha1(os.fsencode(person or f"{source.root.name}/{source.relative}")).digest()
-            return "val" if int.from_bytes(key[:4], "big") / 2**32 < self.val_share else "train"
+            return "val" if int.from_bytes(key[:4], "big") / 2**32 < _VAL_SHARE else "train"
         parts = Path(source.relative).with_suffix("").parts
         whole = (source.root / source.relative).with_suffix("").as_posix()
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
@@ -211,9 +220,8 @@ class Splits:
             path = Path(name)
             if not path.is_file():
                 raise InputError(f"--split {name}: found neither hash, train, val nor a list file of that name")
-            default = next(
-                (split for word, split in _SPLIT_WORDS.items() if not word.isdigit() and word in path.stem), None
-            )
+            words = re.split("[^a-z]+", re.sub("(list|set)(?![a-z])", "", path.stem.lower()))
+            default = next((split for word, split in _SPLIT_WORDS.items() if word in words), None)
             lines = [line.strip() for line in read_text(path, f"--split {name}").splitlines()]
             for line in filter(None, lines):
                 found = dict(_readings(line, default))
@@ -303,7 +311,7 @@ def offset_of(source: Source, offsets: Offsets) -> Fraction | None:
     """The known offset of a source in seconds, None where none is known."""
     groups = offsets.get(source.path.name, {})
     folder = source.path.resolve().parent.as_posix() if groups else ""
-    for group, offset in groups.items():
+    for group, offset in sorted(groups.items(), key=lambda item: -len(item[0])):  # "" last, which fits any folder
         if not group or folder == group or folder.endswith("/" + group):
             return offset
     return None

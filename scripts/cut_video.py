@@ -44,10 +44,10 @@ def cut(video: Path, output: Path, start: Fraction, end: Fraction, rect: tuple[i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--video", type=Path, required=True, metavar="V")
-    parser.add_argument("--output", type=Path, required=True, metavar="O")
-    parser.add_argument("--seconds", type=exact, nargs=2, required=True, metavar=("FROM", "TO"))
-    parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"))
+    parser.add_argument("--video", type=Path, required=True, metavar="V", help="the video")
+    parser.add_argument("--output", type=Path, required=True, metavar="O", help="the part of it")
+    parser.add_argument("--seconds", type=exact, nargs=2, required=True, metavar=("FROM", "TO"), help="when")
+    parser.add_argument("--rect", type=int, nargs=4, metavar=("X", "Y", "W", "H"), help="px: where (default: all)")
     args = parser.parse_args()
     start, end = args.seconds
     print(f"{args.output}: {cut(args.video, args.output, start, end, args.rect)} frames")

@@ -5,9 +5,9 @@ python -m scripts.export_onnx --base B.safetensors --hr H.safetensors --output o
 
 Writes audio.onnx (a window of sound to hyper vectors), references.onnx (a frame's reference faces to maps, where the
 weights encode them), base.onnx (vectors, masked faces and references to 128 px faces) and hr.onnx (these and sketches
-to large ones), each for any number of frames at once. Inputs and outputs are float32 pictures in 0..1 in the weights'
-own channel order; what else is wanted of them (crop, windows, gain) stands in each file's metadata, as in
-the checkpoint's. Wants `pip install onnx onnxscript`; onnxruntime runs the files.
+to large ones), each for any number of frames at once. Pictures are float32 in 0..1 in the weights' own channel order;
+each file's metadata hold the network's config, those of stage 1 also crop, windows and gain, as the checkpoint's do.
+Wants `pip install onnx onnxscript`; onnxruntime runs the files.
 """
 
 import argparse

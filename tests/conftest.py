@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,22 +18,30 @@ from types import SimpleNamespace
 # Before anything of the project: what others measured of this machine, before or meanwhile, is not the tests'.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hyperlips_tests_")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+# Nor is what the shell says of a cluster's job, a page or git.
+for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GRADIO_SERVER_NAME"):
+    os.environ.pop(name, None)
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
+from hypothesis import settings
 
 from datasets.archive import write_archive
 from datasets.clips import load_clips, merge_index, publish_clip
 from engine import precision
 from engine.threads import threads_kept
-from errors import run_cli
+from errors import run_cli, warn
 from media.audio import SAMPLE_RATE
 from media.video import VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
 
+settings.register_profile("alike", derandomize=True, database=None)
+settings.load_profile("alike")
 ROOT = Path(__file__).resolve().parent.parent
 FPS = Fraction(25)
 SIZE = 360, 288
@@ -41,10 +51,24 @@ _DROP = 12  # px the lower lip moves
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """Sums differ in their last bits with the number of threads: each test leaves as many as it found."""
+def alike() -> Iterator[None]:
+    """Each test begins alike, whatever ran before: as many threads, in whose number sums differ in their last bits, the
+    same chance, and nothing said.
+    """
+    torch.manual_seed(0)
+    warn.cache_clear()
     with threads_kept():
         yield
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """Gives what tells the most bytes that Python held since the block began."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.train_base import train as train_base
 from engine.train_hr import train as train_hr
 from errors import InputError
-from models.checkpoint import load_network
+from models.checkpoint import load_network, read_metadata
 from models.config import BaseConfig
 from preprocess.clip_variants import Backgrounds, write_variants
 from train_base import main as base_main
@@ -93,7 +93,8 @@ def test_stage_one_ablations_train(name, short, tmp_path):
     config = load_config(
         TrainBaseConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY, f"data.path={short}", f"run.folder={tmp_path}"]
     )
-    assert load_network(train_base(config)).config == config.model
+    best = train_base(config)
+    assert load_network(best).config == config.model and int(read_metadata(best)["step"]) == config.run.steps > 0
 
 
 @pytest.mark.parametrize("name", HR)
@@ -101,7 +102,8 @@ def test_stage_two_ablations_train(name, large, tmp_path):
     config = load_config(
         TrainHRConfig, ABLATIONS / f"{name}.yaml", [*SHORT, *TINY_HR, f"data.path={large}", f"run.folder={tmp_path}"]
     )
-    assert load_network(train_hr(config)).config == config.model
+    best = train_hr(config)
+    assert load_network(best).config == config.model and int(read_metadata(best)["step"]) == config.run.steps > 0
 
 
 def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeypatch, capsys):

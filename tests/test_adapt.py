@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ import cv2
 import pytest
 from conftest import FPS, SIZE, talking_face, voice
 
+from adapt import adapt
 from datasets.clips import load_clips, merge_index
+from engine.config import load_config
+from engine.options import AdaptConfig
 from engine.person import Adaptation, Person
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
@@ -19,7 +23,7 @@ from models.checkpoint import load_network, read_metadata, save_network
 from models.config import BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
-from preprocess.person_videos import read_videos
+from preprocess.person_videos import first_used, read_videos
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -123,6 +127,8 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert VideoReader(film).size == (3 * 128, 128 + 24) and len(list(VideoReader(film))) == 25
     assert len(read_audio(film)) == pytest.approx(SAMPLE_RATE, abs=1000)
 
+    for name in ("data", "stage1", "stage2"):  # which are of no more use
+        shutil.rmtree(me / name)
     before = (me / "adapt.json").stat().st_mtime_ns
     again = run(*command)
     assert again.returncode == 0 and "is done already" in again.stdout
@@ -162,14 +168,29 @@ def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip
         assert not (me / "data").exists() and not (me / "adapt.json").exists()
 
 
-def test_a_video_that_shows_nobody_is_refused_and_leaves_no_data(weights, tmp_path):
-    wall, me = tmp_path / "wall.mp4", tmp_path / "me"
-    with VideoWriter(wall, SIZE, FPS, audio=(voice(2), SAMPLE_RATE)) as writer:
+@pytest.fixture
+def wall(tmp_path) -> Path:
+    """A video that shows nobody."""
+    path = tmp_path / "wall.mp4"
+    with VideoWriter(path, SIZE, FPS, audio=(voice(2), SAMPLE_RATE)) as writer:
         for _ in range(50):
             writer.write(talking_face(0)[::-1, ::-1] // 8)
+    return path
+
+
+def test_a_video_that_shows_nobody_is_refused_and_leaves_no_data(wall, weights, tmp_path):
+    me = tmp_path / "me"
     refused = run("--video", wall, "--output", me, *weights)
     assert refused.returncode == 2 and "wall.mp4: nothing in it to learn from (no face found)" in refused.stderr
     assert not (me / "data").exists() and not (me / "adapt.json").exists()
+
+
+def test_a_video_of_several_that_shows_nobody_is_left_out(wall, talking_clip, tmp_path, capsys):
+    data = tmp_path / "data"
+    read_videos([wall, talking_clip], data, 128, sync=False)
+    assert [Path(clip.info.source).name for clip in load_clips(data, "train")] == ["talking.mp4"]
+    assert first_used([wall, talking_clip], data) == talking_clip
+    assert "warning: left out, " in (told := capsys.readouterr().err) and "wall.mp4: nothing in it to learn" in told
 
 
 def test_several_videos_are_one_person_and_one_named_twice_is_one(talking_clip, tmp_path):
@@ -203,3 +224,34 @@ def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):
         Adaptation.of(tmp_path, {})
     with pytest.raises(InputError, match=r"has no base.safetensors, hr.safetensors, person.face; .* adapt.py"):
         Person(tmp_path).check()
+
+
+def test_minutes_are_divided_and_stay_a_stage_s_own(weights, tmp_path, monkeypatch):
+    """Ten minutes, of which reading took two and stage 1 five: a twentieth is the film's, .55 of the rest stage 1's."""
+    given, spent = {}, {"videos": 2.0, "face": 0.0, "stage1": 5.0, "faces": 0.0}
+
+    def learn(stage: str):
+        def train(config, *_):
+            given.setdefault(stage, []).append(config.run.minutes)
+            if stage == "stage2":
+                raise KeyboardInterrupt
+
+        return train
+
+    def run_step(state: Adaptation, name: str, work) -> None:
+        if name in ("stage1", "stage2"):
+            work()
+        state.seconds += 60 * spent.get(name, 0)
+
+    monkeypatch.setattr(Adaptation, "run", run_step)
+    monkeypatch.setattr("engine.train_base.train", learn("stage1"))
+    monkeypatch.setattr("engine.train_hr.train", learn("stage2"))
+    config = load_config(AdaptConfig, ROOT / "configs" / "adapt.yaml", ["minutes=10"])
+    config.base, config.hr = weights[1], weights[3]
+    for _ in range(2):  # the second time they are those that the stages were given first
+        state = Adaptation(tmp_path, {}, minutes=json.loads((tmp_path / "minutes").read_text()) if given else {})
+        with pytest.raises(KeyboardInterrupt):
+            adapt([tmp_path / "me.mp4"], config, state)
+        (tmp_path / "minutes").write_text(json.dumps(state.minutes))
+        spent["videos"] = 4.0
+    assert given == {"stage1": pytest.approx([0.55 * 7.5] * 2), "stage2": pytest.approx([2.5] * 2)}

@@ -25,7 +25,7 @@ def test_items_come_in_order_and_only_a_few_are_made_ahead():
             made.append(number)
             yield number
 
-    stage, before, used = ahead(items(), 2), threads(), []
+    stage, before, used = ahead(items()), threads(), []
     for number in stage:
         used.append(number)
         deadline = time.monotonic() + 10

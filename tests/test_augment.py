@@ -1,15 +1,15 @@
 """Augmentation keeps sound, picture and landmarks together; noisy sounds are what they say; broken data is named."""
 
 import shutil
-import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import voice
+from conftest import peak_memory, voice
 
 from datasets.archive import Archive, write_archive
 from datasets.augment import FaceChange, degrade_references, draw_change
@@ -122,9 +122,14 @@ def test_only_references_are_degraded(data_set, change):
     assert np.abs(degrade_references(wide, config, np.random.default_rng(0)).astype(int) - wide).max() <= 6
 
 
-def test_a_zero_switches_every_change_off():
-    assert draw_change(SyncAugmentConfig(flip=0, colour=0), np.random.default_rng(0)) == FaceChange()
-    assert SyncAugmentConfig().shift == 0 and AugmentConfig().sound == 0
+@pytest.mark.parametrize("kind", [AugmentConfig, HRAugmentConfig, SyncAugmentConfig])
+def test_a_zero_switches_every_change_off(kind):
+    still = kind(**dict.fromkeys(vars(kind()), 0))
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), np.uint8)
+    for seed in range(20):
+        assert draw_change(still, np.random.default_rng(seed)) == FaceChange()
+        if kind is not SyncAugmentConfig:
+            assert np.array_equal(degrade_references(pictures, still, np.random.default_rng(seed)), pictures)
 
 
 @pytest.mark.parametrize(
@@ -216,11 +221,10 @@ def test_a_million_steps_are_not_listed_before_the_first():
         def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
             return {"number": torch.tensor(index)}
 
-    tracemalloc.start()
-    first = next(batches(Numbers(), 32, 1, 200_000, 0, rank=1, processes=2))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert first["number"].tolist() == list(range(48, 64)) and peak < 20e6
+    with peak_memory() as peak:
+        first = next(batches(Numbers(), 32, 1, 200_000, 0, rank=1, processes=2))
+        assert peak() < 20e6
+    assert first["number"].tolist() == list(range(48, 64))
 
 
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
@@ -315,8 +319,11 @@ def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
         find_recordings(tmp_path)
     (tmp_path / "notes.txt").touch()
     tone = np.sin(2 * np.pi * 3000 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
-    (tmp_path / "deep").mkdir()
-    write_flac(tmp_path / "deep" / "tone.flac", 0.3 * tone)
+    for name in ("deep/tone.flac", "deep/._tone.flac", ".Trashes/501/tone.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_flac(tmp_path / name, 0.3 * tone)
+    with pytest.raises(InputError, match="--noise .*nowhere: found no such folder"):
+        find_recordings(tmp_path / "nowhere")
     recordings = find_recordings(tmp_path)
     assert recordings == [tmp_path / "deep" / "tone.flac"]
     (clip,) = load_clips(data_set, "train")
@@ -324,6 +331,22 @@ def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
     spectra = [np.abs(np.fft.rfft(backgrounds(clip, 1600, np.random.default_rng(seed)))) ** 2 for seed in range(40)]
     recorded = sum(spectrum[299:302].sum() > 0.9 * spectrum.sum() for spectrum in spectra)
     assert 10 <= recorded <= 30
+
+
+def test_other_clips_speak_in_the_background_and_never_the_clip_itself():
+    def clip(number: int) -> SimpleNamespace:
+        tone = np.sin(2 * np.pi * 1000 * number * np.arange(SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+        return SimpleNamespace(info=SimpleNamespace(id=str(number)), sound=lambda: tone)
+
+    clips, voices = [clip(number) for number in (1, 2, 3)], 0
+    backgrounds = Backgrounds(clips, [])
+    for seed in range(40):
+        spectrum = np.abs(np.fft.rfft(backgrounds(clips[0], 1600, np.random.default_rng(seed)))) ** 2
+        own, *others = (spectrum[100 * number - 1 : 100 * number + 2].sum() / spectrum.sum() for number in (1, 2, 3))
+        if sum(others) > 0.9:
+            voices += 1
+            assert own < 0.01
+    assert 10 <= voices <= 30
 
 
 def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_the_batches_of_the_commands_for_several_gpus_divide():
             config = load_config(TrainBaseConfig, root / words[words.index("--config") + 1], values)
             assert config.run.batch % math.prod(map(int, counts)) == 0, command
             found += 1
-    assert found == 3
+    assert found == 4
 
 
 def test_a_preset_is_where_values_begin():

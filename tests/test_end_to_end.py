@@ -8,6 +8,7 @@ import sys
 import wave
 from argparse import Namespace
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
 import av
@@ -28,14 +29,36 @@ from face.landmark_net import LandmarkNet
 from face.lips import lip_gap
 from face.mask import TOP_ROW
 from face.paste import paste_rect
+from inference import configure, parse_arguments, take_person
 from inference import main as inference_main
-from inference import take_person
 from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader
 from models.checkpoint import save_network
 from models.config import BaseConfig
 from models.discriminators import HRDiscriminator
 from models.hyperlips import HyperLipsBase
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ("--watermark", "watermark", True),
+        ("--lossless", "lossless", True),
+        ("--max-size 640x360", "max_size", "640x360"),
+        ("--audio-track 1", "audio.track", 1),
+        ("--face-index 1", "face.index", 1),
+        ("--hr mine.safetensors", "hr", "mine.safetensors"),
+        ("--base mine.safetensors", "base", "mine.safetensors"),
+        ("--base-only", "hr", None),
+        ("--device cpu", "device", "cpu"),
+        ("--set watermark=true crf=3", "crf", 3),
+    ],
+)
+def test_options_reach_the_config(monkeypatch, options, key, value):
+    monkeypatch.setattr(sys, "argv", ["inference.py", *options.split()])
+    read = attrgetter(key)
+    assert read(configure(parse_arguments())) == value != read(InferenceConfig())
+
 
 ODD_FACES = [
     "h264_pcm.avi",

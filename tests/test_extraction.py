@@ -10,11 +10,12 @@ import pytest
 from conftest import FPS, SIZE, talking_face, voice
 
 from datasets.clips import load_clips, merge_index
+from errors import InputError
 from face.crop import CropTransform
 from face.detect import make_detector
 from face.follow import Followed, follow
 from face.track import Track
-from media.audio import SAMPLE_RATE, read_audio
+from media.audio import SAMPLE_RATE, read_audio, write_flac
 from media.video import VideoReader, VideoWriter
 from preprocess import extraction
 from preprocess.extraction import _pieces, extract_source
@@ -125,3 +126,46 @@ def test_tracks_of_something_else_are_told_and_left_out(job, monkeypatch, share,
             f"piece {number} at {start} s: landmarks found in 40% of the crops only"
             for number, start in ((0, "0.00"), (1, "1.80"))
         ]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_silent_track_is_no_sound(job, video, tmp_path, beside):
+    """A camera whose microphone was off, and the recorder's file beside it."""
+    mute = tmp_path / "raw" / "mute.mp4"
+    mute.parent.mkdir()
+    with VideoWriter(mute, SIZE, FPS, audio=(np.zeros(3 * SAMPLE_RATE, np.float32), SAMPLE_RATE)) as writer:
+        for frame in VideoReader(video):
+            writer.write(frame)
+    if beside:
+        write_flac(mute.with_suffix(".FLAC"), voice(END / 25))
+    (source,) = find_sources([mute.parent])
+    extract_source(replace(job, source=source))
+    if beside:
+        assert all(clip.sound().std() > 0.05 for clip in load_clips_after(job))
+    else:
+        assert rejected(job) == ["mute.mp4 is silent, and no other sound lies beside it or in a twin audio tree"]
+
+
+def test_a_video_that_memory_does_not_hold_is_left_out(job, monkeypatch):
+    def too_much(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(extraction, "follow", too_much)
+    extract_source(job)
+    assert rejected(job) == ["too little memory for it"]
+
+
+def test_an_offset_that_the_expert_finds_is_taken_out_and_what_it_refuses_is_left_out(job, video, monkeypatch):
+    def judge(expert: str, faces: Path, sound: np.ndarray, trusted: bool) -> Fraction:
+        if next(calls):
+            raise InputError("sound drifts")
+        return Fraction(2, 25)
+
+    calls = iter([False, True])
+    monkeypatch.setattr(extraction, "sound_offset", judge)
+    extract_source(replace(job, settings=replace(job.settings, sync_expert=__file__)))
+    (clip,), wave = load_clips_after(job), read_audio(video)
+    assert clip.info.offset_ms == 80
+    np.testing.assert_allclose(clip.sound()[:16000], wave[1280:17280], atol=2e-4)
+    record = json.loads(record_of(job.settings.output, job.source.id).read_text())
+    assert record["rejected"] == ["piece 1 at 1.80 s: sound drifts"]

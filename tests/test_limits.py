@@ -1,5 +1,7 @@
 """A run that ends before its last step: by the clock over all its starts, or when it no longer becomes better."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -46,10 +48,11 @@ def test_a_run_whose_time_is_over_ends_validated_and_has_nothing_left(brief, tmp
     assert read_metadata(best)["step"] == "3" and weights(tmp_path, 3)["record"]["seconds"] == 600
     capsys.readouterr()
     assert train(config) == best
-    assert "nothing left to train within 10 minutes: raise run.minutes" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing left to train within 10 minutes: raise run.minutes" in told and "ended" not in told
 
 
-def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(brief, tmp_path, monkeypatch):
+def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(brief, tmp_path, monkeypatch, capsys):
     told = {0: 0.3, 1: 0.1, 2: 0.2, 3: 0.2, 4: 0.0}
     shown = []
     config = tiny(brief, tmp_path, *QUICK, "run.patience=2", "run.validate_start=true", "validation.best=mouth_stlpips")
@@ -60,6 +63,9 @@ def test_a_run_that_no_longer_becomes_better_ends_and_stays_ended(brief, tmp_pat
         best = train(config, show=lambda done, share, validated: shown.append((done, dict(validated))))
     assert read_metadata(best)["step"] == "1"
     assert weights(tmp_path, 3)["step"] == 3 and not (tmp_path / "tiny" / "checkpoints" / "step_00000004.pt").exists()
+    capsys.readouterr()
+    train(config)
+    assert "ended: 2 validations brought nothing better, see run.patience" in capsys.readouterr().out
     done, validated = shown[-1]
     assert done == 3 and {step: values["mouth_stlpips"] for step, values in validated.items()} == {
         step: told[step] for step in range(4)
@@ -83,9 +89,39 @@ def test_a_changed_validation_looks_for_the_best_anew(brief, tmp_path, monkeypat
     assert "scores are others" not in capsys.readouterr().out
 
 
+def test_the_best_of_stage_1_follows_the_sound_and_moves_as_far_as_real_lips(brief, tmp_path, monkeypatch):
+    told = iter(
+        [
+            {"fast_r": 0.5, "articulation": 2.0},
+            {"fast_r": 0.5, "articulation": 0.9},
+            {"fast_r": 0.6, "articulation": 0.5},
+        ]
+    )
+    monkeypatch.setattr("engine.validate.ClipScorer.__call__", lambda *_: next(told))
+    config = tiny(brief, tmp_path, *QUICK, "run.validate_every=1", "run.steps=3")
+    kept = read_metadata(train(config))
+    assert kept["step"] == "2" and float(kept["score"]) == pytest.approx(0.45)
+    lines = [json.loads(line) for line in (tmp_path / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["val/score"] for line in lines if "val/score" in line] == pytest.approx([0.25, 0.45, 0.3])
+
+
+def test_a_run_that_begins_anew_does_not_keep_an_earlier_one_s_best(brief, tmp_path, monkeypatch, capsys):
+    scores = iter([0.1, 0.3])
+    monkeypatch.setattr(
+        "engine.validate.ClipScorer.__call__",
+        lambda *_: {"fast_r": 1.0, "articulation": 1.0, "mouth_stlpips": next(scores)},
+    )
+    config = tiny(brief, tmp_path, *QUICK, "validation.best=mouth_stlpips", "run.steps=1")
+    train(config)
+    shutil.rmtree(tmp_path / "tiny" / "checkpoints")
+    assert float(read_metadata(train(config))["mouth_stlpips"]) == 0.3
+    assert "the run begins anew: the best of the earlier ones is" in capsys.readouterr().out
+    assert float(read_metadata(tmp_path / "tiny" / "best_00000001.safetensors")["mouth_stlpips"]) == 0.1
+
+
 def test_scores_that_differ_little_are_told_apart(tmp_path):
     task, log = SimpleNamespace(best="score", lower=False), SimpleNamespace(version="unknown")
-    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, log)
+    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, log, begins=True)
     best._keep(HRDecoder(HRConfig(scale=1, width=8)), 1, {"score": 0.1234564})
     assert best._is_best(0.1234565) and best._is_best(0.1234564) and not best._is_best(0.1234563)
 

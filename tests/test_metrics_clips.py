@@ -1,6 +1,5 @@
 """Clips measured whole: known changes of a talking clip, the lines beside them, how frames and files are paired."""
 
-import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -301,10 +300,9 @@ def test_the_lag_of_a_long_video_takes_no_more_memory():
     noise = np.random.default_rng(0).integers(0, 256, (3000, 36, 64), np.uint8)
     reader, times = SimpleNamespace(fps=25), np.arange(3000) / 25
     real, late = (Shown(View(Path("x")), reader, times, thumbs) for thumbs in (noise, np.roll(noise, 3, 0)))
-    tracemalloc.start()
-    assert picture_lag(real, late) == 3 and picture_lag(late, real) == -3
-    assert tracemalloc.get_traced_memory()[1] < 20 << 20
-    tracemalloc.stop()
+    with conftest.peak_memory() as peak:
+        assert picture_lag(real, late) == 3 and picture_lag(late, real) == -3
+        assert peak() < 20 << 20
 
 
 def test_views_of_a_side_by_side_file_see_only_their_rectangle(tmp_path, pictures):

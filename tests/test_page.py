@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -125,7 +126,8 @@ def test_a_face_is_kept_for_the_next_sound_and_the_next_visitor(studio, session,
     other.close()
 
 
-def test_stopping_leaves_nothing_behind(studio, session, talking_clip, sound):
+def test_stopping_leaves_nothing_behind(studio, session, talking_clip, sound, monkeypatch):
+    monkeypatch.setattr("page.session._POLL_S", 0.002)  # so that painting is seen on the fastest machine
     session.look(talking_clip)
     made(session, 0, sound)
     before, threads = files(studio), set(threading.enumerate())
@@ -156,7 +158,7 @@ def test_mistakes_are_told_and_leave_nothing(studio, session, talking_clip, soun
     write_flac(tmp_path / "long.flac", voice(5))
     with pytest.raises(InputError, match="no face found"):
         session.look(noise)
-    with pytest.raises(InputError, match="found no face"):
+    with pytest.raises(InputError, match="no face found"):
         list(session.make(0, sound))
     with pytest.raises(InputError, match="long.mp4: found 6 s of picture, expected at most 4"):
         session.look(long)
@@ -202,6 +204,58 @@ def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, 
     here.close()
     assert not found[here].exists() and found[there].exists()
     there.close()
+
+
+def test_an_upload_goes_with_the_last_visitor_who_gave_it(studio, talking_clip):
+    upload = studio.folder / "a" / "clip.mp4"  # where Gradio puts equal files of equal names
+    upload.parent.mkdir()
+    upload.write_bytes(talking_clip.read_bytes())
+    here, there = Session(studio), Session(studio)
+    for session in (here, there, here):
+        session.choose(upload)
+    here.close()
+    assert upload.is_file()
+    there.hold(None)
+    there.close()
+    assert not upload.exists()
+    upload.parent.rmdir()
+
+
+def test_a_face_that_was_given_during_other_work_is_looked_at_when_it_is_wanted(session, talking_clip, sound):
+    session.look(talking_clip)
+    with session._turn(), pytest.raises(InputError, match="work under way"):
+        session.look(talking_clip)
+    assert session.preview(0, sound).shape == (*SIZE[::-1], 3)
+
+
+def test_a_page_that_begins_with_another_face_still_paints_the_chosen_one(crossing, sound):
+    studio = Studio(changes=["hr=null", "precision=float32", "layout=contiguous", "face.index=1"])
+    session = Session(studio)
+    session.look(crossing)
+    for choice, number in ((0, 1), (1, 0)):
+        state = made(session, choice, sound)
+        assert ("face.index=0" in state.made.command) == (number == 0)  # 1 is what the page's own settings say
+        loud, source = (list(VideoReader(path))[8].rgb().astype(int) for path in (state.made.path, crossing))
+        changed = [np.abs(loud - source)[:, half].max() for half in (slice(0, 270), slice(270, None))]
+        assert np.argmax(changed) == choice
+    session.close()
+    studio.close()
+
+
+def test_a_preview_beyond_a_short_video_shows_what_the_film_shows(session, talking_clip, tmp_path):
+    """Twelve frames, and a sound that is loudest when the film runs backwards."""
+    short, late = tmp_path / "short.mp4", tmp_path / "late.flac"
+    with VideoWriter(short, SIZE, FPS) as writer:
+        for frame in islice(VideoReader(talking_clip), 12):
+            writer.write(frame)
+    wave = 0.01 * np.sin(2 * np.pi * 200 * np.arange(SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
+    wave[int(0.68 * SAMPLE_RATE) : int(0.88 * SAMPLE_RATE)] *= 50  # .78 s: frame 19, which is number 3 again
+    write_flac(late, wave)
+    session.look(short)
+    preview = session.preview(0, late, ["crf=12"]).astype(int)
+    film = [frame.rgb() for frame in VideoReader(made(session, 0, late, ["crf=12"]).made.path)]
+    upper = [float(np.abs(preview[:100] - frame[:100]).mean()) for frame in film[:12]]
+    assert np.argmin(upper) == 3 and np.abs(preview - film[19]).mean() < 2
 
 
 def test_the_face_that_was_chosen_is_meant_also_where_another_is_larger_later(session, crossing, sound):

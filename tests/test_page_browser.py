@@ -95,7 +95,7 @@ def test_a_visitor_previews_stops_makes_and_downloads(page, server, tmp_path):
     assert np.corrcoef(heard[:count], wanted[:count])[0, 1] > 0.9
 
 
-def test_mistakes_are_told_on_the_page(page, tmp_path):
+def test_mistakes_are_told_on_the_page(page, server, tmp_path):
     page.get_by_role("button", name="Make video").click()
     settled(page, "found no face; give a video")
     noise = tmp_path / "noise.png"
@@ -103,7 +103,7 @@ def test_mistakes_are_told_on_the_page(page, tmp_path):
     page.get_by_role("tab", name="Face: picture").click()
     page.locator("#face-picture input[type=file]").first.set_input_files(noise)
     settled(page, "no face found")
-    assert "/tmp" not in page.locator("#status").inner_text()
+    assert str(server[1]) not in page.locator("#status").inner_text()
     page.get_by_role("tab", name="Face: video").click()
     page.locator("#face-video input[type=file]").first.set_input_files(CLIP)
     settled(page, "One face")

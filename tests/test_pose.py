@@ -1,9 +1,8 @@
 """Head pose from ten points."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
+from conftest import peak_memory
 
 from face.pose import SHAPE, head_pose, smooth_pose
 
@@ -48,8 +47,7 @@ def test_poses_are_not_smoothed_across_shots():
 def test_smoothing_a_long_shot_takes_memory_in_proportion():
     pose = np.random.default_rng(0).normal(size=(50_000, 2))
     pose[::3] = np.nan
-    tracemalloc.start()
-    smooth = smooth_pose(pose)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert np.isfinite(smooth).all() and peak < 20 * pose.nbytes
+    with peak_memory() as peak:
+        smooth = smooth_pose(pose)
+        assert peak() < 20 * pose.nbytes
+    assert np.isfinite(smooth).all()

@@ -109,7 +109,7 @@ def test_a_prepared_face_is_known_by_its_suffix_in_any_case(monkeypatch):
 
 
 def test_a_face_prepared_for_other_weights_is_refused(prepared):
-    with pytest.raises(InputError, match=r"prepared with size 128 \(wanted 256\); prepare it again"):
+    with pytest.raises(InputError, match=r"prepared with size 128 \(wanted 256\); give the options"):
         LipSync(InferenceConfig(precision="float32")).drive(prepared, np.zeros(16000, np.float32))
 
 

@@ -1,10 +1,10 @@
 """Which frames of a clip become references."""
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import peak_memory
 
 from datasets.draw import window_starts
 from datasets.key_frames import MOUTHS
@@ -205,12 +205,10 @@ def test_references_of_an_hour_take_memory_in_proportion(shots):
     across = np.outer(np.cos(turn), SHAPE[:, 0]) - np.outer(np.sin(turn), SHAPE[:, 2])
     rigid = np.stack([across, np.broadcast_to(SHAPE[:, 1], across.shape)], 2)
     lip_gaps, shot = np.random.default_rng(0).permutation(count) / count, np.arange(count) * shots // count
-    tracemalloc.start()
-    parts, within = ClipMoves.of(lip_gaps, rigid, shot).lenders(shot)
-    chosen = References.joined([usual_references("pose", part, 2) for part in parts], within)
-    portraits = Portraits.joined([part.portraits for part in parts], within)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 500e6
+    with peak_memory() as peak:
+        parts, within = ClipMoves.of(lip_gaps, rigid, shot).lenders(shot)
+        chosen = References.joined([usual_references("pose", part, 2) for part in parts], within)
+        portraits = Portraits.joined([part.portraits for part in parts], within)
+        assert peak() < 500e6
     assert len(chosen.shares) == len(portraits.shown) == count
     assert (shot[portraits.frames[portraits.shown]] == shot).mean() == (1 if shots == 1 else len(parts) / shots)

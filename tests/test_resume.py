@@ -22,7 +22,9 @@ from engine.train_base import train
 from engine.train_hr import train as train_hr
 from errors import InputError
 from models.checkpoint import save_network
+from models.config import SyncConfig
 from models.hyperlips import HyperLipsBase
+from models.syncnet import SyncExpert
 
 QUICK = ["audio_pretrain.steps=0", "run.validate_every=4"]
 HERE = Ran("float32", "contiguous", "a machine", 2, 1, "2.9", None)
@@ -73,6 +75,18 @@ def test_a_data_set_of_other_clips_is_another_one(brief, begun):
         train(tiny(copy, begun, *QUICK))
 
 
+def test_other_judges_under_the_same_name_are_other_losses(brief, tmp_path):
+    expert = tmp_path / "expert.safetensors"
+    save_network(expert, SyncExpert(SyncConfig.of("light", width=4)))
+    config = tiny(
+        brief, tmp_path, *QUICK, "run.steps=1", "data.window=5", "loss.sync=0.1", f"loss.sync_expert={expert}"
+    )
+    train(config)
+    save_network(expert, SyncExpert(SyncConfig.of("light", width=4)))
+    with pytest.raises(InputError, match='began with other settings: the weights of loss.sync_expert "'):
+        train(config)
+
+
 def test_the_type_and_layout_are_the_run_s_own(brief, tmp_path, monkeypatch, capsys):
     open_ended = [*QUICK, "precision=auto", "layout=auto"]
     monkeypatch.setattr("engine.fit.training_precision", lambda *_: Precision("float32", "channels_last"))
@@ -97,6 +111,14 @@ def test_a_type_that_a_machine_lacks_is_refused_unless_it_is_asked_for(monkeypat
     assert resumed_precision(TrainBaseConfig(), {}, cpu) is None
     with pytest.raises(InputError, match="trained in fp16, which"):
         resumed_precision(TrainBaseConfig(precision="fp16"), before, cpu)
+
+
+def test_what_changes_neither_losses_nor_scores_may_change():
+    before, now = (
+        record(f"validation: {{film: {count}}}\nloss: {{warn_after: {count}}}\n", HERE, "abc") for count in (50, 9)
+    )
+    assert check_changes(Path("run"), before, now, False) == ["validation.film 50 -> 9", "loss.warn_after 50 -> 9"]
+    assert resume.scored_otherwise(before, now) == []
 
 
 def test_keys_that_came_or_went_with_the_code_say_nothing():

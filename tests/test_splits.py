@@ -12,6 +12,7 @@ import test_syncnet_training
 from test_training import ROOT, tiny
 
 from datasets.clips import Clip, clips_of, load_clips, merge_index
+from datasets.config import DataSection
 from datasets.splits import HEAD, TAIL, ClipPart, Splits, load_split, tail_start, training_splits
 from engine.config import load_config
 from engine.options import TrainHRConfig
@@ -65,9 +66,9 @@ def test_the_last_tenth_is_a_second_or_more_and_starts_at_fives(alone, frames, s
 
 
 def test_the_split_is_told_and_only_where_it_is_needed(alone, data_set):
-    assert training_splits(data_set, "val") == Splits("train", "val")
-    assert training_splits(alone, "train") == Splits("train", "train")
-    splits = training_splits(alone, "val")
+    assert training_splits(DataSection(str(data_set)), "val") == Splits("train", "val")
+    assert training_splits(DataSection(str(alone)), "train") == Splits("train", "train")
+    splits = training_splits(DataSection(str(alone)), "val")
     assert (splits.train, splits.validation) == (HEAD, TAIL)
     assert "no clip is in split 'val', so the last tenth of 1 train clips, 1.0 s, is kept for validation" in splits.note
     (head,), (tail,) = load_split(alone, HEAD), load_split(alone, TAIL)
@@ -96,10 +97,10 @@ def test_a_split_that_is_missing_is_told_with_cause_and_cure(alone, tmp_path):
     (empty / "clips").mkdir(parents=True)
     merge_index(empty)
     with pytest.raises(InputError, match="it holds no clip; rejected.csv there says why"):
-        training_splits(empty, "val")
+        training_splits(DataSection(str(empty)), "val")
 
 
 def test_a_clip_too_short_to_share_is_told(alone, monkeypatch):
     monkeypatch.setattr(Clip, "visible", np.zeros(50, bool))
     with pytest.raises(InputError, match="none of its 1 train clips can lend its last tenth: .*validation.split=train"):
-        training_splits(alone, "val")
+        training_splits(DataSection(str(alone)), "val")

@@ -326,3 +326,14 @@ def test_samples_collate_into_what_the_trainer_takes(data_set):
     loss, terms = SyncObjective(config)(default_collate([dataset[0], dataset[1]]), 0)
     # Two samples of the only clip: windows closer than `apart` frames to each other take no part, so chance is lower.
     assert torch.isfinite(loss) and terms["chance"] < (math.log(12) + math.log(6)) / 2 + 1e-6
+
+
+def test_windows_without_a_face_are_no_samples(data_set, monkeypatch):
+    """They would be learned as what belongs to their sound."""
+    seen = np.arange(50) % 25 < 16
+    monkeypatch.setattr("datasets.clips.Clip.visible", seen)
+    dataset = SyncDataset(SyncDataConfig(str(data_set), windows=2, sounds=4), PLAIN, "train", SyncConfig(), 0)
+    assert len(dataset) == 24 * len(dataset.store.clips)
+    for number in range(20):
+        starts = dataset[number]["starts"].numpy()
+        assert all(seen[start : start + 5].all() for start in starts) and starts[1] - starts[0] >= 3

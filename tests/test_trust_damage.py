@@ -204,6 +204,20 @@ def test_pictures_decoded_in_part_are_told(tmp_path):
     assert any("1 video frames are damaged" in note for note in reader.notes)
 
 
+def test_damage_is_told_once_however_often_a_video_is_read(talking_clip, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(talking_clip.read_bytes())
+    damage_packets(path, slice(20, 23))
+    reader = VideoReader(path)
+    frames = list(reader)
+    assert "3 damaged video packets were skipped" in (told := list(reader.notes))
+    pictures = iter(reader)
+    for _ in range(21):
+        next(pictures)
+    pictures.close()
+    assert len(list(reader.reversed_frames())) == len(frames) and reader.notes == told
+
+
 def test_extraction_says_which_videos_are_damaged(talking_clip, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()

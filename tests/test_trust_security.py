@@ -59,7 +59,8 @@ HOWS = ["zip", "old", "pickle"]
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors", ""])
 def test_weights_are_not_run(tmp_path, how, suffix):
     path, mark = pickled(tmp_path / f"net{suffix}", tmp_path / "mark", how), tmp_path / "mark"
-    with pytest.raises(InputError):
+    blocked = suffix in (".pth", ".pt") and how != "old"
+    with pytest.raises(InputError, match="holds objects that run code" if blocked else "net"):
         load_network(path)
     assert not mark.exists()
     with path.open("rb") as file:  # the file does harm where it is trusted

@@ -107,6 +107,14 @@ def test_times_must_increase(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_frames_nearer_than_a_tick_are_kept_in_order(tmp_path):
+    times = [Fraction(0), Fraction(1, 25), Fraction(1, 25) + Fraction(1, 10**6), Fraction(2, 25)]
+    with VideoWriter(tmp_path / "a.mp4", (96, 64), RATES[0]) as writer:
+        for time in times:
+            writer.write(picture(), time=time)
+    assert [float(time) for time in VideoReader(tmp_path / "a.mp4").times] == pytest.approx(times, abs=1e-4)
+
+
 def test_missing_order_in_timestamps_gives_counter_time(tmp_path):
     path = write_raw(tmp_path / "a.avi", "yuv420p", "libx264", list(range(30)), ticks=25, bf="2")
     reader = VideoReader(path)
