@@ -139,7 +139,8 @@ def test_a_silent_track_is_no_sound(job, video, tmp_path, beside):
     if beside:
         write_flac(mute.with_suffix(".FLAC"), voice(END / 25))
     (source,) = find_sources([mute.parent])
-    extract_source(replace(job, source=source))
+    job = replace(job, source=source)
+    extract_source(job)
     if beside:
         assert all(clip.sound().std() > 0.05 for clip in load_clips_after(job))
     else:
