@@ -71,7 +71,8 @@ def begin(args: argparse.Namespace, config: AdaptConfig) -> Adaptation:
 
 def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     """Every step that is not done yet. A signal, SystemExit or KeyboardInterrupt, leaves all that is done kept."""
-    from datasets.splits import TAIL, TRAIN, load_split
+    from datasets.clips import load_clips
+    from datasets.splits import TRAIN, VAL, training_splits
     from engine import train_base, train_hr
     from engine.before_after import write_both
     from engine.pipeline import LipSync
@@ -104,14 +105,16 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     config.stage1.run.minutes = state.give("stage1", max(config.share * left(), least))
     state.run("stage1", lambda: train_base.train(config.stage1, Path(config.base), ScoreBar("stage 1")))
     painter, _ = best_so_far(folder, config)
-    state.run("faces", lambda: paint_clips(load_split(data, TRAIN), data, painter, config.device))
+    state.run("faces", lambda: paint_clips(load_clips(data, TRAIN), data, painter, config.device))
     config.stage2.run.minutes = state.give("stage2", max(left(), least))
     state.run("stage2", lambda: train_hr.train(config.stage2, Path(config.hr), ScoreBar("stage 2")))
 
     person.export(*best_so_far(folder, config))
     adapted = InferenceConfig(base=str(person.base), hr=str(person.hr), device=config.device)
     weights = {"general": general, "adapted": adapted}
-    state.run("film", lambda: write_both(folder, load_split(data, TAIL), weights, config.film))
+    state.run(
+        "film", lambda: write_both(folder, training_splits(config.stage1.data, VAL).validation, weights, config.film)
+    )
 
 
 def best_so_far(folder: Path, config: AdaptConfig) -> tuple[Path, Path]:

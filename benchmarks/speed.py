@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.base import BaseDataset
+from datasets.clips import load_clips
 from datasets.hr import HRDataset
 from datasets.loader import batches, loader_workers
+from datasets.splits import TRAIN
 from engine.device import pick_device
 from engine.options import TrainBaseConfig, TrainHRConfig
 from engine.precision import Precision, choose_precision
@@ -33,11 +35,11 @@ def bench_config(config: TrainBaseConfig | TrainHRConfig) -> str:
 
 
 def _training_data(config: TrainBaseConfig | TrainHRConfig) -> Dataset:
+    clips, seed = load_clips(config.data.path, TRAIN, config.data.min_face_px), config.run.seed
     if isinstance(config, TrainHRConfig):
-        heard = HRObjective(config).heard
-        return HRDataset(config.data, config.augment, "train", config.model, config.run.seed, heard)
+        return HRDataset(clips, config.data, config.augment, config.model, seed, HRObjective(config).heard)
     heard = BaseObjective(config).heard
-    return BaseDataset(config.data, config.augment, "train", config.model, config.run.seed, heard, config.feed.window)
+    return BaseDataset(clips, config.data, config.augment, config.model, seed, heard, config.feed.window)
 
 
 def bench_loader(dataset: Dataset, batch: int, workers: int, seconds: float = 10.0) -> str:

@@ -12,8 +12,7 @@ from datasets.config import AugmentConfig, DataConfig
 from datasets.draw import WindowDraw, clips_with
 from datasets.frames import FrameStore
 from datasets.references import drawn_references
-from face.lips import lip_boxes
-from face.topology import SPEECH_POINTS, SPEECH_POINTS_MIRRORED
+from face.topology import SPEECH_POINTS_MIRRORED
 from models.config import BaseConfig, SyncConfig
 from speech.windows import audio_windows, sound_windows
 
@@ -30,24 +29,26 @@ class BaseDataset(Dataset):
 
     def __init__(
         self,
+        clips: list[Clip],
         data: DataConfig,
         augment: AugmentConfig,
-        split: str,
         model: BaseConfig,
         seed: int,
         expert: SyncConfig | None = None,
         convention: str = "centred",
     ):
-        """convention: which window of the sound belongs to a frame, see audio_windows."""
+        """convention: which window of the sound belongs to a frame, see audio_windows. Raises InputError where no clip
+        has a window of data.window frames.
+        """
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
-        self.store = FrameStore(clips_with(data.window, data.path, split, data.min_face_px), data.cache)
+        asked = f"data.window = {data.window} frames in a row that show the face"
+        self.store = FrameStore(clips_with(clips, data.window, asked), data.cache)
         clips = self.store.clips
         self.features = [self._heard(clip) for clip in clips]
         self.expert, self.convention = expert, convention
         self.sync_features = self._heard_by(expert) if expert else []
-        points = [clip.landmarks[:, SPEECH_POINTS] for clip in clips]  # copies, of 20 points
-        self.speech_points = [moving - moving[clip.visible].mean(0) for clip, moving in zip(clips, points, strict=True)]
-        self.lip_boxes = [lip_boxes(clip.landmarks) for clip in clips]
+        self.speech_points = [clip.lips.speech - clip.lips.speech[clip.visible].mean(0) for clip in clips]
+        self.lip_boxes = [clip.lips.boxes for clip in clips]
         self.moves = [clip.moves for clip in clips]
         self.draw = WindowDraw(clips, data.window, data.balance)
 

@@ -21,15 +21,19 @@ from datasets.damage import EXTRACT_AGAIN, Damaged, read_array, readable
 from datasets.references import ClipMoves, References, usual_references
 from errors import InputError, warn
 from face.crop import area_reduce
-from face.lips import lip_gap
+from face.lips import lip_boxes, lip_gap
 from face.smooth import smooth_stretches
-from face.topology import RIGID
-from media.audio import read_audio
+from face.topology import RIGID, SPEECH_POINTS
+from media.audio import SAMPLE_RATE, read_audio
 from models.config import ReferenceRule
+from speech.mel import MEL_RATE
+from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL
 
 INDEX = "index.jsonl"
 FPS = 25
 """Clips are stored at 25 frames a second, where 5 frames are 16 mel frames."""
+WHOLE_STEP = 5
+"""Frames in which both kinds of sound features have whole numbers: 16 and 10. Clips are cut at multiples of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,17 +64,41 @@ class ClipInfo:
             raise ValueError(f"the id {self.id!r} is no plain name")
 
 
-class Clip:
-    """One clip folder, read lazily."""
+@dataclasses.dataclass(frozen=True)
+class Lips:
+    """What is made of a clip's landmarks, of each of its frames, and kept: small beside them."""
 
-    def __init__(self, folder: Path, info: ClipInfo):
-        self.folder, self.info = folder, info
+    moves: ClipMoves
+    """What references are chosen by."""
+    boxes: np.ndarray
+    """lip_boxes (frames, 4) float32, px of the 128 crop."""
+    speech: np.ndarray
+    """SPEECH_POINTS (frames, 20, 2) float32, px of the 128 crop."""
+
+
+class Clip:
+    """One clip folder, or a part of it that is a clip of its own, read lazily."""
+
+    def __init__(self, folder: Path, info: ClipInfo, start: int = 0):
+        """Of the frames in the folder `info.frames`, from `start`, in WHOLE_STEPs."""
+        self.folder, self.info, self.start = folder, info, start
+        self._archives: dict[str, Archive] = {}
+
+    def part(self, start: int, stop: int) -> "Clip":
+        """Frames `start`, in WHOLE_STEPs, to `stop` - 1."""
+        info = dataclasses.replace(self.info, frames=stop - start, seconds=(stop - start) / FPS)
+        return Clip(self.folder, info, self.start + start)
+
+    def _own(self, values: np.ndarray, rate: int = FPS, more: int = 0) -> np.ndarray:
+        """What belongs to its frames of a whole folder's values, `rate` a second; `more`: that stand round them."""
+        stop = self.start + self.info.frames
+        return values[self.start * rate // FPS : stop * rate // FPS + more]
 
     def faces(self, indices: Sequence[int], archive: str = "faces.zip", size: int | None = None) -> np.ndarray:
         """Frames `indices` of an archive as (n, size, size, 3) uint8 RGB: area means of the stored ones, as they are by
         default.
         """
-        pictures = self.archive(archive).pictures(indices)
+        pictures = self.archive(archive).pictures([index + self.start for index in indices])
         return np.stack(pictures if size is None else [area_reduce(picture, size) for picture in pictures])
 
     def archive(self, name: str) -> Archive:
@@ -79,32 +107,28 @@ class Clip:
             self._archives[name] = Archive(self.path(name))
         return self._archives[name]
 
-    @cached_property
-    def _archives(self) -> dict[str, Archive]:
-        return {}
-
     @property
     def landmarks(self) -> np.ndarray:
-        """(frames, points, 2) float32, px of the 128 crop. Read anew every time: of an hour they are 344 MB, and what
-        is made of them is small.
-        """
-        return read_array(self.path("track.npz"), "landmarks")
+        """(frames, points, 2) float32, px of the 128 crop. Read anew every time: of an hour they are 344 MB."""
+        return self._own(read_array(self.path("track.npz"), "landmarks"))
 
     @cached_property
     def visible(self) -> np.ndarray:
         """(frames,) bool: where the landmark net sees a face; elsewhere the landmarks are a guess."""
-        return read_array(self.path("track.npz"), "visible")
+        return self._own(read_array(self.path("track.npz"), "visible"))
 
     @cached_property
-    def lip_gaps(self) -> np.ndarray:
-        """lip_gap (frames,) of the landmarks, NaN where no face is seen."""
-        return np.where(self.visible, lip_gap(self.landmarks), np.nan)
+    def lips(self) -> Lips:
+        """Of its landmarks."""
+        landmarks, seen = self.landmarks, self.visible
+        gaps = np.where(seen, lip_gap(landmarks), np.nan)
+        rigid = np.where(seen[:, None, None], landmarks[:, RIGID], np.nan)
+        return Lips(ClipMoves.of(gaps, rigid), lip_boxes(landmarks), landmarks[:, SPEECH_POINTS])
 
-    @cached_property
+    @property
     def moves(self) -> ClipMoves:
-        """What references are chosen by."""
-        rigid = np.where(self.visible[:, None, None], self.landmarks[:, RIGID], np.nan)
-        return ClipMoves.of(self.lip_gaps, rigid)
+        """What references are chosen by; lip_gaps are lip_gap of the landmarks."""
+        return self.lips.moves
 
     def references(self, rule: ReferenceRule, count: int) -> References:
         """The references, `count` mouths, that inference would show."""
@@ -116,7 +140,7 @@ class Clip:
         smooths them: not across frames in which no face is seen.
         """
         path = self.path("base_track.npz")
-        return smooth_stretches(read_array(path, "landmarks"), read_array(path, "visible"))
+        return self._own(smooth_stretches(read_array(path, "landmarks"), read_array(path, "visible")))
 
     @property
     def painted_by(self) -> str | None:
@@ -129,15 +153,16 @@ class Clip:
 
     def features(self, kind: str, variant: int = 0) -> np.ndarray:
         """The feature sequence of a front end: mel (n, 80) float32 or whisper (n, 384) float16; variant 0 is the sound
-        itself.
+        itself. Whisper's begin with what is before a part, in the place of the silence before a whole clip.
 
         Raises InputError for a file that is missing or damaged.
         """
-        return read_array(self.path(variant_name(kind, variant)))
+        rate, more = (MEL_RATE, 1) if kind == "mel" else (WHISPER_RATE, WHISPER_LEAD + WHISPER_TAIL)
+        return self._own(read_array(self.path(variant_name(kind, variant))), rate, more)
 
     def sound(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz, from the clip's first frame to its last."""
-        return read_audio(self.path("audio.flac"))
+        return self._own(read_audio(self.path("audio.flac")), SAMPLE_RATE)
 
     def variants(self, kind: str) -> int:
         """How many variants of the sound there are beside it. Raises InputError where there is none."""
@@ -163,15 +188,15 @@ class Clip:
         raise Damaged(f"{missing}; {EXTRACT_AGAIN}")
 
     def check(self) -> None:
-        """Raises Damaged where a file that extraction wrote is missing, cut short or of another length. Pictures are
-        looked at when they are read.
+        """Raises Damaged where a file that extraction wrote is missing, cut short or of another length, of a whole
+        clip. Pictures are looked at when they are read.
         """
         frames, found = self.info.frames, len(self.archive("faces.zip"))
-        landmarks = read_array(self.path("track.npz"), "landmarks")  # not kept: the sync expert has no use for them
-        known = landmarks.shape[:1] == self.visible.shape == (frames,) and np.isfinite(landmarks).all()
+        landmarks, visible = (read_array(self.path("track.npz"), name) for name in ("landmarks", "visible"))
+        known = landmarks.shape[:1] == visible.shape == (frames,) and np.isfinite(landmarks).all()
         fits = found == frames and known
         for kind in ("mel", "whisper"):
-            features = self.features(kind)
+            features = read_array(self.path(variant_name(kind, 0)))
             fits &= features.ndim == 2 and len(features) >= frames and bool(np.isfinite(features).all())
         if not fits:
             raise Damaged(f"clip {self.folder} is damaged: its parts do not fit each other; {EXTRACT_AGAIN}")
@@ -182,7 +207,7 @@ class Clip:
 
 
 def load_clips(data: str | Path, split: str, min_face_px: float = 0) -> list[Clip]:
-    """The clips of `split` ("train" or "val") whose faces are at least `min_face_px` wide in the source.
+    """The clips of `split` whose faces are at least `min_face_px` wide in the source.
 
     Clips that cannot be read are named and left out. Raises InputError where the data set, its index or the split is
     missing, or more than half of the clips cannot be read.

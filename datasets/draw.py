@@ -3,20 +3,20 @@
 import numpy as np
 
 from datasets.clips import Clip
-from datasets.splits import load_split
 from errors import InputError
 
 
 class WindowDraw:
     """Random windows of `window` consecutive frames that all show the face, of clips that have some.
 
-    Persons are drawn alike as far as `balance` says.
+    Persons are drawn alike as far as `balance` says. starts: of each clip the first frames of its windows, `counts` of
+    them.
     """
 
     def __init__(self, clips: list[Clip], window: int, balance: float):
         self.window = window
-        self._starts = [window_starts(clip.visible, window) for clip in clips]
-        self.counts = np.array([len(starts) for starts in self._starts])
+        self.starts = [window_starts(clip.visible, window) for clip in clips]
+        self.counts = np.array([len(starts) for starts in self.starts])
         self._shares = np.cumsum(draw_shares(self.counts, [clip.info.person for clip in clips], balance))
 
     def __len__(self) -> int:
@@ -33,7 +33,7 @@ class WindowDraw:
 
     def at(self, clip: int, number: int) -> np.ndarray:
         """Frames of window `number` of the clip's `counts[clip]`."""
-        return self._starts[clip][number] + np.arange(self.window)
+        return self.starts[clip][number] + np.arange(self.window)
 
 
 def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
@@ -45,14 +45,16 @@ def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
     )
 
 
-def clips_with(window: int, data: str, split: str, min_face_px: float) -> list[Clip]:
-    """load_split, less those without `window` frames that all show the face. Raises InputError where none is left."""
-    clips = [clip for clip in load_split(data, split, min_face_px) if len(window_starts(clip.visible, window))]
-    if not clips:
-        raise InputError(
-            f"{data}: no clip of split {split!r} has data.window = {window} frames in a row that show the face"
-        )
-    return clips
+def clips_with(clips: list[Clip], window: int, asked: str, windows: int = 1) -> list[Clip]:
+    """Those of some clips of a split that have so many windows of `window` frames that all show the face.
+
+    Raises InputError where none has them. asked: what is asked for, in the config's words.
+    """
+    found = [clip for clip in clips if len(window_starts(clip.visible, window)) >= windows]
+    if not found:
+        data, split = clips[0].folder.parent.parent, clips[0].info.split
+        raise InputError(f"{data}: no clip of split {split!r} has {asked}")
+    return found
 
 
 def draw_shares(windows: np.ndarray, persons: list[str], balance: float) -> np.ndarray:

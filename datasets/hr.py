@@ -8,13 +8,12 @@ from datasets.augment import blurred, degrade_references, draw_change
 from datasets.base import channels_first
 from datasets.clips import Clip
 from datasets.config import HRAugmentConfig, HRDataConfig
-from datasets.damage import Damaged, readable
+from datasets.damage import Damaged, read_array, readable
 from datasets.draw import WindowDraw, clips_with
 from datasets.frames import FrameStore
 from datasets.key_frames import PORTRAITS
 from datasets.references import drawn_references
 from errors import InputError
-from face.lips import lip_boxes
 from face.sketch import draw_sketches
 from models.config import BASE_SIZE, HRConfig, SyncConfig
 from speech.windows import sound_windows
@@ -30,9 +29,9 @@ class HRDataset(Dataset):
 
     def __init__(
         self,
+        clips: list[Clip],
         data: HRDataConfig,
         augment: HRAugmentConfig,
-        split: str,
         model: HRConfig,
         seed: int,
         expert: SyncConfig | None = None,
@@ -41,8 +40,8 @@ class HRDataset(Dataset):
         """thorough: read every picture first, for those that cannot do without the ones they want."""
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
         size = BASE_SIZE * model.scale
-        found = clips_with(data.window, data.path, split, data.min_face_px)
-        clips = readable(found, _check_painted, data.path)
+        asked = f"data.window = {data.window} frames in a row that show the face"
+        clips = readable(clips_with(clips, data.window, asked), _check_painted, data.path)
         if thorough:
             clips = readable(clips, _verify, data.path)
         small = min(clip.info.size for clip in clips)
@@ -57,7 +56,7 @@ class HRDataset(Dataset):
         self.expert = expert
         self.sounds = [clip.features(expert.audio) for clip in self.clips] if expert else []
         self.landmarks = [clip.base_landmarks for clip in self.clips]
-        self.boxes = [lip_boxes(clip.landmarks) for clip in self.clips]
+        self.boxes = [clip.lips.boxes for clip in self.clips]
         self.moves = [clip.moves for clip in self.clips]
         self.draw = WindowDraw(self.clips, data.window, data.balance)
 
@@ -118,8 +117,9 @@ def _check_painted(clip: Clip) -> None:
     """
     if not (clip.folder / "base.zip").is_file():
         clip.verify()
-    whole = len(clip.archive("base.zip")) == len(clip.archive("faces.zip"))
-    if not whole or len(clip.base_landmarks) != clip.info.frames:
+    track = clip.path("base_track.npz")
+    painted = len(clip.archive("base.zip")), *(len(read_array(track, name)) for name in ("landmarks", "visible"))
+    if {*painted} != {len(clip.archive("faces.zip"))}:
         raise Damaged(f"{clip.folder}/base.zip does not fit the clip; run preprocess.generate_base with --again")
 
 

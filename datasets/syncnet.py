@@ -8,12 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.augment import draw_change
-from datasets.clips import locate
+from datasets.clips import Clip, locate
 from datasets.config import SyncAugmentConfig, SyncDataConfig
-from datasets.draw import window_starts
+from datasets.draw import WindowDraw, clips_with
 from datasets.frames import FrameStore
-from datasets.splits import load_split
-from errors import InputError
 from models.config import BASE_SIZE, SYNC_FRAMES, SyncConfig
 from speech.windows import sound_windows
 
@@ -25,30 +23,34 @@ class SyncDataset(Dataset):
     the frames; starts (W + S,), the sounds' first frames; clip (), its number.
     """
 
-    def __init__(self, data: SyncDataConfig, augment: SyncAugmentConfig, split: str, expert: SyncConfig, seed: int):
+    def __init__(
+        self,
+        clips: list[Clip],
+        data: SyncDataConfig,
+        augment: SyncAugmentConfig,
+        expert: SyncConfig,
+        seed: int,
+    ):
+        """Raises InputError where no clip has the windows that `data` asks for."""
         self.config, self.augment, self.expert, self.seed = data, augment, expert, seed
-        wanted = 1 + (data.windows - 1) * data.apart
-        found = load_split(data.path, split, data.min_face_px)
-        clips = [clip for clip in found if len(window_starts(clip.visible, SYNC_FRAMES)) >= wanted]
-        if not clips:
-            raise InputError(
-                f"{data.path}: no clip of split {split!r} has the {wanted + SYNC_FRAMES - 1} frames with a face that "
-                f"data.windows = {data.windows} windows {data.apart} frames apart need"
-            )
-        self.store = FrameStore(clips, data.cache)
-        clips = self.store.clips
-        self.features = [clip.features(expert.audio) for clip in clips]
-        self._starts = [window_starts(clip.visible, SYNC_FRAMES) for clip in clips]
-        self._ends = np.cumsum([len(starts) for starts in self._starts])
+        windows = 1 + (data.windows - 1) * data.apart
+        asked = (
+            f"the {windows + SYNC_FRAMES - 1} frames with a face that data.windows = {data.windows} windows "
+            f"{data.apart} frames apart need"
+        )
+        self.store = FrameStore(clips_with(clips, SYNC_FRAMES, asked, windows), data.cache)
+        self.features = [clip.features(expert.audio) for clip in self.store.clips]
+        self.draw = WindowDraw(self.store.clips, SYNC_FRAMES, 0)
+        self._ends = np.cumsum(self.draw.counts)
 
     def __len__(self) -> int:
         """Distinct windows; samples are drawn from them at random, without end."""
-        return int(self._ends[-1])
+        return len(self.draw)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
         clip, _ = locate(self._ends, int(rng.integers(len(self))))
-        seen = self._starts[clip]  # windows that show the face in every frame
+        seen = self.draw.starts[clip]  # windows that show the face in every frame
         starts = seen[self._apart(len(seen), rng)]
         heard = np.concatenate([starts, rng.choice(seen, self.config.sounds)])
         frames = self._frames(clip, starts, rng)

@@ -113,9 +113,9 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
         dataset = BaseDataset(
-            config.data, config.augment, splits.train, model, config.run.seed, objective.heard, config.feed.window
+            splits.train, config.data, config.augment, model, config.run.seed, objective.heard, config.feed.window
         )
-        validator = LipValidator(config.data, splits.validation, config.validation.clips, world)
+        validator = LipValidator(splits.validation, config.data, config.validation.clips, world)
         heard = set(objective.network.audio_parameters())
         groups: list[dict[str, Any]] = [
             {

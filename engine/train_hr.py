@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 
-from datasets.clips import FPS, locate
+from datasets.clips import FPS, Clip, locate
 from datasets.hr import HRDataset, one_painter
 from datasets.splits import training_splits
 from engine.fit import fit
@@ -84,8 +84,8 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
         objective = HRObjective(config)
         splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
-        dataset = HRDataset(config.data, config.augment, splits.train, config.model, config.run.seed, objective.heard)
-        validator = HRValidator(config, splits.validation, objective.heard, world.device) if world.main else None
+        dataset = HRDataset(splits.train, config.data, config.augment, config.model, config.run.seed, objective.heard)
+        validator = HRValidator(splits.validation, config, objective.heard, world.device) if world.main else None
         if validator is not None:
             one_painter([*dataset.clips, *validator.dataset.clips], config.data.path)
 
@@ -118,9 +118,9 @@ class HRValidator:
     inference shows its first frame.
     """
 
-    def __init__(self, config: TrainHRConfig, split: str, expert: SyncConfig | None, device: torch.device):
+    def __init__(self, clips: list[Clip], config: TrainHRConfig, expert: SyncConfig | None, device: torch.device):
         data = replace(config.data, cache="disk")  # it looks at few pictures, and keeps what it is shown of most
-        self.dataset = HRDataset(data, config.augment, split, config.model, config.run.seed, expert, thorough=True)
+        self.dataset = HRDataset(clips, data, config.augment, config.model, config.run.seed, expert, thorough=True)
         self.device = device
         window, ends = config.data.window, np.cumsum(self.dataset.draw.counts)
         places = [

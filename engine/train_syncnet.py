@@ -12,7 +12,7 @@ from datasets.clips import Clip
 from datasets.config import SyncDataConfig
 from datasets.damage import readable
 from datasets.frames import FrameStore
-from datasets.splits import load_split, training_splits
+from datasets.splits import training_splits
 from datasets.syncnet import SyncDataset
 from engine.device import pick_device
 from engine.distributed import World
@@ -86,13 +86,15 @@ def _own_first(sounds: Tensor, count: int) -> Tensor:
 class SyncValidator:
     """Scores an expert on whole clips, each process on its share: what preprocessing and evaluation will ask of it."""
 
-    def __init__(self, data: SyncDataConfig, split: str, validation: SyncValidationConfig, audio: str, world: World):
+    def __init__(
+        self, clips: list[Clip], data: SyncDataConfig, validation: SyncValidationConfig, audio: str, world: World
+    ):
         shortest = SYNC_FRAMES + data.apart
-        found = load_split(data.path, split, data.min_face_px)
-        clips = [clip for clip in found if clip.info.frames >= shortest]
-        if not clips:
+        found = [clip for clip in clips if clip.info.frames >= shortest]
+        if not found:
+            split = clips[0].info.split
             raise InputError(f"{data.path}: no clip of split {split!r} has {shortest} frames or more")
-        chosen = readable(evenly(clips, validation.clips or len(clips)), Clip.verify, data.path)
+        chosen = readable(evenly(found, validation.clips or len(found)), Clip.verify, data.path)
         self.store, self.world = FrameStore(world.own(chosen), data.cache), world
         self.apart, self.every = data.apart, validation.every
         self.features = [clip.features(audio) for clip in self.store.clips]
@@ -182,8 +184,8 @@ def train(config: TrainSyncConfig, init: Path | None = None) -> Path:
         objective = SyncObjective(config)
         splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
-        dataset = SyncDataset(config.data, config.augment, splits.train, config.model, config.run.seed)
-        validator = SyncValidator(config.data, splits.validation, config.validation, config.model.audio, world)
+        dataset = SyncDataset(splits.train, config.data, config.augment, config.model, config.run.seed)
+        validator = SyncValidator(splits.validation, config.data, config.validation, config.model.audio, world)
         patience = config.loss.warn_after
         watch = ChanceWatch(config.run.log_every, patience).add if patience else None
 
@@ -207,6 +209,6 @@ def score(config: TrainSyncConfig, weights: Path) -> str:
     """Scores of an expert on the validation clips, and every clip's offset, as lines to print."""
     world = World(0, 1, pick_device(config.run.device))
     expert = load_network(weights, world.device, SyncExpert)
-    split = training_splits(config.data, config.validation.split).validation
-    scores, estimates = SyncValidator(config.data, split, config.validation, expert.config.audio, world)(expert)
+    clips = training_splits(config.data, config.validation.split).validation
+    scores, estimates = SyncValidator(clips, config.data, config.validation, expert.config.audio, world)(expert)
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + "\n" + offsets(estimates)

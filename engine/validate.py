@@ -8,7 +8,6 @@ from datasets.clips import FPS, Clip
 from datasets.config import DataConfig
 from datasets.damage import readable
 from datasets.frames import FrameStore
-from datasets.splits import load_split
 from engine.distributed import World
 from engine.runlog import Film
 from engine.stages import paint_clip
@@ -62,7 +61,7 @@ class ClipScorer:
         """lip_r, fast_r, fast_r_best (best lag), articulation, mouth_psnr and mouth_stlpips of a clip's faces, painted
         and real, (frames, S, S, 3) uint8 RGB each.
         """
-        gap, real_gap = lip_gap(self.landmarks.landmarks(output)[0]), clip.lip_gaps
+        gap, real_gap = lip_gap(self.landmarks.landmarks(output)[0]), clip.moves.lip_gaps
         rows, seen = lip_rows(gap, real_gap, FPS), np.flatnonzero(clip.visible)
         return {
             **{name: rows[name] for name in ("lip_r", "fast_r", "fast_r_best")},
@@ -72,12 +71,11 @@ class ClipScorer:
 
 
 class LipValidator:
-    """Paints every frame of up to `count` clips (0: all) of a split, spread over it, as inference would; each process
+    """Paints every frame of up to `count` of some clips (0: all), spread over them, as inference would; each process
     its share of them.
     """
 
-    def __init__(self, data: DataConfig, split: str, count: int, world: World):
-        clips = load_split(data.path, split, data.min_face_px)
+    def __init__(self, clips: list[Clip], data: DataConfig, count: int, world: World):
         chosen = readable(evenly(clips, count or len(clips)), Clip.verify, data.path)
         self.world, self.numbers = world, world.own(range(len(chosen)))
         self.store = FrameStore(world.own(chosen), data.cache)
@@ -113,7 +111,7 @@ def _column(network: HyperLipsBase, clip: Clip, output: np.ndarray, real: np.nda
     """Masked input, reference (of the most closed mouth and the nearest pose), output and real of the frame with the
     widest mouth, below each other.
     """
-    frame = int(np.nanargmax(clip.lip_gaps))
+    frame = int(np.nanargmax(clip.moves.lip_gaps))
     chosen = clip.references(network.feed.reference, network.config.references)
     reference = chosen.frames[chosen.shares[frame, :, 0].argmax(), 0]
     masked = real[frame].copy()

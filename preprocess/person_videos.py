@@ -3,8 +3,8 @@
 from fractions import Fraction
 from pathlib import Path
 
-from datasets.clips import merge_index
-from datasets.splits import LEAST_SECONDS, TRAIN, load_split, tail_start
+from datasets.clips import load_clips, merge_index
+from datasets.splits import LEAST_SECONDS, TRAIN, tail_start
 from engine.options import SYNC_EXPERT
 from engine.threads import threads_kept
 from errors import InputError, warn
@@ -72,7 +72,7 @@ def _check(jobs: list[Job], data: Path) -> None:
         raise InputError(*told)
     for words in told:
         warn(f"left out, {words}")
-    clips = load_split(data, TRAIN)
+    clips = load_clips(data, TRAIN)
     if all(tail_start(clip) is None for clip in clips):
         raise _too_short([job.source.path for job in jobs], max(clip.info.seconds for clip in clips))
 

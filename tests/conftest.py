@@ -14,6 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 # Before anything of the project: what others measured of this machine, before or meanwhile, is not the tests'.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="hyperlips_tests_")
@@ -32,6 +33,7 @@ from hypothesis import settings
 
 from datasets.archive import write_archive
 from datasets.clips import load_clips, merge_index, publish_clip
+from datasets.config import DataSection
 from engine import precision
 from engine.threads import threads_kept
 from errors import run_cli, warn
@@ -145,6 +147,11 @@ def painted(data_set, tmp_path_factory) -> Path:
 def brief(data_set, tmp_path_factory) -> Path:
     """Six frames of the data set: validation, which paints them all, takes a moment."""
     return cut_short(data_set, tmp_path_factory.mktemp("brief") / "data", 6, 128)
+
+
+def samples(kind: Callable[..., Any], data: DataSection, *others: Any, split: str = "train", **options: Any) -> Any:
+    """A data set or a validator of the clips of a split."""
+    return kind(load_clips(data.path, split, data.min_face_px), data, *others, **options)
 
 
 def cut_short(data: Path, target: Path, frames: int, size: int) -> Path:

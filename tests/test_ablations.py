@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cut_short, run_here
+from conftest import cut_short, run_here, samples
 
 from benchmarks.ablations import Run, main, plan, run_to_its_end, table
 from benchmarks.loader import main as loader_main
@@ -206,7 +206,7 @@ def test_plans_find_their_script_and_refuse_mistakes(tmp_path):
 
 
 def test_the_loader_says_what_it_gives(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), "train", BaseConfig(), 0)
+    dataset = samples(BaseDataset, DataConfig(str(data_set), window=5, cache="disk"), AugmentConfig(), BaseConfig(), 0)
     line = bench_loader(dataset, 4, 1, seconds=0.4)
     assert int(line.split(" windows/s with 1 workers")[0]) > 0
 

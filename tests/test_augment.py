@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import peak_memory, voice
+from conftest import peak_memory, samples, voice
 
 from datasets.archive import Archive, write_archive
 from datasets.augment import FaceChange, degrade_references, draw_change
@@ -41,8 +41,8 @@ MOVES = [
 
 def base_item(data: Path, index: int = 5, window: int = 1, **augment: float) -> dict[str, torch.Tensor]:
     config = AugmentConfig(**{**STILL, "silence": 0.0, **augment})
-    return BaseDataset(
-        DataConfig(str(data), window=window, cache="disk"), config, "train", BaseConfig(references=2), 3
+    return samples(
+        BaseDataset, DataConfig(str(data), window=window, cache="disk"), config, BaseConfig(references=2), 3
     )[index]
 
 
@@ -70,10 +70,10 @@ def test_whole_pixel_shifts_keep_every_value_and_boxes_stay_boxes(data_set):
 
 
 def test_landmarks_of_a_moved_sample_are_its_moved_landmarks(data_set):
-    dataset = BaseDataset(
+    dataset = samples(
+        BaseDataset,
         DataConfig(str(data_set)),
         AugmentConfig(**{**STILL, "flip": 1.0, "shift": 6, "zoom": 0.05, "silence": 0}),
-        "train",
         BaseConfig(audio="mel", audio_window=16),
         0,
     )
@@ -141,7 +141,7 @@ def test_impossible_values_are_refused(wrong):
 
 
 def test_muted_samples_hear_the_same_silence_however_late_in_a_clip_their_mouth_is_closed(data_set, monkeypatch):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(**STILL, silence=1.0), "train", BaseConfig(), 0)
+    dataset = samples(BaseDataset, DataConfig(str(data_set)), AugmentConfig(**STILL, silence=1.0), BaseConfig(), 0)
     heard = []
     windows = dataset._windows
     monkeypatch.setattr(
@@ -156,7 +156,7 @@ def test_muted_samples_hear_the_same_silence_however_late_in_a_clip_their_mouth_
 @pytest.mark.parametrize("audio", ["mel", "whisper"])
 def test_silence_over_a_window_is_one_closed_mouth_that_hears_nothing(data_set, audio):
     model = BaseConfig(audio=audio, audio_window=16 if audio == "mel" else 18)
-    dataset = BaseDataset(DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), "train", model, 0)
+    dataset = samples(BaseDataset, DataConfig(str(data_set), window=5), AugmentConfig(**STILL, silence=1.0), model, 0)
     item, closed = dataset[3], dataset.moves[0].closed
     shown = [dataset.store.get(0, closed[k : k + 1])[0] for k in range(len(closed))]
     alike = [[np.array_equal(face.permute(1, 2, 0), one) for one in shown] for face in item["faces"]]
@@ -174,7 +174,7 @@ def test_training_hears_the_window_that_the_weights_are_to_be_fed(data_set):
     config, still = DataConfig(str(data_set)), AugmentConfig(**STILL, silence=0.0)
     shape = BaseConfig(audio="mel", audio_window=16)
     expert = SyncConfig(audio="mel")
-    dataset = BaseDataset(config, still, "train", shape, 0, expert, convention="published")
+    dataset = samples(BaseDataset, config, still, shape, 0, expert, convention="published")
     _, frames = dataset.draw.frames(np.random.default_rng((0, 3)))
     features = dataset.features[0][0]
     wanted = audio_windows(features, frames, Fraction(25), "mel", 16, "published")
@@ -198,7 +198,7 @@ def test_stage_two_sees_the_same_from_memory_as_from_disk(painted, tmp_path, mon
 
     def make(cache: str) -> HRDataset:
         data = HRDataConfig(str(copy), cache=cache, window=2, min_face_px=0)
-        return HRDataset(data, HRAugmentConfig(), "train", HRConfig(scale=1), 0)
+        return samples(HRDataset, data, HRAugmentConfig(), HRConfig(scale=1), 0)
 
     disk, memory = make("disk"), make("memory")
     items = [disk[k] for k in range(8)]
@@ -229,10 +229,10 @@ def test_a_million_steps_are_not_listed_before_the_first():
 
 def test_stage_two_moves_faces_sketch_and_box_together(painted):
     def make(**augment: float) -> dict[str, torch.Tensor]:
-        return HRDataset(
+        return samples(
+            HRDataset,
             HRDataConfig(str(painted), min_face_px=0),
             HRAugmentConfig(**{**STILL_HR, **augment}),
-            "train",
             HRConfig(scale=1),
             0,
         )[4]
@@ -262,10 +262,10 @@ def test_larger_crops_are_reduced_and_sketches_may_be_sparse_or_missing(painted,
     write_archive(clip.folder / "faces.zip", [cv2.resize(face, (256, 256)) for face in clip.faces(range(50))])
     assert np.abs(load_clips(copy, "train")[0].faces([0, 1], size=128).astype(int) - small).mean() < 4
     items = [
-        HRDataset(
+        samples(
+            HRDataset,
             HRDataConfig(str(copy), min_face_px=0),
             HRAugmentConfig(**STILL_HR),
-            "train",
             HRConfig(scale=1, sketch=points, reference=points > 0),
             0,
         )[0]
@@ -377,7 +377,7 @@ def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, 
     heard = [base_item(copy, sound=0.5), base_item(copy, sound=1.0)]
     assert torch.equal(base_item(copy, sound=0.0)["audio"], clean) and not torch.equal(heard[1]["audio"], clean)
     assert torch.equal(heard[1]["faces"], base_item(copy)["faces"])  # the picture is the same
-    dataset = BaseDataset(DataConfig(str(copy)), AugmentConfig(sound=0.5), "train", BaseConfig(), 0)
+    dataset = samples(BaseDataset, DataConfig(str(copy)), AugmentConfig(sound=0.5), BaseConfig(), 0)
     rng = np.random.default_rng(0)
     drawn = [dataset._windows(0, np.array([20]), rng) for _ in range(200)]
     variants = [audio_windows(features, [20], Fraction(25), "whisper") for features in dataset.features[0]]

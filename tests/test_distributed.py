@@ -16,7 +16,6 @@ import torch
 
 from datasets.clips import load_clips
 from datasets.config import DataConfig, SyncDataConfig
-from datasets.splits import ClipPart
 from engine.config import load_config
 from engine.distributed import World, distributed
 from engine.options import SyncValidationConfig, TrainBaseConfig, TrainSyncConfig
@@ -196,25 +195,17 @@ with distributed("cpu") as world:
     in_processes(script)
 
 
-def lend(patch: pytest.MonkeyPatch, data: str) -> None:
-    """Validation has three parts of the val clip, each a clip of its own."""
+def validated(world: World, data: str, weights: str) -> str:
+    """All that both validators say of three parts of the val clip, each a clip of its own."""
     (clip,) = load_clips(data, "val")
-    clips = [ClipPart(clip, 5 * number, 5 * number + 25) for number in range(3)]
+    clips = [clip.part(5 * number, 5 * number + 25) for number in range(3)]
     for number, part in enumerate(clips):
         part.info = replace(part.info, id=f"part{number}")
-    for module in ("validate", "train_syncnet"):
-        patch.setattr(f"engine.{module}.load_split", lambda *_: clips)
-
-
-def validated(world: World, data: str, weights: str) -> str:
-    """All that both validators say of three clips."""
-    with pytest.MonkeyPatch.context() as patch:
-        lend(patch, data)
-        torch.manual_seed(0)
-        expert = SyncExpert(SyncConfig.of("light", width=4))
-        heard = SyncValidator(SyncDataConfig(data), "val", SyncValidationConfig(clips=0), "whisper", world)
-        seen = LipValidator(DataConfig(data), "val", 0, world)
-        scores, strip, film = seen(load_network(Path(weights)))
+    torch.manual_seed(0)
+    expert = SyncExpert(SyncConfig.of("light", width=4))
+    heard = SyncValidator(clips, SyncDataConfig(data), SyncValidationConfig(clips=0), "whisper", world)
+    seen = LipValidator(clips, DataConfig(data), 0, world)
+    scores, strip, film = seen(load_network(Path(weights)))
     assert film is not None and scores["mouth_psnr"] > 0
     share = len(range(world.rank, 3, world.size))
     assert len(heard.store.clips) == len(seen.store.clips) == share

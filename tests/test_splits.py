@@ -13,7 +13,7 @@ from test_training import ROOT, tiny
 
 from datasets.clips import Clip, clips_of, load_clips, merge_index
 from datasets.config import DataSection
-from datasets.splits import HEAD, TAIL, ClipPart, Splits, load_split, tail_start, training_splits
+from datasets.splits import tail_start, training_splits
 from engine.config import load_config
 from engine.options import TrainHRConfig
 from engine.train_base import train as train_base
@@ -35,11 +35,15 @@ def alone(painted, tmp_path_factory) -> Path:
 
 def test_a_part_is_a_clip_of_its_own_with_all_that_belongs_to_it(alone):
     (clip,) = load_clips(alone, "train")
-    part = ClipPart(clip, 20, 45)
+    part = clip.part(20, 45)
     assert (part.info.frames, part.info.seconds, part.info.id) == (25, 1.0, clip.info.id)
-    for name in ("landmarks", "visible", "lip_gaps", "base_landmarks"):
+    for name in ("landmarks", "visible", "base_landmarks"):
         assert np.array_equal(getattr(part, name), getattr(clip, name)[20:45]), name
     assert np.array_equal(part.moves.lip_gaps, clip.moves.lip_gaps[20:45], equal_nan=True)
+    for name in ("boxes", "speech"):
+        assert np.array_equal(getattr(part.lips, name), getattr(clip.lips, name)[20:45]), name
+    later = part.part(10, 20)
+    assert np.array_equal(later.landmarks, clip.landmarks[30:40]) and np.array_equal(later.faces([3]), clip.faces([33]))
     for archive in ("faces.zip", "base.zip"):
         assert np.array_equal(part.faces([0, 24], archive), clip.faces([20, 44], archive))
     assert np.array_equal(part.sound(), clip.sound()[20 * 640 : 45 * 640])
@@ -50,7 +54,7 @@ def test_a_part_is_a_clip_of_its_own_with_all_that_belongs_to_it(alone):
         inside = np.arange(5, 20)  # far enough from the ends
         parts = [audio_windows(f, list(k), Fraction(25), kind) for f, k in ((own, inside), (whole, inside + 20))]
         assert np.array_equal(*parts)
-    whole = ClipPart(clip, 0, 50)
+    whole = clip.part(0, 50)
     assert all(np.array_equal(whole.features(kind), clip.features(kind)) for kind in ("mel", "whisper"))
     assert np.array_equal(whole.sound(), clip.sound())
 
@@ -58,7 +62,7 @@ def test_a_part_is_a_clip_of_its_own_with_all_that_belongs_to_it(alone):
 @pytest.mark.parametrize(("frames", "start"), [(500, 450), (499, 450), (123, 95), (50, 25), (49, None), (25, None)])
 def test_the_last_tenth_is_a_second_or_more_and_starts_at_fives(alone, frames, start):
     (clip,) = load_clips(alone, "train")
-    clip = ClipPart(clip, 0, frames)
+    clip = clip.part(0, frames)
     clip.visible = np.ones(frames, bool)
     assert tail_start(clip) == start
     clip.visible = np.arange(frames) < frames - 24  # the last second shows next to nothing
@@ -66,12 +70,12 @@ def test_the_last_tenth_is_a_second_or_more_and_starts_at_fives(alone, frames, s
 
 
 def test_the_split_is_told_and_only_where_it_is_needed(alone, data_set):
-    assert training_splits(DataSection(str(data_set)), "val") == Splits("train", "val")
-    assert training_splits(DataSection(str(alone)), "train") == Splits("train", "train")
+    both, same = training_splits(DataSection(str(data_set)), "val"), training_splits(DataSection(str(alone)), "train")
+    assert [clip.info.split for clip in (*both.train, *both.validation)] == ["train", "val"]
+    assert same.train == same.validation and both.note == same.note == ""
     splits = training_splits(DataSection(str(alone)), "val")
-    assert (splits.train, splits.validation) == (HEAD, TAIL)
     assert "no clip is in split 'val', so the last tenth of 1 train clips, 1.0 s, is kept for validation" in splits.note
-    (head,), (tail,) = load_split(alone, HEAD), load_split(alone, TAIL)
+    (head,), (tail,) = splits.train, splits.validation
     assert (head.info.frames, tail.info.frames) == (25, 25)
     assert np.array_equal(np.concatenate([head.landmarks, tail.landmarks]), load_clips(alone, "train")[0].landmarks)
 

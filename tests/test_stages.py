@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import FPS, SIZE, talking_face, voice
+from conftest import FPS, SIZE, samples, talking_face, voice
 from torch.utils.data import default_collate
 
 from datasets.clips import Clip, load_clips
@@ -157,7 +157,7 @@ def test_training_and_inference_feed_stage_2_alike(data, tmp_path):
     for split in ("train", "val"):
         for clip in load_clips(data, split):
             generate_clip(clip, engine.base, "test", LandmarkNet())
-    dataset = HRDataset(HRDataConfig(str(data), min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0)
+    dataset = samples(HRDataset, HRDataConfig(str(data), min_face_px=0), HRAugmentConfig(), HRConfig(scale=1), 0)
     clip, frames = dataset.clips[0], np.arange(5, 9)
     reference = clip.moves.portraits.of(5)
     torch.manual_seed(0)
@@ -198,7 +198,7 @@ def test_validation_moves_lips_as_far_as_the_feed_says(data_set):
     torch.manual_seed(0)
     network = HyperLipsBase(BaseConfig()).eval()
     network.feed = Feed(motion_gain=1.5)
-    validator = LipValidator(DataConfig(str(data_set)), "val", 1, World(0, 1, torch.device("cpu")))
+    validator = samples(LipValidator, DataConfig(str(data_set)), 1, World(0, 1, torch.device("cpu")), split="val")
     (clip,) = validator.store.clips
     faces = clip.faces(range(clip.info.frames), size=128)
     shown = validator(network)[2].frames[:, :, :128]

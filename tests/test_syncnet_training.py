@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import samples
 from loud import Loud
 from torch.utils.data import default_collate
 
@@ -151,7 +152,7 @@ def test_samples_depend_on_their_number_alone_and_fit_together(data_set, audio):
     expert = SyncConfig.of("light", audio=audio)
 
     def make(augment: SyncAugmentConfig) -> SyncDataset:
-        return SyncDataset(SyncDataConfig(str(data_set), windows=4, sounds=5, apart=4), augment, "train", expert, 7)
+        return samples(SyncDataset, SyncDataConfig(str(data_set), windows=4, sounds=5, apart=4), augment, expert, 7)
 
     clip = load_clips(data_set, "train")[0]
     first, second = make(SyncAugmentConfig()), make(SyncAugmentConfig())
@@ -170,7 +171,7 @@ def test_samples_depend_on_their_number_alone_and_fit_together(data_set, audio):
 
 def test_augmentation_is_the_same_for_all_faces_of_a_sample(data_set):
     def make(augment: SyncAugmentConfig) -> torch.Tensor:
-        return SyncDataset(SyncDataConfig(str(data_set), windows=2), augment, "train", SyncConfig(), 0)[0]["frames"]
+        return samples(SyncDataset, SyncDataConfig(str(data_set), windows=2), augment, SyncConfig(), 0)[0]["frames"]
 
     plain, mirrored, coloured = make(PLAIN), make(SyncAugmentConfig(1, 0)), make(SyncAugmentConfig(0, 0.3))
     assert torch.equal(plain.flip(-1), mirrored)
@@ -227,7 +228,7 @@ def test_estimate_agrees_with_evaluation(audio, monkeypatch, tmp_path):
 def test_validator_scores_a_perfect_and_a_blind_expert(data_set, monkeypatch):
     alone = World(0, 1, torch.device("cpu"))
     settings = SyncValidationConfig(clips=0, every=2)
-    validator = SyncValidator(SyncDataConfig(str(data_set)), "val", settings, "mel", alone)
+    validator = samples(SyncValidator, SyncDataConfig(str(data_set)), settings, "mel", alone, split="val")
     clip = validator.store.clips[0]
     monkeypatch.setattr(validator.store, "get", lambda number, indices: loud_clip("mel", 0, clip.info.frames)[0])
     validator.features = [loud_clip("mel", 0)[1]]
@@ -309,7 +310,7 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
     with pytest.raises(InputError, match="windows is 1, expected 2 or more"):
         SyncDataConfig(windows=1)
     with pytest.raises(InputError, match="no clip of split 'train' has the 65 frames"):
-        SyncDataset(SyncDataConfig(str(data_set), windows=21), PLAIN, "train", SyncConfig(), 0)
+        samples(SyncDataset, SyncDataConfig(str(data_set), windows=21), PLAIN, SyncConfig(), 0)
     with pytest.raises(InputError, match="no folder"):
         train(tiny(tmp_path / "nowhere", tmp_path))
     save_network(tmp_path / "hr.safetensors", HRDecoder(HRConfig(scale=1)))
@@ -322,7 +323,7 @@ def test_mistakes_are_told_in_one_line(data_set, tmp_path):
 
 def test_samples_collate_into_what_the_trainer_takes(data_set):
     config = tiny(data_set, Path("unused"), "data.windows=3")
-    dataset = SyncDataset(config.data, config.augment, "train", config.model, 0)
+    dataset = samples(SyncDataset, config.data, config.augment, config.model, 0)
     loss, terms = SyncObjective(config)(default_collate([dataset[0], dataset[1]]), 0)
     # Two samples of the only clip: windows closer than `apart` frames to each other take no part, so chance is lower.
     assert torch.isfinite(loss) and terms["chance"] < (math.log(12) + math.log(6)) / 2 + 1e-6
@@ -332,7 +333,7 @@ def test_windows_without_a_face_are_no_samples(data_set, monkeypatch):
     """They would be learned as what belongs to their sound."""
     seen = np.arange(50) % 25 < 16
     monkeypatch.setattr("datasets.clips.Clip.visible", seen)
-    dataset = SyncDataset(SyncDataConfig(str(data_set), windows=2, sounds=4), PLAIN, "train", SyncConfig(), 0)
+    dataset = samples(SyncDataset, SyncDataConfig(str(data_set), windows=2, sounds=4), PLAIN, SyncConfig(), 0)
     assert len(dataset) == 24 * len(dataset.store.clips)
     for number in range(20):
         starts = dataset[number]["starts"].numpy()

@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from conftest import samples
 
 from datasets.base import BaseDataset
 from datasets.clips import Clip, load_clips
@@ -57,10 +58,10 @@ def weights(folder: Path, step: int) -> dict:
 @pytest.mark.parametrize("reference", ["random", "far", "closed", "span"])
 def test_samples_depend_on_their_number_alone(data_set, reference):
     def make() -> BaseDataset:
-        return BaseDataset(
+        return samples(
+            BaseDataset,
             DataConfig(str(data_set), window=5, reference=reference),
             AugmentConfig(silence=0.5),
-            "train",
             BaseConfig(),
             7,
         )
@@ -74,10 +75,10 @@ def test_samples_depend_on_their_number_alone(data_set, reference):
 
 def test_a_mirrored_sample_mirrors_points_and_box(data_set):
     plain, mirrored = (
-        BaseDataset(
+        samples(
+            BaseDataset,
             DataConfig(str(data_set)),
             AugmentConfig(flip=flip, colour=0, silence=0),
-            "train",
             BaseConfig(audio="mel", audio_window=16),
             0,
         )[5]
@@ -90,7 +91,7 @@ def test_a_mirrored_sample_mirrors_points_and_box(data_set):
 
 
 def test_the_network_cannot_see_the_answer(data_set):
-    dataset = BaseDataset(DataConfig(str(data_set)), AugmentConfig(), "train", BaseConfig(), 0)
+    dataset = samples(BaseDataset, DataConfig(str(data_set)), AugmentConfig(), BaseConfig(), 0)
     item = dataset[0]
     network = HyperLipsBase().eval()
     faces, references = item["faces"], item["references"]
@@ -151,7 +152,7 @@ def test_stage_two_learns_sync_from_windows(painted, tmp_path):
             "validation.frames=10",
         ],
     )
-    dataset = HRDataset(config.data, config.augment, "train", config.model, 0, expert=SyncConfig.of("light"))
+    dataset = samples(HRDataset, config.data, config.augment, config.model, 0, expert=SyncConfig.of("light"))
     item = dataset[3]
     assert item["face"].shape == (5, 3, 128, 128) and item["reference"].shape == (3, 128, 128)
     assert item["sync_audio"].shape == (18, 384) and item["lip_box"].shape == (5, 4)

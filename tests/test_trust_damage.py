@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, samples
 from test_preprocess import extract
 from test_training import tiny
 from test_trust_sync import check, constant, every_second, speak, write
@@ -84,12 +84,17 @@ DAMAGE = {
 
 
 def base_samples(data: Path, cache: str) -> BaseDataset:
-    return BaseDataset(DataConfig(str(data), cache=cache), AugmentConfig(), "train", BaseConfig(), 0)
+    return samples(BaseDataset, DataConfig(str(data), cache=cache), AugmentConfig(), BaseConfig(), 0)
 
 
 def hr_samples(data: Path, cache: str = "disk", **options: bool) -> HRDataset:
-    return HRDataset(
-        HRDataConfig(str(data), cache=cache, min_face_px=0), HRAugmentConfig(), "train", HRConfig(scale=1), 0, **options
+    return samples(
+        HRDataset,
+        HRDataConfig(str(data), cache=cache, min_face_px=0),
+        HRAugmentConfig(),
+        HRConfig(scale=1),
+        0,
+        **options,
     )
 
 
