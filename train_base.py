@@ -17,7 +17,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser, TrainBaseConfig, "base.yaml")
     parser.add_argument(
-        "--init", type=Path, metavar="CKPT", help="start from these weights, without audio pre-training"
+        "--init",
+        type=Path,
+        metavar="CKPT",
+        help="start from these weights, without audio pre-training; loss.landmark=0 goes with it, they kept no head",
     )
     args = parser.parse_args()
     config = load_config(TrainBaseConfig, args.config, args.set)

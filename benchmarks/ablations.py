@@ -21,13 +21,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import yaml
 
+from engine.changes import trained_otherwise
 from engine.config import load_config, script_of, to_yaml
 from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError, run_cli
 from workers import end_with
 
 ROOT = Path(__file__).resolve().parent.parent
+_RAN = "code", "precision", "layout", "device", "threads", "processes", "torch_version"
+"""Keys of ran.yaml that are to be the same in all runs of a table."""
 SCRIPTS = {"train_base.py": TrainBaseConfig, "train_hr.py": TrainHRConfig, "train_syncnet.py": TrainSyncConfig}
 
 
@@ -50,9 +54,11 @@ class Run:
         Raises InputError where the folder holds a run of other settings.
         """
         saved, metrics = self.folder / "config.yaml", self.folder / "metrics.jsonl"
-        if saved.is_file() and saved.read_text(encoding="utf-8") != self.resolved:
+        if saved.is_file() and (
+            others := trained_otherwise(saved.read_text(encoding="utf-8", errors="replace"), self.resolved)
+        ):
             raise InputError(
-                f"{self.folder} holds a run of other settings (see its config.yaml); remove it or name another --folder"
+                f"{self.folder} holds a run of other settings ({', '.join(others)}); remove it or name another --folder"
             )
         if not metrics.is_file():
             return None
@@ -142,6 +148,17 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def ran_otherwise(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What finished runs ended with that differs among them, such as code or precision: its values by name."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        last = yaml.safe_load((run.folder / "ran.yaml").read_text(encoding="utf-8"))[-1]
+        for name in _RAN:
+            if (value := str(last[name])) not in found.setdefault(name, []):
+                found[name].append(value)
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
 def _cell(values: list[float]) -> str:
     if not values:
         return "-"
@@ -160,10 +177,14 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"), metavar="DIR", help="where the runs lie")
     args = parser.parse_args()
+    runs = plan(args.configs, args.steps, args.seeds, args.set, args.folder)
+    known = [run.scores() for run in runs]  # of all before any is trained: one may hold other settings
     rows: dict[str, list[dict[str, float]]] = {}
-    for run in plan(args.configs, args.steps, args.seeds, args.set, args.folder):
-        rows.setdefault(run.config.stem, []).append(run.scores() or run.train())
+    for run, scores in zip(runs, known, strict=True):
+        rows.setdefault(run.config.stem, []).append(scores or run.train())
     print(table(rows))
+    for name, values in ran_otherwise(runs).items():
+        print(f"note: the runs differ in {name}: {', '.join(values)}")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ class BaseDataset(Dataset):
 
     An item holds faces (T, 3, 128, 128) and references (K, R, 3, 128, 128) uint8, their shares (T, K, R) as References
     has them, audio (T, ...) float32, lip_box (T, 4) px (x0, y0, x1, y1) and speech_points (T, 20, 2): lip and chin
-    points in px of the crop, less the clip's mean. With a sync expert's config also sync_audio (...) float32: the
-    window's sound as that expert hears it; and voiced (), 0 where the sample is muted and shows one resting mouth,
-    which says nothing of sync.
+    points in px of the crop, less the clip's mean; voiced (), 0 where the sample is muted and shows one resting mouth,
+    which says nothing of sync or motion. With a sync expert's config also sync_audio (...) float32: the window's sound
+    as that expert hears it.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class BaseDataset(Dataset):
             "audio": torch.from_numpy(np.ascontiguousarray(audio, np.float32)),
             "lip_box": torch.from_numpy(boxes),
             "speech_points": torch.from_numpy(np.ascontiguousarray(points)),
+            "voiced": torch.tensor(float(not silent)),
         }
         if self.expert:
-            item["voiced"] = torch.tensor(float(not silent))
             item["sync_audio"] = torch.from_numpy(sound_windows(self.sync_features[clip], heard[:1], self.expert)[0])
         return item
 

@@ -180,7 +180,8 @@ class Clip:
             return path
         data, missing = self.folder.parent.parent, f"clip {self.folder} has no {name}"
         if name.startswith("base"):
-            raise InputError(f"{missing}; run python -m preprocess.generate_base --checkpoint C --data {data}")
+            command = f"python -m preprocess.generate_base --checkpoint C --data {data} --splits {self.info.split}"
+            raise InputError(f"{missing}; run {command}")
         if "_" in name:
             raise InputError(
                 f"{missing}; run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0"

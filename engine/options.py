@@ -103,7 +103,8 @@ class RunConfig:
     keep: int = 2
     """Checkpoints kept, the newest; beside them best.safetensors."""
     allow_changes: bool = False
-    """Resume also where model, feed, data, augment, loss or perceptual are other than those the run began with."""
+    """Resume also where what is learned is other than what the run began with: model, feed, data, augment, loss,
+    perceptual, audio_pretrain or optim.parts, the data set, the weights of --init or of a judge."""
 
     def __post_init__(self) -> None:
         check(
@@ -143,7 +144,7 @@ class AudioPretrainConfig:
     """`audio_pretrain` section: the audio path alone learns lip and chin points before any picture is painted."""
 
     steps: int = 1500
-    """0 leaves it out."""
+    """0 leaves it out; an audio path that begins from nothing then wants rate: 1."""
     batch: int = 128
     """Sounds a step."""
     lr: float = 1e-3

@@ -1,7 +1,6 @@
 """What a run records of itself, and what may be other when it goes on."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from engine.changes import FREE, changes, settings, shown
 from engine.options import TrainConfig
 from engine.precision import Precision, device_name, has_bf16
 from errors import InputError
 
-FIXED = "model", "feed", "data", "augment", "loss", "perceptual"
-"""Sections that say what is learned: with another one the run would be none that any config describes."""
+FIXED = "model", "feed", "data", "augment", "loss", "perceptual", "audio_pretrain", "optim.parts"
+"""Sections and keys that say what is learned: with another one the run would be none that any config describes."""
 _SCORED = "feed", "data", "loss", "perceptual", "validation"
 """Sections that say what validation's scores are of."""
-_FREE = "data.path", "data.workers", "data.cache", "validation.film", "loss.warn_after"
-"""Keys of these sections that change nothing of it, where the data set is the same."""
 DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
 """What is told of the data set: by key of the record, how it is called."""
 FILES = DATA | {
@@ -70,25 +67,25 @@ def record(config: str, ran: Ran, index: str, **files: str) -> dict[str, Any]:
 def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool) -> list[str]:
     """What differs between the `record` that a run has and the one it would go on with, a line each.
 
-    Raises InputError, naming every one of them, where that is what is learned, unless they are `allowed`. Keys that
-    only one of the two knows came or went with the code, and say nothing.
+    Raises InputError, naming every one of them, where that is what is learned, unless they are `allowed`. Keys that the
+    first does not know came with the code since: they had their default. Keys that went with it say nothing.
     """
-    changes = _differences(before, now)
-    fixed = _within(changes, FIXED, FILES)
+    found = _differences(before, now)
+    fixed = _within(found, FIXED, FILES)
     if fixed and not allowed:
         raise InputError(
-            f"{folder} began with other settings: {', '.join(_shown(key, *changes[key]) for key in fixed)}; give them "
+            f"{folder} began with other settings: {', '.join(shown(key, *found[key]) for key in fixed)}; give them "
             "back to it, start a run of another run.name, or go on with run.allow_changes=true"
         )
-    changes |= _changes(before.get("ran", {}), now["ran"])
-    moved = "" if DATA["index"] in changes else " (the same clips)"
-    return [_shown(key, *change) + (moved if key == "data.path" else "") for key, change in changes.items()]
+    found |= changes(before.get("ran", {}), now["ran"])
+    moved = "" if DATA["index"] in found else " (the same clips)"
+    return [shown(key, *change) + (moved if key == "data.path" else "") for key, change in found.items()]
 
 
 def scored_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two records so that scores under one say nothing beside those under the other."""
-    changes = _differences(before, now)
-    return [_shown(key, *changes[key]) for key in _within(changes, _SCORED, DATA)]
+    found = _differences(before, now)
+    return [shown(key, *found[key]) for key in _within(found, _SCORED, DATA)]
 
 
 def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: torch.device) -> Precision | None:
@@ -115,29 +112,15 @@ def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: to
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Of config and files, between two records."""
     parts = before, now
-    files = _changes(*({name: _short(part[key]) for key, name in FILES.items() if key in part} for part in parts))
-    return _changes(*(_flat(yaml.safe_load(part.get("config") or "{}")) for part in parts)) | files
+    files = changes(*({name: _short(part[key]) for key, name in FILES.items() if key in part} for part in parts))
+    return changes(*(settings(part.get("config") or "{}") for part in parts)) | files
 
 
-def _within(changes: Mapping[str, Any], sections: Sequence[str], files: Mapping[str, str]) -> list[str]:
-    """Those of the changes that are of the files, or of the sections and not free."""
-    return [key for key in changes if key in files.values() or (key.split(".")[0] in sections and key not in _FREE)]
-
-
-def _flat(tree: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Leaves of a config by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{where}{key}.") if isinstance(value, dict) else {f"{where}{key}": value}
-    return flat
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    return {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
-
-
-def _shown(key: str, before: Any, now: Any) -> str:
-    return f"{key} {json.dumps(before)} -> {json.dumps(now)}"
+def _within(found: Mapping[str, Any], sections: Sequence[str], files: Mapping[str, str]) -> list[str]:
+    """Those of the changes that are of the files, or of the sections (or keys) and not free."""
+    return [
+        key for key in found if key in files.values() or ({key, key.split(".")[0]} & {*sections} and key not in FREE)
+    ]
 
 
 def _short(text: str) -> str:

@@ -38,13 +38,15 @@ class BaseObjective(Objective):
 
     def __init__(self, config: TrainBaseConfig):
         loss = config.loss
+        # Before all that judges them, so that a seed means the same first weights whatever the loss.
+        network = HyperLipsBase(config.model)
+        head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
         discriminator = BaseDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None
         super().__init__(discriminator, loss, config.perceptual if loss.perceptual else None)
         self.weights = asdict(loss)
-        self.network = HyperLipsBase(config.model)
+        self.network, self.head = network, head
         self.network.feed = config.feed
         self.unused = not loss.landmark or not (loss.mouth or loss.face)
-        self.head = LandmarkHead(len(config.model.latent_channels) * config.model.hyper_width)
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of BaseDataset items, (B, T, ...) each -> (weighted sum, terms by name)."""
@@ -67,7 +69,7 @@ class BaseObjective(Objective):
                 "sync": lambda: self.sync(batch["sync_audio"], output.unflatten(0, (count, frames)), batch["voiced"]),
                 "adversarial": lambda: generator_loss(self.logits(output, target)[1]),
             },
-            scheduled(self.weights, step, "sync", "adversarial"),
+            scheduled(self.weights, step),
         )
 
 
@@ -101,8 +103,12 @@ def pretrain_audio(
         if step % 200 == 0 or step == config.audio_pretrain.steps - 1:
             if notes is not None and (problem := notes.read()):
                 raise problem
-            log.scalars(step, {"loss": loss.item()}, "audio_pretrain")
-            print(f"audio pre-training {step:6d}  loss {loss.item():.4f}", flush=True)
+            told = {"loss": loss.item(), "deaf": landmark_loss(torch.zeros_like(points), points).item()}
+            log.scalars(step, told, "audio_pretrain")
+            print(
+                f"audio pre-training {step:6d}  loss {told['loss']:.4f}  of one that hears nothing {told['deaf']:.4f}",
+                flush=True,
+            )
 
 
 def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None = None) -> Path:

@@ -35,11 +35,12 @@ class HRObjective(Objective):
 
     def __init__(self, config: TrainHRConfig):
         loss = config.loss
+        network = HRDecoder(config.model)  # first, so that a seed means the same first weights whatever the loss
         discriminator = HRDiscriminator(DiscriminatorConfig(loss.discriminator_width)) if loss.adversarial else None
         perceptual = config.perceptual if loss.perceptual or loss.lip_perceptual else None
         super().__init__(discriminator, loss, perceptual, relativistic=True)
         self.weights = asdict(loss)
-        self.network = HRDecoder(config.model)
+        self.network = network
 
     def forward(self, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """Batch of HRDataset items -> (weighted sum, terms by name)."""
@@ -67,7 +68,7 @@ class HRObjective(Objective):
                 ),
                 "adversarial": lambda: relativistic_generator_loss(*self.logits(*seen)),
             },
-            scheduled(self.weights, step, "sync", "adversarial"),
+            scheduled(self.weights, step),
         )
 
 

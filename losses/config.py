@@ -30,7 +30,7 @@ class NetworkTerms:
 
     def __post_init__(self) -> None:
         weights = [field.name for field in fields(self) if field.type is float]
-        terms = [name for name in weights if name != "mouth_weight"]
+        terms = [name for name in weights if name.rpartition("_")[0] not in weights]  # mouth_weight is mouth's own
         at_once = any(getattr(self, name) and not getattr(self, f"{name}_from", 0) for name in terms)
         check(
             too_small(self, "discriminator_width"),

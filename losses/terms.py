@@ -18,13 +18,14 @@ def weighted(
     return total, values
 
 
-def scheduled(weights: Mapping[str, float], step: int, *names: str) -> dict[str, float]:
-    """The weights at `step`: those of `names` set in and grow as their `<name>_from` and `<name>_ramp` say, see
+def scheduled(weights: Mapping[str, float], step: int) -> dict[str, float]:
+    """The weights at `step`: those that have a `<name>_from` and a `<name>_ramp` set in and grow as these say, see
     `ramp`.
     """
+    late = [name for name in weights if f"{name}_from" in weights]
     return {
         **weights,
-        **{name: weights[name] * ramp(step, weights[f"{name}_from"], weights[f"{name}_ramp"]) for name in names},
+        **{name: weights[name] * ramp(step, weights[f"{name}_from"], weights[f"{name}_ramp"]) for name in late},
     }
 
 

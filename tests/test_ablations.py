@@ -115,7 +115,8 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
         return run.scores()
 
     def command(*extra: str) -> str:
-        options = [option for text in [*SHORT[1:], *TINY, f"data.path={short}", *extra] for option in ("--set", text)]
+        chosen = [*SHORT[1:], "layout=channels_last", *TINY, f"data.path={short}", *extra]
+        options = [option for text in chosen for option in ("--set", text)]
         monkeypatch.setattr(
             "sys.argv",
             [
@@ -145,8 +146,12 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
     ]
     assert "±" in lines[2]
     assert command().splitlines()[-4:] == lines and len(trained) == 4  # nothing is trained again
-    with pytest.raises(InputError, match="tiny_seed0 holds a run of other settings"):
+    assert command("data.workers=1").splitlines()[-4:] == lines and len(trained) == 4  # it would be the same run
+    with pytest.raises(InputError, match=r"tiny_seed0 holds a run of other settings \(optim.lr 0.0005 -> 0.001\)"):
         command("optim.lr=1e-3")
+    ran = tmp_path / "concat_seed1" / "ran.yaml"
+    ran.write_text(ran.read_text().replace("threads: ", "threads: 9"))
+    assert command().splitlines()[-1].startswith("note: the runs differ in threads: ")
 
 
 def test_a_signal_is_handed_on_and_the_training_waited_for(tmp_path):

@@ -278,3 +278,18 @@ def test_terms_of_half_precision_are_summed_and_judged_in_float32():
         logits = objective.logits(torch.rand(2, 3, 128, 128), torch.rand(2, 3, 128, 128))
         loss, _ = objective.discriminate()
     assert {value.dtype for value in (*logits, loss)} == {torch.float32}
+
+
+@pytest.mark.parametrize("off", ["sync", "adversarial", "perceptual"])
+def test_a_seed_means_the_same_first_weights_whatever_judges_them(off):
+    stages = (TrainBaseConfig, BaseObjective, "base.yaml"), (TrainHRConfig, HRObjective, "hr_256.yaml")
+    for schema, objective, name in stages:
+        first = []
+        for weights in ({}, {off: 0}):
+            terms = {"sync": 0.1, "adversarial": 0.1, "perceptual": 0.1} | weights
+            overrides = [f"loss.{term}={weight}" for term, weight in terms.items()]
+            config = load_config(schema, ROOT / "configs" / name, ["data.window=5", *overrides])
+            torch.manual_seed(config.run.seed)
+            first.append(objective(config).state_dict())
+        assert first[0].keys() == first[1].keys()
+        assert all(torch.equal(first[0][key], first[1][key]) for key in first[0])

@@ -121,7 +121,31 @@ def test_what_changes_neither_losses_nor_scores_may_change():
     assert resume.scored_otherwise(before, now) == []
 
 
-def test_keys_that_came_or_went_with_the_code_say_nothing():
+def test_keys_that_came_with_the_code_had_their_default():
+    before = record("script: train_base.py\nloss: {mouth: 1.0}\n", HERE, "abc")
+    same, other = (
+        record(f"script: train_base.py\nloss: {{mouth: 1.0, colour: {weight}}}\n", HERE, "abc") for weight in (0.0, 2.0)
+    )
+    assert check_changes(Path("run"), before, same, False) == []
+    with pytest.raises(InputError, match=r"other settings: loss.colour 0.0 -> 2.0; give them back"):
+        check_changes(Path("run"), before, other, False)
+    assert resume.scored_otherwise(before, other) == ["loss.colour 0.0 -> 2.0"]
+
+
+def test_parts_that_learn_and_what_came_before_them_are_the_run_s_own_and_paths_are_not():
+    text = (
+        "optim: {{parts: [{part}]}}\naudio_pretrain: {{steps: {steps}, rate: {rate}}}\nloss: {{sync_expert: {path}}}\n"
+    )
+    before = record(text.format(part="decoder", steps=5, rate=0.1, path="a"), HERE, "abc")
+    now = record(text.format(part="decoder", steps=5, rate=0.2, path="b"), HERE, "abc")
+    told = ["audio_pretrain.rate 0.1 -> 0.2", 'loss.sync_expert "a" -> "b"']
+    assert check_changes(Path("run"), before, now, False) == told
+    now = record(text.format(part="face_encoder", steps=6, rate=0.1, path="a"), HERE, "abc")
+    with pytest.raises(InputError, match=r"settings: optim.parts .*, audio_pretrain.steps 5 -> 6; give them back"):
+        check_changes(Path("run"), before, now, False)
+
+
+def test_keys_that_went_with_the_code_say_nothing():
     now = record("model: {width: 4, new: 1}\n", HERE, "abc")
     assert check_changes(Path("run"), {"config": "model: {width: 4, old: 2}\near: {steps: 3}\n"}, now, False) == []
     assert check_changes(Path("run"), {"config": ""}, now, False) == []
