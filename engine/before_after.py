@@ -17,7 +17,7 @@ from engine.runlog import Film
 from engine.stages import paint_clip, paint_hr_clip
 from engine.validate import ClipScorer
 from face.crop import area_reduce
-from face.landmark_net import MIN_PRESENCE, LandmarkNet
+from face.landmark_net import LandmarkNet
 from face.smooth import smooth_stretches
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
@@ -42,9 +42,8 @@ class Painter:
         own.
         """
         small = np.stack([area_reduce(picture, BASE_SIZE) for picture in real])
-        base = paint_clip(self.base, clip, small, self.base.feed.motion_gain)
-        points, presence = landmarks.landmarks(base)
-        points = smooth_stretches(points, presence > MIN_PRESENCE)
+        base = paint_clip(self.base, clip, small)
+        points = smooth_stretches(*landmarks.landmarks(base))
         return paint_hr_clip(self.hr, clip, base, points, real)
 
 

@@ -18,7 +18,6 @@ from engine.report import Report, Watch
 from engine.stages import encode_references, paint_base, paint_hr, to_network
 from engine.timeline import gaps, median_step, shown_frames
 from face.crop import CropTransform, area_reduce
-from face.landmark_net import MIN_PRESENCE
 from face.mask import paste_mask
 from face.paste import paste_face, paste_rect, sampled_part
 from face.smooth import smoothed
@@ -151,9 +150,9 @@ class Drive:
                     self._memory,
                 )
             with self.report.time("landmarks"):
-                points, presence = engine.landmarks.landmarks(base)
-            for face, image, found, logit in zip(faces, base, points, presence, strict=True):
-                face.base, face.landmarks, face.seen = image, found, bool(logit > MIN_PRESENCE)
+                points, seen = engine.landmarks.landmarks(base)
+            for face, image, found, sure in zip(faces, base, points, seen, strict=True):
+                face.base, face.landmarks, face.seen = image, found, bool(sure)
         return chunk
 
     def _finished(self, chunk: list[_Item]) -> list[_Item]:
@@ -165,9 +164,8 @@ class Drive:
                 masks = np.stack([paste_mask(face.landmarks, size) for face in faces])
             if hr is not None:
                 with self.report.time("hr"):
-                    landmarks, pictures = (
-                        np.stack([getattr(face, name) for face in faces]) for name in ("landmarks", "picture")
-                    )
+                    landmarks = np.stack([face.landmarks for face in faces])
+                    pictures = np.stack([face.picture for face in faces])
                     shown = self._face.portrait_shown[[item.frame.index for item in items]]
                     precision, part = self._precision[1], sampled_part(masks)
                     painted = paint_hr(hr, painted, landmarks, pictures, self._portraits, shown, precision, part)

@@ -66,10 +66,11 @@ def paint_base(
     return from_network(output, network)
 
 
-def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: float) -> np.ndarray:
-    """Stage-1 faces (frames, 128, 128, 3) uint8 RGB of a data set's clip, from references of its own.
+def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray) -> np.ndarray:
+    """Stage-1 faces (frames, 128, 128, 3) uint8 RGB of a data set's clip, from references of its own, fed as the
+    network's feed says.
 
-    faces: the clip's, of that shape. gain: see paint_base.
+    faces: the clip's, of that shape.
     """
     config = network.config
     features = clip.features(config.audio)
@@ -77,6 +78,7 @@ def paint_clip(network: HyperLipsBase, clip: Clip, faces: np.ndarray, gain: floa
     chosen = clip.references(network.feed.reference, config.references)
     references = encode_references(network, faces[chosen.frames])
     memory: Memory = {}
+    gain = network.feed.motion_gain
     painted = (
         paint_base(network, windows[part], faces[part], references, chosen.shares[part], gain, memory=memory)
         for part in _batches(len(faces), network)

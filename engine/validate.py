@@ -98,7 +98,7 @@ class LipValidator:
         """Scores of one of this process's clips, of the first ones a column of the strip, of the first one the film."""
         clip, number = self.store.clips[place], self.numbers[place]
         real = self.store.get(place, np.arange(clip.info.frames))
-        output = paint_clip(network, clip, real, network.feed.motion_gain)
+        output = paint_clip(network, clip, real)
         column = _column(network, clip, output, real) if number < _SHOWN else None
         film = None
         if number == 0:

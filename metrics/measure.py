@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
 from chunks import chunks
 from face.crop import CropTransform, rescale
-from face.landmark_net import MIN_PRESENCE, LandmarkNet
+from face.landmark_net import landmark_net
 from face.lips import eye_distance, lip_gap
 from face.topology import RIGID
 from media.video import Frame, VideoReader
@@ -60,15 +59,10 @@ def _with_face(crops: dict[int, np.ndarray], points: np.ndarray) -> dict[int, np
     """Those of the crops (by real frame) that show a face; its landmarks, px of 128, go into points[frame]."""
     if not crops:
         return {}
-    found, presence = _landmark_net().landmarks(np.stack(list(crops.values())))
-    where = np.array(list(crops))[presence > MIN_PRESENCE]
-    points[where] = rescale(found[presence > MIN_PRESENCE], SIZE, BASE_SIZE)
+    found, seen = landmark_net().landmarks(np.stack(list(crops.values())))
+    where = np.array(list(crops))[seen]
+    points[where] = rescale(found[seen], SIZE, BASE_SIZE)
     return {index: crops[index] for index in where.tolist()}
-
-
-@lru_cache(maxsize=1)
-def _landmark_net() -> LandmarkNet:
-    return LandmarkNet()
 
 
 class _Other:

@@ -15,7 +15,7 @@ from engine.device import pick_device
 from engine.memory import keep_freed_memory
 from engine.stages import paint_clip
 from errors import InputError
-from face.landmark_net import MIN_PRESENCE, LandmarkNet
+from face.landmark_net import LandmarkNet
 from models.checkpoint import load_network
 from models.config import BASE_SIZE
 from models.fold import folded
@@ -27,12 +27,12 @@ DONE = "base_track.npz"
 
 def generate_clip(clip: Clip, network: HyperLipsBase, painter: str, landmarks: LandmarkNet) -> None:
     """Write base.zip and then base_track.npz of one clip; `painter` tells by what it was painted."""
-    base = paint_clip(network, clip, clip.faces(range(clip.info.frames), size=BASE_SIZE), network.feed.motion_gain)
-    points, presence = landmarks.landmarks(base)
+    base = paint_clip(network, clip, clip.faces(range(clip.info.frames), size=BASE_SIZE))
+    points, seen = landmarks.landmarks(base)
     (clip.folder / DONE).unlink(missing_ok=True)
     write_archive(clip.folder / "base.zip", base)
     with aside(clip.folder / DONE) as part:
-        np.savez(part, landmarks=points.astype(np.float32), visible=presence > MIN_PRESENCE, painter=painter)
+        np.savez(part, landmarks=points.astype(np.float32), visible=seen, painter=painter)
 
 
 def paint_clips(clips: Sequence[Clip], data: Path, checkpoint: Path, device: str, again: bool = False) -> None:

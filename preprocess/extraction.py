@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from errors import InputError
 from face.crop import CropTransform, rescale, scale_of, shot_stretches
 from face.detect import make_detector
 from face.follow import Followed, follow
-from face.landmark_net import MIN_PRESENCE, LandmarkNet
+from face.landmark_net import landmark_net
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.track import SILENT_NOTE
 from media.video import Frame, VideoReader
@@ -170,17 +169,17 @@ def _pieces(face: Followed) -> Iterator[Piece]:
 
 def _write_faces(path: Path, walk: "_Walk", piece: Piece, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Write the crops; returns landmarks (frames, 478, 2) in px of the 128 crop and visible (frames,)."""
-    landmarks, presence = [], []
+    landmarks, visible = [], []
 
     def measured() -> Iterator[np.ndarray]:
         for batch in chunks(_crops(walk, piece, size), LANDMARK_BATCH):
-            points, logit = _landmark_net().landmarks(np.stack(batch))
+            points, seen = landmark_net().landmarks(np.stack(batch))
             landmarks.append(rescale(points, size, BASE_SIZE))
-            presence.append(logit)
+            visible.append(seen)
             yield from batch
 
     write_archive(path, measured())
-    return np.concatenate(landmarks).astype(np.float32), np.concatenate(presence) > MIN_PRESENCE
+    return np.concatenate(landmarks).astype(np.float32), np.concatenate(visible)
 
 
 class _Walk:
@@ -223,8 +222,3 @@ def _write_sound(folder: Path, sound: np.ndarray) -> None:
     write_flac(folder / "audio.flac", sound)
     for kind in DTYPES:
         write_features(folder / variant_name(kind, 0), sound, kind)
-
-
-@lru_cache(maxsize=1)
-def _landmark_net() -> LandmarkNet:
-    return LandmarkNet()

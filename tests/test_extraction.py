@@ -114,10 +114,10 @@ def test_tracks_of_something_else_are_told_and_left_out(job, monkeypatch, share,
         def landmarks(self, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             numbers = self.count + np.arange(len(crops))
             self.count += len(crops)
-            return np.full((len(crops), 478, 2), 64.0), np.where(numbers % 10 < 10 * share, 5.0, -5.0)
+            return np.full((len(crops), 478, 2), 64.0), numbers % 10 < 10 * share
 
     net = Doubtful()
-    monkeypatch.setattr(extraction, "_landmark_net", lambda: net)
+    monkeypatch.setattr(extraction, "landmark_net", lambda: net)
     extract_source(job)
     if taken:
         assert [clip.visible.mean() for clip in load_clips_after(job)] == pytest.approx([share, share])

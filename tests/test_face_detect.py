@@ -61,8 +61,8 @@ def test_pixel_centres_are_at_integers(astronaut):
     """A mirrored picture has mirrored landmarks: x and x' add up to width - 1."""
     transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
     face = CropTransform(transform).cut(astronaut, 128)
-    (plain, mirrored), presence = LandmarkNet().landmarks(np.stack([face, face[:, ::-1]]))
-    assert presence.min() > 2
+    (plain, mirrored), seen = LandmarkNet().landmarks(np.stack([face, face[:, ::-1]]))
+    assert seen.all()
     rigid = [33, 133, 263, 362, 168, 6, 197, 195, 5, 4]
     sums = plain[rigid, 0] + mirrored[np.array(rigid)[MIRROR], 0]
     assert abs(sums.mean() - 127) < 1
@@ -72,32 +72,35 @@ def test_landmark_net_finds_what_opencv_finds_by_the_same_file(astronaut, monkey
     transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
     crops = [CropTransform(transform + [0, 0, 3 * k]).cut(astronaut, 128) for k in range(8)]
     net, known = LandmarkNet(), read_tflite()
-    points, presence = net.landmarks(np.stack(crops))
+    points, seen = net.landmarks(np.stack(crops))
+    forward, logits = net._forward, []
 
     def by_opencv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         known.setInput(np.ascontiguousarray(images.astype(np.float32).transpose(0, 3, 1, 2) / 255))
-        found, logits = known.forward(["Identity", "Identity_1"])
-        return found.reshape(len(images), -1, 3)[:, :, :2], logits.reshape(-1)
+        found, presence = known.forward(["Identity", "Identity_1"])
+        logits.append((presence.reshape(-1), forward(images)[1]))
+        return found.reshape(len(images), -1, 3)[:, :, :2], presence.reshape(-1)
 
     monkeypatch.setattr(net, "_forward", by_opencv)
-    wanted, logits = net.landmarks(np.stack(crops))
+    wanted, wanted_seen = net.landmarks(np.stack(crops))
     np.testing.assert_allclose(points, wanted, atol=1e-3)
-    np.testing.assert_allclose(presence, logits, atol=1e-3)
-    assert np.abs(wanted[0] - wanted[7]).mean() > 10 and (presence > 2).any()
+    np.testing.assert_allclose(*np.concatenate(logits, 1), atol=1e-3)
+    assert np.abs(wanted[0] - wanted[7]).mean() > 10 and np.max(logits) > 2
+    np.testing.assert_array_equal(seen, wanted_seen)
 
 
 def test_landmark_net_serves_any_size_and_number(astronaut):
     transform = np.array([[0.72, -0.02, -97.0], [0.02, 0.72, -25.0]])
     net = LandmarkNet()
     small = net.landmarks(CropTransform(transform).cut(astronaut, 128)[None])[0][0]
-    large, presence = net.landmarks(np.stack([CropTransform(transform).cut(astronaut, 256)] * 9))
-    assert large.shape == (9, 478, 2) and presence.shape == (9,) and large.dtype == np.float32
+    large, seen = net.landmarks(np.stack([CropTransform(transform).cut(astronaut, 256)] * 9))
+    assert large.shape == (9, 478, 2) and seen.shape == (9,) and large.dtype == np.float32
     np.testing.assert_allclose(large[8], large[0], atol=1e-2)
     assert np.abs((large[0] + 0.5) / 2 - 0.5 - small).mean() < 0.7
     empty, none = net.landmarks(np.zeros((0, 128, 128, 3), np.uint8))
     assert empty.shape == (0, 478, 2) and none.shape == (0,)
     noise = np.random.default_rng(0).integers(0, 256, (1, 128, 128, 3), np.uint8)
-    assert net.landmarks(noise)[1][0] < 0 < presence.min()
+    assert seen.all() and not net.landmarks(noise)[1].any()
 
 
 def test_template_fits_a_face(astronaut):
