@@ -8,13 +8,15 @@ adapted weights. Ctrl-C or SIGTERM keeps the best so far; the same command goes 
 """
 
 import argparse
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from digest import file_digest
 from engine.bar import ScoreBar, bar
-from engine.config import add_config_arguments, load_config
+from engine.changes import changes, settings
+from engine.config import CONFIGS, add_config_arguments, load_config, to_yaml
 from engine.options import AdaptConfig, InferenceConfig
 from engine.person import Adaptation, Person
 from errors import InputError, run_cli
@@ -25,6 +27,8 @@ _RESERVE = 0.05
 """Share of the minutes that is kept for the film."""
 _LEAST = 0.1
 """Share of the minutes that a stage gets at least, however long the videos took."""
+_OWN = re.compile(r"stage[12]\.(model|feed|data\.path$|run\.(folder|name|device|minutes)$)")
+"""Keys of the config that are not for the user to say: the weights say them, or options of this script."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -45,6 +49,13 @@ def configure(args: argparse.Namespace) -> AdaptConfig:
     """The config, with what the options and the folder say. Raises InputError for mistakes in it."""
     minutes = [] if args.minutes is None else [f"minutes={args.minutes}"]
     config = load_config(AdaptConfig, args.config, [*args.set, *minutes])
+    usual = load_config(AdaptConfig, CONFIGS / "adapt.yaml")
+    others = changes(*(settings(to_yaml(one)) for one in (usual, config)))
+    if own := [key for key in others if _OWN.match(key)]:
+        raise InputError(
+            f"found {', '.join(own)}; expected none of a stage's model, feed, data.path, run.folder, run.name, "
+            "run.device and run.minutes: the weights, --output, --device and --minutes say them"
+        )
     config.base, config.hr = args.base or config.base, args.hr or config.hr
     config.device = args.device or config.device
     stages: dict[str, Any] = {"stage1": config.stage1, "stage2": config.stage2}

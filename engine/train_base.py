@@ -118,6 +118,7 @@ def train(config: TrainBaseConfig, init: Path | None = None, show: Show | None =
         objective, model = BaseObjective(config), config.model
         splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
+        world.say(config.loss.too_late(config.run.steps))
         dataset = BaseDataset(
             splits.train, config.data, config.augment, model, config.run.seed, objective.heard, config.feed.window
         )

@@ -85,6 +85,7 @@ def train(config: TrainHRConfig, init: Path | None = None, show: Show | None = N
         objective = HRObjective(config)
         splits = training_splits(config.data, config.validation.split)
         world.say(splits.note)
+        world.say(config.loss.too_late(config.run.steps))
         dataset = HRDataset(splits.train, config.data, config.augment, config.model, config.run.seed, objective.heard)
         validator = HRValidator(splits.validation, config, objective.heard, world.device) if world.main else None
         if validator is not None:

@@ -38,6 +38,15 @@ class NetworkTerms:
             not at_once and "no term has a weight at the first step, expected one with more than 0",
         )
 
+    def too_late(self, steps: int) -> str:
+        """What to say of terms that a run of so many steps ends before, a line each."""
+        late = [
+            (name, start)
+            for name in ("sync", "adversarial")
+            if getattr(self, name) and (start := getattr(self, f"{name}_from")) >= steps
+        ]
+        return "\n".join(f"loss.{name} never sets in: it would at step {start} of {steps}" for name, start in late)
+
     def check_window(self, window: int) -> None:
         """Raises InputError where the sync expert would not get the frames it sees."""
         check(

@@ -161,6 +161,7 @@ def test_what_cannot_be_used_is_told_in_one_line_and_leaves_nothing(talking_clip
         (("--video", short), r"short.mp4: found 1.2 s in one piece, expected 2 s or more"),
         (("--video", tmp_path / "no.mp4"), "found no file"),
         (("--video", talking_clip, "--minutes", "0"), "minutes is 0"),
+        (("--video", talking_clip, "--set", "stage1.run.minutes=3"), "found stage1.run.minutes; expected none of"),
     ):
         refused = run(*arguments, "--output", me)
         assert refused.returncode == 2 and message in refused.stderr, refused.stderr

@@ -23,6 +23,7 @@ from losses.adversarial import (
     relativistic_discriminator_loss,
     relativistic_generator_loss,
 )
+from losses.config import BaseLossConfig
 from losses.reconstruction import LIP_CROP, colour_l1, lip_crops, spectral_l1
 from losses.sync import sync_loss
 from losses.terms import ramp
@@ -293,3 +294,10 @@ def test_a_seed_means_the_same_first_weights_whatever_judges_them(off):
             first.append(objective(config).state_dict())
         assert first[0].keys() == first[1].keys()
         assert all(torch.equal(first[0][key], first[1][key]) for key in first[0])
+
+
+def test_a_term_that_a_run_ends_before_is_told():
+    loss = BaseLossConfig(sync=0.1, sync_from=12000, adversarial=0.1, adversarial_from=3999, perceptual=1.0)
+    assert loss.too_late(4000) == "loss.sync never sets in: it would at step 12000 of 4000"
+    assert loss.too_late(3999).count("\n") == 1 and loss.too_late(12001) == ""
+    assert BaseLossConfig(adversarial_from=9).too_late(1) == ""
