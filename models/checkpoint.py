@@ -210,8 +210,8 @@ def _check_digest(path: Path) -> None:
         raise InputError(f"{sums} cannot be read ({error}); expected lines of a digest and a name") from error
     if path.name in listed and file_digest(path) != listed[path.name]:
         raise InputError(
-            f"{path} is not the file that {sums} describes; copy it again, or take its line out of the list if you "
-            "replaced it on purpose"
+            f"{path} is not the file that {sums} describes; copy it again, or, where you replaced it on purpose, "
+            "write its digest (sha256sum) there"
         )
 
 
