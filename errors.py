@@ -13,6 +13,7 @@ from functools import cache
 from types import FrameType
 
 _FULL = errno.ENOSPC, errno.EDQUOT
+_FORBIDDEN = errno.EACCES, errno.EPERM, errno.EROFS
 
 
 def printable(text: str) -> str:
@@ -68,6 +69,16 @@ def no_space(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def _told(error: OSError) -> str | None:
+    """What the user can mend of it, None where that is not known."""
+    if no_space(error):
+        where = f" while {error.filename} was written" if error.filename else ""
+        return f"{error.strerror}{where}; free some and run the same command again"
+    if error.errno in _FORBIDDEN and error.filename:
+        return printable(f"{error.filename}: {error.strerror}; see to its rights, or choose another place")
+    return None
+
+
 def end_on_signal(number: int, _: FrameType | None) -> None:
     """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
     signal.signal(number, signal.SIG_IGN)
@@ -75,7 +86,8 @@ def end_on_signal(number: int, _: FrameType | None) -> None:
 
 
 def run_cli(main: Callable[[], None], tidy: bool = True) -> None:
-    """Run a script's `main`; an InputError and a full disk become one line on stderr and exit code 2.
+    """Run a script's `main`; an InputError, a full disk, files that may not be read or written, and too little memory
+    become one line on stderr and exit code 2.
 
     tidy: SIGTERM ends it as an error does. A training sees to that itself, and one that waits for other processes
     would not hear of it.
@@ -90,11 +102,19 @@ def run_cli(main: Callable[[], None], tidy: bool = True) -> None:
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read the output wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if not no_space(error):
+        if (told := _told(error)) is None:
             raise
-        where = f" while {error.filename} was written" if error.filename else ""
-        print(f"error: {error.strerror}{where}; free some and run the same command again", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU
+            raise
+        told = "too little memory; lower a batch (run.batch in training, batch in inference) or max_size"
+        print(f"error: found {told}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -123,6 +123,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.from_s < 0 and f"found --from {args.from_s:g}, expected 0 or more seconds",
         args.hr is not None and not args.base and "found --hr without --base; give both, or neither",
         args.keep is not None and not args.base and "found --keep without --base; it keeps what those weights generate",
+        args.keep is not None
+        and any(
+            root is not None and args.keep.resolve().is_relative_to(root.resolve()) for root in (args.clips, args.real)
+        )
+        and f"found --keep {args.keep} in the folder of the real videos, expected another: there they would be taken "
+        "for real ones the next time",
         *(f"found no file {path}; check the path" for path in weights if path and not Path(path).is_file()),
     )
 

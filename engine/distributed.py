@@ -129,12 +129,18 @@ class World:
 def distributed(device: str) -> Iterator[World]:
     """The World that torchrun's environment describes, or a single process. `device` as in run.device.
 
-    Raises InputError for more processes on a machine than it has GPUs.
+    Raises InputError for more processes on a machine than it has GPUs, and for an environment that lacks something.
     """
-    if "WORLD_SIZE" not in os.environ:
+    told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if told[1] in ("", "1"):  # managed clusters say so of a single process, too
         yield World(0, 1, pick_device(device))
         return
-    rank, size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if not all(map(str.isdecimal, told)):
+        raise InputError(
+            f"found RANK, WORLD_SIZE and LOCAL_RANK {', '.join(map(repr, told))} in the environment, expected numbers; "
+            "start several processes by torchrun"
+        )
+    rank, size, local = map(int, told)
     chosen = pick_device(device)
     if chosen.type == "cuda":
         if local >= torch.cuda.device_count():

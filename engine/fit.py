@@ -84,7 +84,7 @@ class _Run:
         precision = so_far or world.from_main(self._choose_precision)
         self._describe(precision)
         changes = self._go_on(saved) if saved else []
-        self.log = RunLog(self.folder, self.config, first, self.ran) if world.main else None
+        self.log = RunLog(self.folder, self.config, first, self.ran, anew=saved is None) if world.main else None
         path = self.folder / "best.safetensors"
         self.best: Best | None = None
         if self.log is not None:

@@ -74,6 +74,10 @@ class Networks:
             max_size=config.max_size,
         )
         check_references(self.base.config, self.settings.reference)
+        if self.window == "published" and self.base.config.audio != "mel":
+            raise InputError(
+                f"audio.window is published, expected centred with weights that hear {self.base.config.audio} features"
+            )
 
     def read(self, face: str | Path) -> VideoReader:
         """The video or picture, no larger than the config allows."""

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from aside import aside, give_usual_rights
 from digest import file_digest
-from errors import InputError
+from errors import InputError, printable
 from models.config import BASE_SIZE, ReferenceRule
 
 _FORMAT = "3"
@@ -83,7 +83,7 @@ class PreparedFace:
         }
         metadata = {
             "prepared_face": _FORMAT,
-            "video": os.path.relpath(self.video.resolve(), path.resolve().parent),
+            "video": printable(os.path.relpath(self.video.resolve(), path.resolve().parent)),
             "sha256": file_digest(self.video),
             "settings": json.dumps(vars(self.settings)),
         }
@@ -140,4 +140,8 @@ def _find_video(face: Path, kept: str) -> Path:
     for place in (face.resolve().parent / kept, face.resolve().parent / Path(kept).name):
         if os.path.isfile(place):  # no folder, pipe or device, and where it may not be looked at, none
             return place
+        if "\\udc" in place.name and place.parent.is_dir():  # its bytes were written out, they are not UTF-8
+            alike = [path for path in place.parent.iterdir() if printable(path.name) == place.name]
+            if alike:
+                return alike[0]
     raise InputError(f"{face} was prepared from {Path(kept).name}, which is gone; put it beside the prepared face")

@@ -46,13 +46,16 @@ class Film:
 
 
 class RunLog:
-    """Writes to `runs/<name>/`. A run resumed from step `first` goes on there.
+    """Writes to `runs/<name>/`. A run resumed from step `first` goes on there; what one that begins `anew` finds of an
+    earlier one stays under another name.
 
     config.yaml is the resolved config; another one that the run had up to step N stays as config_N.yaml. ran.yaml gets
     an entry at every start: when, from which step, with what code, and what it `ran` with.
     """
 
-    def __init__(self, folder: Path, config: Any, first: int = 0, ran: Mapping[str, Any] | None = None):
+    def __init__(
+        self, folder: Path, config: Any, first: int = 0, ran: Mapping[str, Any] | None = None, anew: bool = False
+    ):
         self.folder, self.version = folder, code_version()
         metrics = folder / "metrics.jsonl"
         try:
@@ -61,7 +64,7 @@ class RunLog:
             start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
             with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
                 file.write(yaml.safe_dump([start | dict(ran or {})], sort_keys=False))
-            kept = _up_to(metrics, first)
+            kept = [] if anew and _renamed(metrics) else _up_to(metrics, first)
             with aside(metrics) as part:
                 part.write_text("".join(kept), encoding="utf-8")
         except OSError as error:
@@ -116,6 +119,14 @@ class RunLog:
 
     def _sample(self, step: int, name: str, suffix: str) -> Path:
         return self.folder / "samples" / f"{name}_{step:08d}.{suffix}"
+
+
+def _renamed(metrics: Path) -> bool:
+    """Whether there were metrics, which now have a name of their own."""
+    if there := metrics.is_file():
+        names = (metrics.with_stem(f"metrics_{number}") for number in itertools.count(1))
+        os.rename(metrics, next(path for path in names if not path.exists()))
+    return there
 
 
 def _keep_config(folder: Path, text: str, first: int) -> None:

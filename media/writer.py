@@ -22,6 +22,8 @@ BT709 = Colour(1, 1, 1, 1)
 CUT_CRF = 4
 """Of a cut that becomes an input again: next to nothing is lost."""
 
+_LARGEST = 16384
+"""px of a side; x264 takes no more."""
 _FINE = 90000
 _AAC_RATES = (32000, 44100, 48000, 88200, 96000)
 """Rates kept; others become 44.1 or 48 kHz. AAC lengthens a sound to whole blocks: 64 ms at 16 kHz, 21 ms at 48 kHz."""
@@ -91,6 +93,8 @@ class VideoWriter:
         self._shown: Fraction | None = None
         self._waiting: tuple[av.VideoFrame, int] | None = None
         """The last frame and its time in ticks: how long it is shown is known only when the next one comes."""
+        if max(self.size) > _LARGEST:
+            raise InputError(f"found {size[0]}x{size[1]} px, expected {_LARGEST} at most on a side; lower max_size")
         if self.path.suffix.lower() not in SUFFIXES:
             raise InputError(
                 f"found output name {self.path}, expected one that ends in {', '.join(SUFFIXES)}, rename it"
@@ -119,7 +123,7 @@ class VideoWriter:
         """A disk that is full is the user's to mend."""
         try:
             yield
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             raise InputError(
                 f"{self.path} could not be written ({error.strerror}); free space or choose another output"
             ) from error

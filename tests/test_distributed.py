@@ -300,6 +300,16 @@ def test_one_process_needs_no_group():
             assert world.from_main(lambda: 7) == 7
 
 
+def test_a_cluster_that_speaks_of_one_process_or_leaves_something_out(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    with distributed("cpu") as world:
+        assert (world.rank, world.size) == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="LOCAL_RANK '0', '2', '' in the environment.*by torchrun"), distributed("cpu"):
+        pass
+
+
 def test_a_batch_that_does_not_divide_is_told():
     world = World.__new__(World)
     world.size = 3

@@ -117,6 +117,7 @@ def test_a_clip_without_a_face_cannot_be_scored(tmp_path):
         (["--real", "a.mp4"], "alone"),
         (["--list", "a", "--hr", "c"], "--hr without --base"),
         (["--list", "a", "--keep", "c"], "--keep without --base"),
+        (["--clips", "a", "--base", "b", "--keep", "a/kept"], "--keep a/kept in the folder of the real videos"),
         (["--clips", "a", "--columns", "0,0,16,16"], "--columns without --real"),
         (["--list", "a", "--columns", "0,0,16,16"], "--columns without --real"),
         (["--real", "a", "--columns", "0,0,16,16", "--generated", "b"], "--generated or --audio"),

@@ -117,6 +117,9 @@ def test_a_run_that_begins_anew_does_not_keep_an_earlier_one_s_best(brief, tmp_p
     assert float(read_metadata(train(config))["mouth_stlpips"]) == 0.3
     assert "the run begins anew: the best of the earlier ones is" in capsys.readouterr().out
     assert float(read_metadata(tmp_path / "tiny" / "best_00000001.safetensors")["mouth_stlpips"]) == 0.1
+    for name, score in (("metrics_1", 0.1), ("metrics", 0.3)):
+        lines = (tmp_path / "tiny" / f"{name}.jsonl").read_text().splitlines()
+        assert [json.loads(line).get("val/mouth_stlpips") for line in lines if "val/" in line] == [score]
 
 
 def test_scores_that_differ_little_are_told_apart(tmp_path):

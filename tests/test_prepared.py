@@ -51,6 +51,18 @@ def test_a_kept_face_is_the_same_face(engine, prepared, talking_clip, tmp_path):
     assert PreparedFace.load(tmp_path / "there" / "me.face").video.parent.name == "there"
 
 
+def test_a_video_whose_name_is_no_utf_8_is_found_again(prepared, talking_clip, tmp_path):
+    try:
+        video = Path(shutil.copy(talking_clip, tmp_path / "caf\udce9.mp4"))
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    replace(prepared, video=video).save(tmp_path / "me.face")
+    assert PreparedFace.load(tmp_path / "me.face").video == video
+    video.unlink()
+    with pytest.raises(InputError, match="which is gone"):
+        PreparedFace.load(tmp_path / "me.face")
+
+
 def test_several_sounds_for_one_face_and_no_memory_between_them(engine, prepared, talking_clip):
     wave = read_audio(talking_clip)
     first = frames(engine.drive(prepared, wave))

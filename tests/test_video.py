@@ -425,6 +425,11 @@ def test_a_strict_terminal_does_not_end_a_script(tmp_path):
     assert result.returncode == 0 and result.stdout == "caf\\udce9 \\u5f20\n"
 
 
+def test_a_side_that_the_encoder_does_not_take_is_told_at_once(tmp_path):
+    with pytest.raises(InputError, match="found 16385x64 px, expected 16384 at most on a side; lower max_size"):
+        VideoWriter(tmp_path / "wide.mp4", (16385, 64), Fraction(25))
+
+
 def test_a_video_can_replace_its_own_source(tmp_path):
     path = write_video(tmp_path / "a.mp4", 50, audio=(tone(2, 16000), 16000))
     reader = VideoReader(path)
