@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from errors import InputError, number, run_cli
-from preprocess.jobs import Job, Settings, clips_by_source, report, run, tell_replaced, tell_skipped
+from preprocess.jobs import Job, Settings, clips_by_source, read_records, report, run, tell_replaced, tell_skipped
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
 from workers import cores
@@ -59,8 +59,9 @@ def main() -> None:
     skipped = {job.source.id: job for job in jobs if job.is_done and not args.again}
     run([job for job in jobs if job.source.id not in skipped], args.workers, extract_source, set_up)
     tell_skipped(list(skipped.values()))
-    tell_replaced(jobs, ids, args.output)
-    report(args.output)
+    records = read_records(args.output)
+    tell_replaced(jobs, ids, records)
+    report(args.output, records)
 
 
 def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:

@@ -5,14 +5,14 @@ import json
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -122,6 +122,15 @@ class Job:
         self.finish([reason])
 
 
+class Record(NamedTuple):
+    """What was written of a source when it was done, see Job.finish. place: None in records of earlier versions."""
+
+    source: str
+    place: str | None
+    rejected: list[str]
+    notes: list[str]
+
+
 def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Callable[[], None]) -> None:
     """Extract them side by side. A video that brings its worker down is rejected, and the others go on."""
     listed = [job for job in jobs if job.split]
@@ -139,6 +148,22 @@ def record_of(data: Path, source: str) -> Path:
     return data / "sources" / f"{source}.json"
 
 
+def read_records(data: Path) -> dict[str, Record]:
+    """Of all sources that are done, by id. A damaged one is removed, so that its source counts as not done."""
+    records = {}
+    for path in sorted((data / "sources").glob("[!.]*.json")):  # no hidden one, which is being written
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            told = list(kept["rejected"]), list(kept.get("notes", []))
+            records[path.stem] = Record(kept["source"], kept.get("place"), *told)
+        except FileNotFoundError:  # another shard does that video again
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            path.unlink()
+            warn(f"{path} was damaged ({type(error).__name__}); run the same command again for that video")
+    return records
+
+
 def clips_by_source(data: Path) -> dict[str, list[Path]]:
     """Clip folders by the id of their source: pieces have their number behind it, shorter than the digits that end an
     id."""
@@ -148,20 +173,22 @@ def clips_by_source(data: Path) -> dict[str, list[Path]]:
     return found
 
 
-def tell_replaced(jobs: Sequence[Job], ids: Collection[str], data: Path) -> None:
+def tell_replaced(jobs: Sequence[Job], ids: Collection[str], records: Mapping[str, Record]) -> None:
     """Say in a line which videos were read at their place before, but are another source by now: their file was
     replaced, or it was read below another folder. What was made of them then is not removed unasked.
 
     ids: of all sources there are, in any shard; one that was moved is none that was replaced.
     """
-    known = _ids_by_place(data)
-    told = [(job.name, earlier) for job in jobs if (earlier := sorted(known[job.source.place] - set(ids)))]
+    gone = defaultdict(list)
+    for source in sorted(records.keys() - ids):
+        gone[records[source].place].append(source)
+    told = [job for job in jobs if job.source.place in gone]
     if told:
-        name, earlier = told[0]
+        data, earlier = told[0].settings.output, gone[told[0].source.place][0]
         others = f" and {len(told) - 1} more" if len(told) > 1 else ""
         warn(
-            f"{name}{others}: read before with other content, or below another folder; what was made of that is still "
-            f"there: remove {data}/clips/{earlier[0]}* and {record_of(data, earlier[0])} if it should not be"
+            f"{told[0].name}{others}: read before with other content, or below another folder; what was made of that "
+            f"is still there: remove {data}/clips/{earlier}* and {record_of(data, earlier)} if it should not be"
         )
 
 
@@ -177,23 +204,12 @@ def tell_skipped(jobs: Sequence[Job]) -> None:
         )
 
 
-def _ids_by_place(data: Path) -> dict[str, set[str]]:
-    """Ids of the sources that were read at each place, see Source.place; of records that are damaged or just being
-    removed nothing is known.
-    """
-    found = defaultdict(set)
-    for path in (data / "sources").glob("*.json"):
-        with suppress(ValueError, KeyError, TypeError, FileNotFoundError):
-            found[json.loads(path.read_text(encoding="utf-8"))["place"]].add(path.stem)
-    return found
-
-
-def rejections(data: Path) -> list[tuple[str, str]]:
+def rejections(records: Mapping[str, Record]) -> list[tuple[str, str]]:
     """(name of the source, why) of everything that was left out."""
-    return _told(data, "rejected")
+    return [(record.source, reason) for record in records.values() for reason in record.rejected]
 
 
-def report(data: Path) -> None:
+def report(data: Path, records: Mapping[str, Record]) -> None:
     """Merge the index, rejected.csv and notes.csv, and print the table of splits, reasons and notes."""
     infos = merge_index(data)
     for split in sorted({info.split for info in infos}):
@@ -208,25 +224,9 @@ def report(data: Path) -> None:
             f"{len(late)} clips' sound was moved, by {np.mean(np.abs(late)):.0f} ms on average, "
             f"{max(map(abs, late)):.0f} at most"
         )
-    _list(data / "rejected.csv", "rejected", "reason", rejections(data))
-    _list(data / "notes.csv", "notes", "note", _told(data, "notes"))
-
-
-def _told(data: Path, what: str) -> list[tuple[str, str]]:
-    """(name of the source, words) of all that is recorded. A damaged record is removed, so that the source counts as
-    not done.
-    """
-    told = []
-    for path in sorted((data / "sources").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            told += [(record["source"], words) for words in record.get(what, [])]
-        except FileNotFoundError:  # another shard does that video again
-            continue
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            path.unlink()
-            warn(f"{path} was damaged ({type(error).__name__}); run the same command again for that video")
-    return told
+    _list(data / "rejected.csv", "rejected", "reason", rejections(records))
+    notes = [(record.source, note) for record in records.values() for note in record.notes]
+    _list(data / "notes.csv", "notes", "note", notes)
 
 
 def _list(path: Path, what: str, column: str, rows: list[tuple[str, str]]) -> None:

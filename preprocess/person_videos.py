@@ -10,7 +10,7 @@ from engine.threads import threads_kept
 from errors import InputError, warn
 from media.video import VideoReader
 from preprocess.extraction import extract_source, set_up
-from preprocess.jobs import Job, Settings, clips_by_source, rejections, report, run
+from preprocess.jobs import Job, Record, Settings, clips_by_source, read_records, rejections, report, run
 from preprocess.sources import Source
 from workers import cores
 
@@ -39,8 +39,9 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     ]
     _extract([job for job in jobs if not job.is_done or job.changed])
     merge_index(data)
-    _check(jobs, data)
-    report(data)
+    records = read_records(data)
+    _check(jobs, data, records)
+    report(data, records)
 
 
 def first_used(videos: list[Path], data: Path) -> Path:
@@ -60,8 +61,8 @@ def _extract(jobs: list[Job]) -> None:
         run(jobs, cores(), extract_source, set_up)
 
 
-def _check(jobs: list[Job], data: Path) -> None:
-    rejected, made = rejections(data), clips_by_source(data)
+def _check(jobs: list[Job], data: Path, records: dict[str, Record]) -> None:
+    rejected, made = rejections(records), clips_by_source(data)
     advice = "; where the sound is known to be in step, --set sync=false" if jobs[0].settings.sync_expert else ""
     told = []
     for job in jobs:
