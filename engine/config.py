@@ -13,6 +13,7 @@ import types
 import typing
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 _PRESET = "preset"
 _NO_YAML = yaml.YAMLError, ValueError, RecursionError
 """What the parser raises; a ValueError for a date or a number that cannot be."""
+_UNFIT = ValueError, TypeError, OverflowError
+"""What _taken raises; the last two come from float()."""
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, schema: type, default: str | None = None) -> None:
@@ -223,46 +226,36 @@ def _build(schema: Any, tree: Any, where: str, problems: list[str]) -> Any:
             elif dataclasses.is_dataclass(hints[key]):
                 values[key] = _build(hints[key], value, f"{where}{key}.", problems)
                 whole &= values[key] is not None
-            elif _fits(hints[key], value):
-                values[key] = _cast(hints[key], value)
             else:
-                problems.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
+                try:
+                    values[key] = _taken(hints[key], value)
+                except _UNFIT:
+                    problems.append(f"{where}{key} is {value!r}, expected {_describe(hints[key])}")
         config = schema(**values) if whole else None  # checks that look at several sections need them all
     except InputError as error:
         problems.extend(f"{where}{problem}" for problem in error.problems)
     return config if len(problems) == before else None
 
 
-def _fits(hint: Any, value: Any) -> bool:
+def _taken(hint: Any, value: Any) -> Any:
+    """The value as its type hint has it. Raises one of _UNFIT where it does not fit."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(argument, value) for argument in arguments)
-    if origin is typing.Literal:
-        return any(value == argument and type(value) is type(argument) for argument in arguments)
-    if origin is list:
-        return isinstance(value, (list, tuple)) and all(_fits(arguments[0], item) for item in value)
-    if hint is float:
-        return _is_number(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint if isinstance(hint, type) else type(None))
-
-
-def _is_number(value: Any) -> bool:
-    """YAML reads 1e-4 as text; everybody who writes it means a number. Infinite ones and nan are none."""
-    try:
-        return not isinstance(value, (bool, list, dict)) and value is not None and math.isfinite(float(value))
-    except (ValueError, TypeError, OverflowError):
-        return False
-
-
-def _cast(hint: Any, value: Any) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _cast(next(argument for argument in arguments if _fits(argument, value)), value)
-    if origin is list:
-        return [_cast(arguments[0], item) for item in value]
-    return float(value) if hint is float else value
+        for argument in arguments:
+            with suppress(*_UNFIT):
+                return _taken(argument, value)
+    elif origin is typing.Literal:
+        if any(value == argument and type(value) is type(argument) for argument in arguments):
+            return value
+    elif origin is list:
+        if isinstance(value, (list, tuple)):
+            return [_taken(arguments[0], item) for item in value]
+    elif hint is float:  # YAML reads 1e-4 as text; everybody who writes it means a number
+        if not isinstance(value, bool) and math.isfinite(number := float(value)):
+            return number
+    elif isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
+        return value
+    raise ValueError
 
 
 def _describe(hint: Any) -> str:
