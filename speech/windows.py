@@ -18,28 +18,25 @@ from models.config import SYNC_FRAMES, SyncConfig
 from speech.mel import MEL_RATE, MEL_SILENCE
 from speech.whisper_features import LazyFeatures
 
-MEL_WINDOW = 16
 WHISPER_RATE = 50
-WHISPER_WINDOW = 18
 WHISPER_LEAD = 25
 """Features of silence before the sound's first sample (0.5 s)."""
 WHISPER_TAIL = 50
 """Features of silence after its last (1 s): Whisper hears the end of a sound better when silence follows."""
 SYNC_FPS = 25
+_SYNC_MEL = 16
+"""Mel frames that a sync expert hears: five frames at 25 fps."""
 
 
 def audio_window_at(
-    features: np.ndarray,
-    seconds: float | Fraction,
-    kind: str = "mel",
-    length: int | None = None,
-    convention: str = "centred",
+    features: np.ndarray, seconds: float | Fraction, kind: str, length: int, convention: str = "centred"
 ) -> np.ndarray:
-    """The sound of a video frame whose middle is shown at `seconds`: mel (1, 80, 16) or whisper (18, 384), float32.
+    """The sound of a video frame whose middle is shown at `seconds`: mel (1, 80, length) or whisper (length, 384),
+    float32.
 
-    features: what `sound_features` gives. length: another number of features. convention: `centred` on the middle of
-    the frame; `published` (mel only) starts where published HyperLips training starts it, for frame k of 25 fps at
-    80 (k - 1) / 25, truncated. Beyond the ends there is silence.
+    features: what `sound_features` gives. convention: `centred` on the middle of the frame; `published` (mel only)
+    starts where published HyperLips training starts it, for frame k of 25 fps at 80 (k - 1) / 25, truncated. Beyond the
+    ends there is silence.
     """
     return cut_windows(features, [first_feature(seconds, kind, length, convention)], kind, length)[0]
 
@@ -48,11 +45,11 @@ def audio_windows(
     features: np.ndarray,
     indices: int | Iterable[float | Fraction],
     fps: Fraction,
-    kind: str = "mel",
-    length: int | None = None,
+    kind: str,
+    length: int,
     convention: str = "centred",
 ) -> np.ndarray:
-    """`audio_window_at` of frames at a constant rate of `fps`, stacked: (N, 1, 80, 16) or (N, 18, 384).
+    """`audio_window_at` of frames at a constant rate of `fps`, stacked: (N, 1, 80, length) or (N, length, 384).
 
     indices: frame numbers, or how many from 0; the middle of frame k is shown at (k + 1/2) / fps.
     """
@@ -61,7 +58,7 @@ def audio_windows(
     return cut_windows(features, [first_feature(middle, kind, length, convention) for middle in middles], kind, length)
 
 
-def first_feature(seconds: float | Fraction, kind: str, length: int | None = None, convention: str = "centred") -> int:
+def first_feature(seconds: float | Fraction, kind: str, length: int, convention: str = "centred") -> int:
     """Time index of the first feature in the window of a frame whose middle is at `seconds`; may be negative.
 
     Index 0 of `whisper` is the sound's first feature, which sits WHISPER_LEAD into the array.
@@ -72,26 +69,18 @@ def first_feature(seconds: float | Fraction, kind: str, length: int | None = Non
     if kind == "mel":
         if convention == "published":
             return math.trunc(MEL_RATE * seconds - Fraction(24, 5))
-        return math.floor(MEL_RATE * seconds - Fraction(length or MEL_WINDOW, 2) + 1)
+        return math.floor(MEL_RATE * seconds - Fraction(length, 2) + 1)
     if kind != "whisper":
         raise InputError(f"found audio features {kind!r}, expected mel or whisper, choose one of them")
     if convention == "published":
         raise InputError("found audio window published with whisper features, expected mel, use centred")
-    return math.floor(WHISPER_RATE * seconds - Fraction(length or WHISPER_WINDOW, 2) + Fraction(1, 2))
+    return math.floor(WHISPER_RATE * seconds - Fraction(length, 2) + Fraction(1, 2))
 
 
-def sync_window(mel: np.ndarray, index: int) -> np.ndarray:
-    """Mel window (1, 80, 16) of the five frames at 25 fps that start with frame `index`, as the sync expert hears
-    it.
-    """
-    return cut_windows(mel, [MEL_RATE * int(index) // SYNC_FPS], "mel", MEL_WINDOW)[0]
-
-
-def cut_windows(features: np.ndarray | LazyFeatures, firsts: list[int], kind: str, length: int | None) -> np.ndarray:
+def cut_windows(features: np.ndarray | LazyFeatures, firsts: list[int], kind: str, length: int) -> np.ndarray:
     """Windows (N, 1, 80, length) or (N, length, 384) float32 that begin at features `firsts` of the sound; silence
     beyond its ends.
     """
-    length = length or (MEL_WINDOW if kind == "mel" else WHISPER_WINDOW)
     where = np.array(firsts, np.int64)[:, None] + np.arange(length) + (0 if kind == "mel" else WHISPER_LEAD)
     inside = np.clip(where, 0, len(features) - 1)
     windows = features[inside].astype(np.float32, copy=False)
@@ -102,9 +91,7 @@ def cut_windows(features: np.ndarray | LazyFeatures, firsts: list[int], kind: st
 
 
 def _fraction(value: float | Fraction) -> Fraction:
-    if isinstance(value, Fraction):
-        return value
-    return Fraction(int(value)) if float(value).is_integer() else Fraction(float(value))
+    return value if isinstance(value, Fraction) else Fraction(float(value))
 
 
 def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
@@ -113,7 +100,7 @@ def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) 
     mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
     """
     if expert.audio == "mel":
-        return np.stack([sync_window(features, int(start)) for start in starts])
+        return cut_windows(features, [MEL_RATE * int(start) // SYNC_FPS for start in starts], "mel", _SYNC_MEL)
     middle = (starts + SYNC_FRAMES // 2).tolist()
     return audio_windows(features, middle, Fraction(SYNC_FPS), expert.audio, expert.audio_window)
 

@@ -12,10 +12,11 @@ from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio, shifted, write_flac
 from media.file_sound import FileSound
 from media.video import VideoWriter
+from models.config import SyncConfig
 from speech.features import lazy_features, sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
 from speech.whisper_features import LazyFeatures
-from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sync_window
+from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sound_windows
 
 PARITY = Path(__file__).parent / "parity"
 
@@ -164,33 +165,33 @@ def counted(length: int, width: int) -> np.ndarray:
     ],
 )
 def test_mel_windows_worked_out_by_hand(fps, index, first):
-    [window] = audio_windows(counted(400, 80), [index], fps)
+    [window] = audio_windows(counted(400, 80), [index], fps, "mel", 16)
     assert window.shape == (1, 80, 16) and window.dtype == np.float32
     assert (window[0] == first + np.arange(16)).all()
-    assert (audio_window_at(counted(400, 80), (index + Fraction(1, 2)) / fps) == window).all()
+    assert (audio_window_at(counted(400, 80), (index + Fraction(1, 2)) / fps, "mel", 16) == window).all()
 
 
 def test_published_windows_start_where_published_training_starts_them():
     for index in (1, 4, 7, 50):
-        [window] = audio_windows(counted(400, 80), [index], Fraction(25), convention="published")
+        [window] = audio_windows(counted(400, 80), [index], Fraction(25), "mel", 16, "published")
         assert window[0, 0, 0] == int(80 * (index - 1) / 25)
 
 
 def test_whisper_windows_at_25_fps_are_features_2i_minus_8_to_2i_plus_9():
     for index in (4, 10, 33):
-        [window] = audio_windows(counted(200, 384), [index], Fraction(25), "whisper")
+        [window] = audio_windows(counted(200, 384), [index], Fraction(25), "whisper", 18)
         assert window.shape == (18, 384)
         assert (window[:, 0] - WHISPER_LEAD == np.arange(2 * index - 8, 2 * index + 10)).all()
-        [ten] = audio_windows(counted(200, 384), [index], Fraction(25), "whisper", length=10)
+        [ten] = audio_windows(counted(200, 384), [index], Fraction(25), "whisper", 10)
         assert (ten[:, 0] - WHISPER_LEAD == np.arange(2 * index - 4, 2 * index + 6)).all()
 
 
 def test_beyond_the_ends_there_is_silence():
-    first = audio_windows(counted(40, 80), 1, Fraction(25))[0, 0, 0]  # starts at floor(1.6 - 7) = -6
+    first = audio_windows(counted(40, 80), 1, Fraction(25), "mel", 16)[0, 0, 0]  # starts at floor(1.6 - 7) = -6
     assert (first == [MEL_SILENCE] * 6 + list(range(10))).all()
-    assert (audio_window_at(counted(40, 80), 40) == MEL_SILENCE).all()
-    assert (audio_window_at(counted(100, 384), -4, "whisper") == 0).all()
-    assert (audio_window_at(counted(100, 384), 40, "whisper") == 99).all()
+    assert (audio_window_at(counted(40, 80), 40, "mel", 16) == MEL_SILENCE).all()
+    assert (audio_window_at(counted(100, 384), -4, "whisper", 18) == 0).all()
+    assert (audio_window_at(counted(100, 384), 40, "whisper", 18) == 99).all()
 
 
 def test_a_file_is_decoded_where_it_is_listened_to(tmp_path):
@@ -229,22 +230,21 @@ def test_whisper_features_are_made_where_they_are_asked_for():
 def test_stacked_windows_equal_single_ones():
     mel = counted(300, 80)
     for fps in (Fraction(25), Fraction(30000, 1001)):
-        stacked = audio_windows(mel, 40, fps)
-        single = [audio_window_at(mel, (index + Fraction(1, 2)) / fps) for index in range(40)]
+        stacked = audio_windows(mel, 40, fps, "mel", 16)
+        single = [audio_window_at(mel, (index + Fraction(1, 2)) / fps, "mel", 16) for index in range(40)]
         assert stacked.shape == (40, 1, 80, 16) and (stacked == single).all()
-        assert (audio_windows(mel, np.array([7, 3]), fps) == stacked[[7, 3]]).all()
+        assert (audio_windows(mel, np.array([7, 3]), fps, "mel", 16) == stacked[[7, 3]]).all()
 
 
-def test_sync_window():
-    for index, first in ((0, 0), (1, 3), (2, 6), (5, 16), (33, 105)):
-        window = sync_window(counted(400, 80), index)
-        assert window.shape == (1, 80, 16) and window[0, 0, 0] == first
+def test_a_sync_expert_hears_mel_from_its_first_frame_on():
+    windows = sound_windows(counted(400, 80), np.array([0, 1, 2, 5, 33]), SyncConfig(audio="mel"))
+    assert windows.shape == (5, 1, 80, 16) and windows[:, 0, 0, 0].tolist() == [0, 3, 6, 16, 105]
 
 
 @pytest.mark.parametrize(("kind", "convention"), [("mfcc", "centred"), ("mel", "late"), ("whisper", "published")])
 def test_unknown_windows_are_input_errors(kind, convention):
     with pytest.raises(InputError):
-        audio_window_at(counted(10, 80), 0, kind, convention=convention)
+        audio_window_at(counted(10, 80), 0, kind, 16, convention)
 
 
 def test_late_sound_of_a_phone_video(shared):

@@ -380,7 +380,7 @@ def test_training_hears_the_variants_that_the_command_wrote(data_set, tmp_path, 
     dataset = samples(BaseDataset, DataConfig(str(copy)), AugmentConfig(sound=0.5), BaseConfig(), 0)
     rng = np.random.default_rng(0)
     drawn = [dataset._windows(0, np.array([20]), rng) for _ in range(200)]
-    variants = [audio_windows(features, [20], Fraction(25), "whisper") for features in dataset.features[0]]
+    variants = [audio_windows(features, [20], Fraction(25), "whisper", 18) for features in dataset.features[0]]
     shares = [sum(np.array_equal(sound, variant) for sound in drawn) / 200 for variant in variants]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.12)
 
