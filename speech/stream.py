@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from errors import check
-from media.audio import SAMPLE_RATE
+from media.audio import SAMPLE_RATE, shifted
 from models.whisper import FEATURE_HOP
 from speech.features import lazy_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
@@ -124,9 +124,7 @@ class _Features:
 
     def _samples(self, start: int, stop: int) -> np.ndarray:
         """Samples start..stop - 1; silence where there are none."""
-        inside = self._wave[max(start - self._wave_start, 0) : max(stop - self._wave_start, 0)]
-        before = max(self._wave_start - start, 0) if self._wave_start == 0 else 0
-        return np.pad(inside, (before, stop - start - before - len(inside)))
+        return shifted(self._wave, start - self._wave_start, stop - start)
 
     def _append(self, wave: np.ndarray) -> None:
         stale = max((self.made - self._before) * self._hop - self._wave_start, 0)
