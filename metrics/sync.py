@@ -6,6 +6,7 @@ clip's own, turned round by half.
 """
 
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -21,7 +22,7 @@ from speech.features import sound_features
 from speech.offset import clip_vectors, estimate_offset, shift_means
 from speech.windows import SYNC_FPS
 
-SYNCNET_SIZE = 224
+Judge = TypeVar("Judge", bound=SyncExpert | SyncNetV2)
 MFCC_RATE = 100
 _MFCC_WINDOW = 20
 _BATCH = 16
@@ -51,12 +52,15 @@ class _Faces:
         return [k for k in range(len(self._known) - SYNC_FRAMES + 1) if self._known[k : k + SYNC_FRAMES].all()]
 
 
-class ExpertScore:
-    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset."""
+class _SyncScore(Generic[Judge]):
+    """A network's word on whether faces and sound belong together, where there is a sound."""
 
-    def __init__(self, expert: SyncExpert, context: ClipContext):
-        self._expert, self._context = expert, context
-        self._faces = _Faces(context.times, BASE_SIZE)
+    size: int
+    """px of the faces that it sees."""
+
+    def __init__(self, network: Judge, context: ClipContext):
+        self._network, self._context = network, context
+        self._faces = _Faces(context.times, self.size)
 
     def add(self, batch: Batch) -> None:
         if self._context.wave is not None:
@@ -64,10 +68,21 @@ class ExpertScore:
 
     def result(self) -> dict[str, float]:
         wave, starts = self._context.wave, self._faces.starts()
-        if wave is None or not starts:
-            return {}
-        features = sound_features(wave, self._expert.config.audio)
-        vectors, sounds = clip_vectors(self._expert, self._faces.pictures, features)
+        return {} if wave is None or not starts else self._rows(wave, starts)
+
+    def _rows(self, wave: np.ndarray, starts: list[int]) -> dict[str, float]:
+        """Of a sound (samples,) at 16 kHz and the five faces from each of `starts` on, of which there are some."""
+        raise NotImplementedError
+
+
+class ExpertScore(_SyncScore[SyncExpert]):
+    """By the project's expert: sync_confidence (best mean cosine less the median over +-15 shifts) and sync_offset."""
+
+    size = BASE_SIZE
+
+    def _rows(self, wave: np.ndarray, starts: list[int]) -> dict[str, float]:
+        features = sound_features(wave, self._network.config.audio)
+        vectors, sounds = clip_vectors(self._network, self._faces.pictures, features)
         faces = {start: vectors[start] for start in starts}
         own, other = (estimate_offset(faces, heard) for heard in (sounds, turned(sounds, faces)))
         return {
@@ -77,24 +92,15 @@ class ExpertScore:
         }
 
 
-class SyncNetScore:
+class SyncNetScore(_SyncScore[SyncNetV2]):
     """By SyncNet v2: lse_d (least mean distance over +-15 shifts), lse_c (median less least) and lse_offset.
 
     Its faces here are the project's stabilised crops at 224 px, not its own detector's boxes: compare only such rows.
     """
 
-    def __init__(self, network: SyncNetV2, context: ClipContext):
-        self._network, self._context = network, context
-        self._faces = _Faces(context.times, SYNCNET_SIZE)
+    size = 224
 
-    def add(self, batch: Batch) -> None:
-        if self._context.wave is not None:
-            self._faces.add(batch)
-
-    def result(self) -> dict[str, float]:
-        wave, starts = self._context.wave, self._faces.starts()
-        if wave is None or not starts:
-            return {}
+    def _rows(self, wave: np.ndarray, starts: list[int]) -> dict[str, float]:
         faces, sounds = self._seen(starts), self._heard(mfcc(wave), max(starts) + MAX_SHIFT)
         rows: dict[str, float] = {}
         for ending, heard in (("", sounds), ("_chance", turned(sounds, faces))):
