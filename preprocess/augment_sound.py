@@ -18,17 +18,16 @@ from datasets.clips import Clip, clips_of
 from datasets.damage import readable
 from errors import InputError, check, run_cli
 from media.audio import SOUND_SUFFIXES
+from preprocess.sources import files_below
 from workers import cores, spread
 
 
 def find_recordings(folder: Path | None) -> list[Path]:
-    """Sound files below `folder`, hidden ones left out, in order. Raises InputError where there is none."""
+    """Sound files below `folder`, see files_below. Raises InputError where there is none."""
     if folder is None:
         return []
     check(not folder.is_dir() and f"--noise {folder}: found no such folder; check the path")
-    names = (path.relative_to(folder) for path in folder.rglob("*"))
-    shown = (folder / name for name in names if not any(part.startswith(".") for part in name.parts))
-    found = sorted(path for path in shown if path.suffix.lower() in SOUND_SUFFIXES)
+    found = files_below(folder, SOUND_SUFFIXES)
     if not found:
         raise InputError(f"--noise {folder}: found no sound in it (looked for {', '.join(SOUND_SUFFIXES)})")
     return found

@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -89,18 +89,14 @@ class Source:
 
 
 def find_sources(roots: list[Path]) -> list[Source]:
-    """Every video below `roots`, once each, in a stable order, without hidden files and folders, which are another
-    system's, another tool's or were not finished; links to folders are followed, and of copies at the same place below
-    two roots the first is taken.
-
-    A link that leads nowhere is a source too: whoever opens it says so. Raises InputError for a missing or unreadable
-    folder, or one without videos.
+    """Every video below `roots`, once each, in a stable order, see files_below; of copies at the same place below two
+    roots the first is taken. Raises InputError for a missing or unreadable folder, or one without videos.
     """
     sources: dict[Path, Source] = {}
     for root in roots:
         if not root.is_dir():
             raise InputError(f"no such folder: {root}")
-        found = sorted(path for path in _files(root, set()) if path.suffix.lower() in VIDEO_SUFFIXES)
+        found = files_below(root, VIDEO_SUFFIXES)
         if not found:
             raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         for path in found:
@@ -110,6 +106,15 @@ def find_sources(roots: list[Path]) -> list[Source]:
     for source in sources.values():
         unique.setdefault(source.id, source)
     return list(unique.values())
+
+
+def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Every file below that ends in one of the suffixes, in order, without hidden files and folders, which are another
+    system's, another tool's or were not finished; links to folders are followed.
+
+    A link that leads nowhere is a file too: whoever opens it says so. Raises InputError for an unreadable folder.
+    """
+    return sorted(path for path in _files(folder, set()) if path.suffix.lower() in suffixes)
 
 
 def _files(folder: Path, above: set[tuple[int, int]]) -> Iterator[Path]:

@@ -319,13 +319,16 @@ def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
         find_recordings(tmp_path)
     (tmp_path / "notes.txt").touch()
     tone = np.sin(2 * np.pi * 3000 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
-    for name in ("deep/tone.flac", "deep/._tone.flac", ".Trashes/501/tone.flac"):
+    for name in ("deep/tone.flac", "deep/._tone.flac", ".Trashes/501/tone.flac", "deep/a.wav/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         write_flac(tmp_path / name, 0.3 * tone)
     with pytest.raises(InputError, match="--noise .*nowhere: found no such folder"):
         find_recordings(tmp_path / "nowhere")
     recordings = find_recordings(tmp_path)
     assert recordings == [tmp_path / "deep" / "tone.flac"]
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "linked").symlink_to(tmp_path / "deep")
+    assert find_recordings(tmp_path / "noise") == [tmp_path / "noise" / "linked" / "tone.flac"]
     (clip,) = load_clips(data_set, "train")
     backgrounds = Backgrounds([clip], recordings)  # no other clip: made up or recorded
     spectra = [np.abs(np.fft.rfft(backgrounds(clip, 1600, np.random.default_rng(seed)))) ** 2 for seed in range(40)]
