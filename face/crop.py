@@ -59,10 +59,7 @@ def fit_transforms(rigid: np.ndarray, present: np.ndarray, shot: np.ndarray) -> 
         log_scale = _smooth(np.log(np.abs(turn).clip(1e-9)), _SCALE_SIGMA)
         angle = _smooth(np.unwrap(np.angle(turn)), _PLACE_SIGMA)
         centre = _smooth(centre.real, _PLACE_SIGMA) + 1j * _smooth(centre.imag, _PLACE_SIGMA)
-        turn = np.exp(log_scale + 1j * angle)
-        shift = target.mean() - turn * centre
-        rows = [turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]
-        transforms[run] = np.moveaxis(np.array(rows), 2, 0)
+        transforms[run] = similarity_matrix(np.exp(log_scale + 1j * angle), centre, target)
     return transforms
 
 
@@ -73,6 +70,13 @@ def similarity(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     centre = points.mean(-1)
     offsets = points - centre[..., None]
     return (offsets.conj() @ (target - target.mean())) / (np.abs(offsets) ** 2).sum(-1).clip(1e-9), centre
+
+
+def similarity_matrix(turn: np.ndarray, centre: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """(..., 2, 3) of the map that `similarity` tells by turn and centre, (...,) each."""
+    shift = target.mean() - turn * centre
+    rows = [turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag]
+    return np.stack(rows, -1).reshape(*turn.shape, 2, 3)
 
 
 def box_transforms(box: np.ndarray, present: np.ndarray, shot: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from errors import InputError
-from face.crop import rescale, similarity
+from face.crop import rescale, similarity, similarity_matrix
 from metrics.scorers import Batch, ClipContext
 from models.config import BASE_SIZE
 
@@ -81,7 +81,5 @@ def aligned(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     )
     points = rescale(points, BASE_SIZE, len(image))
     source, target = points @ [1, 1j], _TEMPLATE @ [1, 1j]
-    turn, centre = similarity(source, target)
-    shift = target.mean() - turn * centre
-    matrix = np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+    matrix = similarity_matrix(*similarity(source, target), target)
     return cv2.warpAffine(image, matrix, (_SIZE, _SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
