@@ -164,6 +164,11 @@ class CropTransform:
         return self.within(*low).cut(frame.rgb((*(low + (left, top)), *(high + (left, top)))), size, rows)
 
 
+def is_shown(transforms: np.ndarray) -> np.ndarray:
+    """Where transforms (..., 2, 3) lead to a face, (...,) bool: they are NaN where none is shown."""
+    return np.isfinite(transforms[..., 0, 0])
+
+
 def scale_of(transforms: np.ndarray) -> np.ndarray:
     """By how much matrices (..., 2, 3) enlarge: (...,)."""
     return np.sqrt(np.abs(np.linalg.det(transforms[..., :2])))

@@ -9,7 +9,7 @@ from itertools import chain, islice
 import numpy as np
 
 from ahead import ahead
-from face.crop import box_transforms, fit_transforms, rescale
+from face.crop import box_transforms, fit_transforms, is_shown, rescale
 from face.detector import Detector
 from face.track import Track, track_faces
 from media.video import Frame, Rect
@@ -36,7 +36,7 @@ class Followed:
     @property
     def present(self) -> np.ndarray:
         """(frames,) bool: where there is a face to paint."""
-        return np.isfinite(self.transforms[:, 0, 0])
+        return is_shown(self.transforms)
 
 
 def follow(
@@ -94,7 +94,7 @@ def lips_inside(transforms: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
     0 where they are NaN."""
     x0, y0, x1, y1 = LIPS_BOX
     grid = np.stack(np.meshgrid(np.linspace(x0, x1, 13), np.linspace(y0, y1, 9)), -1).reshape(-1, 2)
-    known = np.isfinite(transforms[:, 0, 0])
+    known = is_shown(transforms)
     shares = np.zeros(len(transforms))
     turns, shifts = transforms[known, :, :2], transforms[known, :, 2:]
     places = np.linalg.solve(turns, grid.T - shifts)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from chunks import chunks
-from face.crop import CropTransform
+from face.crop import CropTransform, is_shown
 from media.video import Frame, VideoReader
 from metrics.measure import BATCH, SIZE
 from metrics.pairs import View
@@ -21,7 +21,7 @@ def score_alone(video: Path, transforms: np.ndarray, scorer: Scorer, frames: Ite
     """
     reader, view = VideoReader(video), View(video)
     score = scorer(ClipContext(np.array(reader.told_times, float), video))
-    known = (frame for frame in frames or reader if np.isfinite(transforms[frame.index]).all())
+    known = (frame for frame in frames or reader if is_shown(transforms[frame.index]))
     for chunk in chunks(known, BATCH):
         index = np.array([frame.index for frame in chunk])
         faces = np.stack([view.face(frame, CropTransform(transforms[frame.index]), SIZE) for frame in chunk])

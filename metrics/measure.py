@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chunks import chunks
-from face.crop import CropTransform, rescale
+from face.crop import CropTransform, is_shown, rescale
 from face.landmark_net import landmark_net
 from face.lips import eye_distance, lip_gap
 from face.topology import RIGID
@@ -47,7 +47,7 @@ def measure(
     real_points = np.full((count, 478, 2), np.nan, np.float32)
     others = {name: _Other(found, scores.get(name, ()), count) for name, found in matches.items()}
     for chunk in chunks(real.reader, BATCH):
-        known = [frame for frame in chunk if np.isfinite(real.transforms[frame.index, 0, 0])]
+        known = [frame for frame in chunk if is_shown(real.transforms[frame.index])]
         cut = {frame.index: real.view.face(frame, CropTransform(real.transforms[frame.index]), SIZE) for frame in known}
         crops = _with_face(cut, real_points)
         for other in others.values():
