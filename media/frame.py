@@ -145,7 +145,7 @@ def to_420(frame: av.VideoFrame, size: tuple[int, int], colour: Colour) -> av.Vi
         interpolation=_FLAGS,
         src_colorspace=colour.matrix,
         dst_colorspace=colour.matrix,
-        src_color_range=_levels(frame),
+        src_color_range=levels_of(frame),
         dst_color_range=colour.levels,
         threads=1,
     )
@@ -158,17 +158,21 @@ def to_rgba(frame: av.VideoFrame, colour: Colour) -> np.ndarray:
         format="rgba",
         interpolation=_FLAGS,
         src_colorspace=colour.matrix,
-        src_color_range=_levels(frame),
+        src_color_range=levels_of(frame),
         dst_color_range=2,
         threads=1,
     )
     return image.to_ndarray()
 
 
-def _levels(frame: av.VideoFrame) -> int:
+def is_rgb(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame holds RGB, or numbers of a palette of it."""
+    return frame.format.is_rgb or frame.format.name.startswith("pal")
+
+
+def levels_of(frame: av.VideoFrame) -> int:
     """Of a decoded frame, as Colour.levels."""
-    full = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "pal")) or frame.color_range == 2
-    return 2 if full else 1
+    return 2 if is_rgb(frame) or frame.format.name.startswith("yuvj") or frame.color_range == 2 else 1
 
 
 def planes_of(frame: av.VideoFrame) -> Planes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from errors import InputError
 from media.clock import Walk, read_clock
-from media.frame import Colour, Frame, Planes, pad_even, planes_of, to_420
+from media.frame import Colour, Frame, Planes, is_rgb, levels_of, pad_even, planes_of, to_420
 from media.orientation import Orientation, orientation_of
 from media.photo import compose, flattened, is_composed
 from media.size import MAX_SIZE, fitted
@@ -191,15 +191,13 @@ class VideoReader:
             self.notes.append(
                 f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge"
             )
-        rgb = picture.format.is_rgb or picture.format.name.startswith("pal")
-        full = picture.color_range == 2 or picture.format.name.startswith("yuvj")
         aspect = 1 / aspect if self._orientation.turns % 2 else aspect
-        if rgb:  # converted below; BT.709, 16..235 is what players take for granted
+        if is_rgb(picture):  # converted below; BT.709, 16..235 is what players take for granted
             self.colour = Colour(1, 1, 1, 1, aspect)
         else:
             self.colour = Colour(
                 int(picture.colorspace),
-                2 if full else int(picture.color_range),
+                2 if levels_of(picture) == 2 else int(picture.color_range),
                 int(picture.color_primaries),
                 int(picture.color_trc),
                 aspect,
