@@ -168,7 +168,7 @@ def plan(args: argparse.Namespace, config: EvaluateConfig) -> tuple[list["Job"],
     for job in numbered(jobs):
         path = job.real.path
         folder = root if root is not None and root.is_dir() else path.parent
-        source = Source(path, path.relative_to(folder).as_posix(), folder.resolve())
+        source = Source.below(path, folder)
         offset = offset_of(source, offsets)
         finished.append(
             replace(job, person=persons(source), offset_s=None if offset is None else float(offset), from_s=args.from_s)

@@ -32,7 +32,7 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
     expert = str(SYNC_EXPERT) if sync else None
     settings = Settings(data, size, "mediapipe", min_face_px=40, sync_expert=expert, trusted=True)
     settings.make_folders()
-    sources, earlier = [_source(path) for path in videos], clips_by_source(data)
+    sources, earlier = [Source.below(path, path.parent) for path in videos], clips_by_source(data)
     jobs = [
         Job(source, settings, "me", TRAIN, Fraction(0), earlier.get(name, []))
         for name, source in {source.id: source for source in sources}.items()  # a video may be named twice
@@ -47,11 +47,7 @@ def read_videos(videos: list[Path], data: Path, size: int, sync: bool) -> None:
 def first_used(videos: list[Path], data: Path) -> Path:
     """The first of the videos that read_videos made the data set of; where all were moved since, the first."""
     made = clips_by_source(data)
-    return next((path for path in videos if _source(path).id in made), videos[0])
-
-
-def _source(path: Path) -> Source:
-    return Source(path, path.name, path.parent.resolve())
+    return next((path for path in videos if Source.below(path, path.parent).id in made), videos[0])
 
 
 def _extract(jobs: list[Job]) -> None:

@@ -56,6 +56,11 @@ class Source:
     relative: str
     root: Path
 
+    @classmethod
+    def below(cls, path: Path, root: Path) -> "Source":
+        """The file `path`, which lies in the folder `root`, at any depth."""
+        return cls(path, path.relative_to(root).as_posix(), root.resolve())
+
     @cached_property
     def id(self) -> str:
         """Slug of the path plus 8 hex digits, since LRS2 and VoxCeleb have thousands of 00001.mp4.
@@ -100,7 +105,7 @@ def find_sources(roots: list[Path]) -> list[Source]:
         if not found:
             raise InputError(f"no video below {root} (looked for {', '.join(sorted(VIDEO_SUFFIXES))})")
         for path in found:
-            source = Source(path, path.relative_to(root).as_posix(), root.resolve())
+            source = Source.below(path, root)
             sources.setdefault(source.root / source.relative, source)
     unique: dict[str, Source] = {}
     for source in sources.values():
