@@ -15,7 +15,7 @@ from metrics.jobs import CHANCE, COPY, REENCODED
 from metrics.look import COLOURS, REAL, STYLE
 from metrics.pairs import View
 from metrics.plot import plot_gaps
-from metrics.table import GROUPS, Outcome, Summary, cell, offset_text
+from metrics.table import GROUPS, Outcome, Summary, cell, offset_text, single
 
 STRIP = 8
 """Faces shown of each video."""
@@ -87,10 +87,7 @@ def _clip(folder: Path, number: int, result: ClipResult, alone: bool) -> str:
         strips.append(_named(line, _strip(path, result.job.generated[line], faces), (), colour))
     times = "".join(f"<span>{j / result.fps:.2f} s</span>" for j in shown)
     strips.append(f"<span></span><div class=times>{times}</div>")
-    rows = {
-        line: {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in values.items()}
-        for line, values in result.lines.items()
-    }
+    rows = {line: single(values) for line, values in result.lines.items()}
     return (
         f"<h2>{html.escape(result.job.name)}</h2><p class=key>{len(result.gap) / result.fps:.2f} s at {result.fps:.5g} "
         f"frames/s. The real clip's sound is late by: {offset_text(result)}.</p>"

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,11 @@ def summarise(results: Sequence[ClipResult]) -> Summary:
                 spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
                 summary.setdefault(line, {})[row] = {"mean": float(np.mean(values)), "sd": spread, "n": len(values)}
     return summary
+
+
+def single(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The rows of one video as a line of a summary."""
+    return {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in values.items()}
 
 
 def _lines(results: Sequence[ClipResult]) -> list[str]:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from metrics.report import table
+from metrics.table import single
 from page.limits import Limits
 from page.session import Made, Progress, Stage
 
@@ -47,13 +48,13 @@ def _bar(stage: Stage) -> str:
 def measured(made: Made) -> str:
     """What needs no reference: the sync expert's rows, and what was done to the frames."""
     report = made.report
-    summary = {"this video": {row: {"mean": value, "sd": 0.0, "n": 1} for row, value in made.rows.items()}}
     stretches = ", ".join(f"{start:.2f} to {end:.2f} s" for start, end in report.passed)
     passed = f"{report.untouched} passed through untouched" + (f" (of the source: {stretches})" if stretches else "")
     words = [f"{report.frames} frames in {report.elapsed:.1f} s; {passed}.", *report.notes]
     if not made.rows:
         words.append("Too few frames show the face, so the sync expert says nothing.")
-    return sheet((table(summary) if made.rows else "") + "".join(f"<p>{html.escape(line)}</p>" for line in words))
+    rows = table({"this video": single(made.rows)}) if made.rows else ""
+    return sheet(rows + "".join(f"<p>{html.escape(line)}</p>" for line in words))
 
 
 def limits(most: Limits) -> str:
