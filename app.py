@@ -51,7 +51,8 @@ def check_gradio() -> None:
         found = version("gradio")
     except PackageNotFoundError as error:
         raise InputError(f"found no package gradio; {wanted}") from error
-    check(int(found.split(".")[0]) < 6 and f"found gradio {found}; {wanted}")
+    if int(found.split(".")[0]) < 6:
+        raise InputError(f"found gradio {found}; {wanted}")
 
 
 def main() -> None:

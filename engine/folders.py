@@ -53,25 +53,21 @@ def plan(face: Path, audio: Path, output: Path) -> list[Pair]:
     is no folder, and where a video would have the name of a source.
     """
     faces, sounds = _named(face, FACES, "face"), _named(audio, SOUNDS, "sound")
-    check(
-        output.exists()
-        and not output.is_dir()
-        and f"--output {output} is a file, expected a folder for the videos of the pairs"
-    )
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file, expected a folder for the videos of the pairs")
     if face.is_dir() and audio.is_dir():
-        alone = sorted(faces.keys() ^ sounds.keys())
-        check(
-            bool(alone)
-            and f"{face} and {audio} are matched by name, and in one of them only: {', '.join(alone[:5])}; "
-            "add the other or take it away"
-        )
+        if alone := sorted(faces.keys() ^ sounds.keys()):
+            raise InputError(
+                f"{face} and {audio} are matched by name, and in one of them only: {', '.join(alone[:5])}; "
+                "add the other or take it away"
+            )
         pairs = [(name, faces[name], sounds[name]) for name in faces]
     else:
         pairs = [(name if face.is_dir() else other, faces[name], sounds[other]) for name in faces for other in sounds]
     planned = [Pair(shown, heard, output / f"{name}.mp4") for name, shown, heard in pairs]
     sources = {path.resolve() for pair in planned for path in (pair.face, pair.audio)}
-    taken = [str(pair.output) for pair in planned if pair.output.resolve() in sources]
-    check(bool(taken) and f"{', '.join(taken[:5])} would be made, and is a source itself; choose another --output")
+    if taken := [str(pair.output) for pair in planned if pair.output.resolve() in sources]:
+        raise InputError(f"{', '.join(taken[:5])} would be made, and is a source itself; choose another --output")
     return planned
 
 

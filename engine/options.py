@@ -15,7 +15,7 @@ from datasets.config import (
     SyncAugmentConfig,
     SyncDataConfig,
 )
-from errors import check, too_small
+from errors import InputError, check, too_small
 from losses.config import BaseLossConfig, HRLossConfig, PerceptualConfig, SyncLossConfig
 from media.size import MAX_SIZE, parse_size
 from models.config import BaseConfig, Feed, HRConfig, ReferenceRule, SyncConfig, check_references
@@ -289,11 +289,8 @@ class AudioConfig:
 
     def __post_init__(self) -> None:
         gain = self.motion_gain
-        check(
-            gain is not None
-            and not 0 <= gain <= 3
-            and f"motion_gain is {gain}, expected 0 to 3; 1 leaves the lips as the network moves them"
-        )
+        if gain is not None and not 0 <= gain <= 3:
+            raise InputError(f"motion_gain is {gain}, expected 0 to 3; 1 leaves the lips as the network moves them")
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from aside import aside
 from engine.options import PREPARED
-from errors import InputError, check
+from errors import InputError
 
 _RECORD = "adapt.json"
 _FOLDERS = "data", "stage1", "stage2"
@@ -72,11 +72,10 @@ class Adaptation:
         """
         path = folder / _RECORD
         if not path.is_file():
-            others = [name for name in _FOLDERS if (folder / name).exists()]
-            check(
-                bool(others)
-                and f"{folder} holds {' and '.join(others)}, which no adaptation made; choose another --output"
-            )
+            if others := [name for name in _FOLDERS if (folder / name).exists()]:
+                raise InputError(
+                    f"{folder} holds {' and '.join(others)}, which no adaptation made; choose another --output"
+                )
             return cls(folder, begun)
         try:
             known = cls(folder, **json.loads(path.read_text(encoding="utf-8")))

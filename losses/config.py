@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from errors import check, too_small
+from errors import InputError, check, too_small
 from models.config import SYNC_FRAMES
 
 
@@ -49,12 +49,11 @@ class NetworkTerms:
 
     def check_window(self, window: int) -> None:
         """Raises InputError where the sync expert would not get the frames it sees."""
-        check(
-            bool(self.sync)
-            and window != SYNC_FRAMES
-            and f"data.window is {window}, expected {SYNC_FRAMES}, the frames that the sync expert sees; set it, or "
-            "loss.sync: 0"
-        )
+        if self.sync and window != SYNC_FRAMES:
+            raise InputError(
+                f"data.window is {window}, expected {SYNC_FRAMES}, the frames that the sync expert sees; set it, or "
+                "loss.sync: 0"
+            )
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from datasets.clips import Clip, clips_of
 from datasets.damage import readable
-from errors import InputError, check, run_cli
+from errors import InputError, run_cli
 from media.audio import SOUND_SUFFIXES
 from preprocess.sources import files_below
 from workers import cores, spread
@@ -26,7 +26,8 @@ def find_recordings(folder: Path | None) -> list[Path]:
     """Sound files below `folder`, see files_below. Raises InputError where there is none."""
     if folder is None:
         return []
-    check(not folder.is_dir() and f"--noise {folder}: found no such folder; check the path")
+    if not folder.is_dir():
+        raise InputError(f"--noise {folder}: found no such folder; check the path")
     found = files_below(folder, SOUND_SUFFIXES)
     if not found:
         raise InputError(f"--noise {folder}: found no sound in it (looked for {', '.join(SOUND_SUFFIXES)})")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from errors import check
+from errors import InputError, check
 from media.audio import SAMPLE_RATE, shifted
 from models.whisper import FEATURE_HOP
 from speech.features import lazy_features, whisper
@@ -96,7 +96,8 @@ def checked(wave: np.ndarray) -> np.ndarray:
         wave.ndim != 1 and f"found a sound of shape {wave.shape}, expected (samples,): mix its channels to one",
         wave.dtype.kind != "f" and f"found a sound of {wave.dtype}, expected float32 in -1..1: int16 over 32768, say",
     )
-    check(not np.isfinite(wave).all() and "found a sound with samples that are nan or infinite, expected numbers")
+    if not np.isfinite(wave).all():
+        raise InputError("found a sound with samples that are nan or infinite, expected numbers")
     return wave.astype(np.float32, copy=False)
 
 
