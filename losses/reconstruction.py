@@ -1,4 +1,7 @@
-"""L1 terms, and the crops that mouth terms look at. Images (N, 3, H, W) in 0..1."""
+"""How far a picture is from the real one: its pixels, its colour, its spectrum; and the crops that mouth terms look at.
+
+Images (N, 3, H, W) in 0..1; every term is one number, (), a mean of |error|.
+"""
 
 import torch
 from torch import Tensor

@@ -31,6 +31,7 @@ class MobileNetMelEncoder(nn.Module):
         return [*maps, self.aspp(last)]
 
     def forward(self, mel: Tensor) -> list[Tensor]:
+        """(N, 1, 80, window) in -4..4 -> a vector a level, (N, size) each, see `sizes`."""
         return [level.flatten(1) for level in self.maps(mel)]
 
 

@@ -45,6 +45,7 @@ class Convertible(nn.Module):
     """Axes of the inputs that differ from call to call."""
 
     def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """(N, ...) each -> (N, ...) each, N any number, as are the other axes in `varying`."""
         raise NotImplementedError
 
     def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -26,6 +26,9 @@ class ConvGRU(nn.Module):
         self.channels, self.recurrent = channels, recurrent
 
     def forward(self, x: Tensor, frames: int, memory: Memory | None = None) -> Tensor:
+        """(N, C, H, W) -> the states after them, (N, C, H, W). memory: begins with the state in it, and leaves the last
+        one there.
+        """
         if not self.recurrent:
             return self._first(x)
         states: list[Tensor] = []
@@ -57,6 +60,7 @@ class HalfGRU(nn.Module):
         self.gru = ConvGRU(channels // 2, recurrent)
 
     def forward(self, x: Tensor, frames: int, memory: Memory | None = None) -> Tensor:
+        """(N, C, H, W), N = clips x `frames` -> (N, C, H, W)."""
         kept, remembered = x.chunk(2, 1)
         return torch.cat([kept, self.gru(remembered, frames, memory)], 1)
 
@@ -70,6 +74,9 @@ class UpBlock(nn.Module):
         self.memory = None if gru == "none" else HalfGRU(outputs, gru == "recurrent")
 
     def forward(self, x: Tensor, latent: Tensor, picture: Tensor, frames: int, memory: Memory | None) -> Tensor:
+        """x (N, C, h, w), latent (N, L, 2h, 2w) and picture (N, P, 2h, 2w), whose channels are `inputs` together;
+        N = clips x `frames` -> (N, outputs, 2h, 2w).
+        """
         x = self.conv(join(upsample(x), latent, picture))
         return x if self.memory is None else self.memory(x, frames, memory)
 

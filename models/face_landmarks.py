@@ -45,6 +45,7 @@ class Block(nn.Module):
         self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H, W), or half of that size."""
         y = self.expand(self.depthwise(self.inner(self.reduce(x))))
         known = F.max_pool2d(x, 2) if self.down else x
         missing = y.shape[1] - known.shape[1]
@@ -71,6 +72,7 @@ class FaceLandmarkNet(Convertible):
         return self.run(images)
 
     def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """All of `forward`."""
         (images,) = inputs
         x = self.blocks(self.activation(self.stem(F.pad(images, (0, 1, 0, 1)))))
         return self.points(x).view(-1, POINTS, 3), self.presence(x).flatten()

@@ -22,11 +22,13 @@ where the loss of the mouth begins, a little above the mask.
 
 
 class HyperLipsBase(PictureNetwork, Convertible):
-    """Audio windows, masked faces and references to faces. Images are (N, C, 128, 128) in 0..1, channels in
+    """An audio window becomes four hyper vectors; these write the kernels that rewrite the latents of a face whose
+    lower half is masked; from those the decoder paints it. Images are (N, C, 128, 128) in 0..1, channels in
     `channel_order`.
 
-    References are encoded once a clip (`encode_references`), mixed for every frame (`mix_references`) and seen by
-    `paint`. With `reference_encoder: joint` their maps are the pictures themselves, channels beside the masked face.
+    References show what the mask hides, at other times. They are encoded once a clip (`encode_references`), mixed for
+    every frame (`mix_references`) and seen by `paint`. With `reference_encoder: joint` their maps are the pictures
+    themselves, channels beside the masked face.
     """
 
     def __init__(self, config: BaseConfig | None = None):
@@ -112,7 +114,9 @@ class HyperLipsBase(PictureNetwork, Convertible):
         return self.run(face, *vectors, *references)[0]
 
     def core(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """`paint` of frames that are on their own: masked faces, vectors and maps."""
+        """`paint` of frames that are on their own: masked faces (N, 3, 128, 128), four vectors (N, hyper_width) and
+        the references' maps (N, R, C, H, W) -> the faces (N, 3, 128, 128), one tensor.
+        """
         face, *others = inputs
         levels = len(self.hyper_nets)
         return (self._paint(others[:levels], face, others[levels:], 1, None),)
@@ -137,7 +141,9 @@ class HyperLipsBase(PictureNetwork, Convertible):
         return self.details(decoded, references if self.mover is None else self.mover(decoded, references), hyper)
 
     def rewrite(self, latents: list[Tensor], vectors: list[Tensor]) -> list[Tensor]:
-        """Latents after audio has rewritten those of `rewrite_levels`."""
+        """Four latents (N, C, H, W), and as many vectors (N, hyper_width), to latents of the same shapes: audio has
+        rewritten those of `rewrite_levels`.
+        """
         rewritten = list(latents)
         for level, block in self.rewriters.items():
             rewritten[int(level)] = block(latents[int(level)], vectors[int(level)])

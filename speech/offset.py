@@ -27,7 +27,8 @@ class SyncEstimate:
 
 
 def estimate_offset(faces: Mapping[int, np.ndarray], sounds: Mapping[int, np.ndarray]) -> SyncEstimate:
-    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors by first frame, agree best.
+    """The shift within +-MAX_SHIFT frames at which faces and sounds, unit vectors (embedding,) by first frame, agree
+    best.
 
     `estimate_offset(*clip_vectors(expert, faces, features))`. To put a clip right, give frame i the sound of frame
     i + offset.
@@ -58,7 +59,8 @@ def shift_means(
 def clip_vectors(
     expert: SyncExpert, faces: np.ndarray, features: np.ndarray, every: int = 1
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """Unit vectors of every `every`th face window and of all sounds up to MAX_SHIFT beyond both ends, by first frame.
+    """Unit vectors (embedding,) of every `every`th face window and of all sounds up to MAX_SHIFT beyond both ends, by
+    first frame.
 
     faces (n, 128, 128, 3) uint8 RGB at 25 fps; features: the sound's, of the expert's kind, from the first face on.
     """

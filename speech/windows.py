@@ -95,9 +95,9 @@ def _fraction(value: float | Fraction) -> Fraction:
 
 
 def sound_windows(features: np.ndarray, starts: np.ndarray, expert: SyncConfig) -> np.ndarray:
-    """The sound (n, ...) float32 of the five frames from each start, as an expert of that config hears it.
+    """The sound of the five frames from each start (n,), as an expert of that config hears it, float32.
 
-    mel: 16 frames from the first video frame on. whisper: centred on the middle one of the five.
+    mel (n, 1, 80, 16): from the first video frame on. whisper (n, window, 384): centred on the middle one of the five.
     """
     if expert.audio == "mel":
         return cut_windows(features, [MEL_RATE * int(start) // SYNC_FPS for start in starts], "mel", _SYNC_MEL)
