@@ -90,12 +90,13 @@ def remove_stale(path: Path) -> None:
     before, after = part_of(path, 0).name.rsplit(".0.", 1)
     for found in path.parent.glob(f"{glob.escape(before)}.*.{glob.escape(after)}"):
         process = found.name[len(before) + 1 : -len(after) - 1]
-        if process.isdecimal() and not _runs(int(process)):
+        if process.isdecimal() and not is_running(int(process)):
             with contextlib.suppress(OSError):  # another user's
                 found.unlink()
 
 
-def _runs(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is such a process on this machine."""
     try:
         os.kill(process, 0)  # asks only
     except ProcessLookupError:

@@ -26,8 +26,7 @@ from face.smooth import smooth_stretches
 from face.topology import RIGID, SPEECH_POINTS
 from media.audio import SAMPLE_RATE, read_audio
 from models.config import ReferenceRule
-from speech.mel import MEL_RATE
-from speech.windows import WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL
+from speech.rates import MEL_RATE, WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL
 
 INDEX = "index.jsonl"
 FPS = 25
@@ -277,6 +276,17 @@ def publish_clip(folder: Path, data: Path, info: ClipInfo) -> None:
     final = data / "clips" / info.id
     shutil.rmtree(final, ignore_errors=True)
     os.replace(folder, final)
+
+
+def relabel_clip(folder: Path, person: str, split: str) -> None:
+    """Change what a clip says of itself; merge_index takes it over. A damaged one is left alone."""
+    path = folder / "clip.json"
+    try:
+        info = ClipInfo(**json.loads(path.read_text(encoding="utf-8")) | {"person": person, "split": split})
+    except (OSError, ValueError, TypeError):
+        return
+    with aside(path) as part:
+        part.write_text(json.dumps(dataclasses.asdict(info)), encoding="utf-8")
 
 
 def merge_index(data: Path) -> list[ClipInfo]:

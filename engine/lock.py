@@ -51,3 +51,12 @@ def run_lock(folder: Path) -> Iterator[None]:
                 if os.listdir(folder) == [_NAME]:  # a run that never began leaves nothing
                     (folder / _NAME).unlink()
                     folder.rmdir()
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Within it no other process is within that of the same file, which is made; it waits for its turn."""
+    with path.open("a") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

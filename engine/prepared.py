@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from aside import aside, give_usual_rights
 from digest import file_digest
 from errors import InputError, printable
+from face.crop import is_shown
 from models.config import BASE_SIZE, ReferenceRule
 
 _FORMAT = "3"
@@ -59,7 +60,7 @@ class PreparedFace:
     @property
     def present(self) -> np.ndarray:
         """(T,) bool: where the face is shown."""
-        return np.isfinite(self.transforms[:, 0, 0])
+        return is_shown(self.transforms)
 
     def still(self, frame: int, picture: Path) -> "PreparedFace":
         """One frame, which `picture` shows, with the references that it has here."""

@@ -1,16 +1,17 @@
 """Raw video to a data set of face crops, sound features and landmarks.
 
-    python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA
+    python -m preprocess.extract_clips --videos DIR [DIR...] --output DATA --person parent
 
-Restartable: a finished source is not read again, unless with --again or its file has changed. Shards (`--shard 2/8`)
-may run side by side on a shared disk.
+Restartable: a finished source is not read again, unless with --again or its file has changed; another person or split
+is taken over. Shards (`--shard 2/8`) may run side by side on a shared disk.
 """
 
 import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from errors import InputError, number, run_cli
+from engine.lock import turn
+from errors import InputError, number, run_cli, warn
 from preprocess.jobs import Job, Settings, clips_by_source, read_records, report, run, tell_replaced, tell_skipped
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
@@ -26,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
         "--output", required=True, type=Path, metavar="DATA", help="the data set; may exist, is added to"
     )
     parser.add_argument("--size", type=int, choices=(128, 256, 512), default=256, help="crop size in px (default 256)")
-    parser.add_argument("--split", default="hash", help="hash (by person), train, val, or official list files, a,b,c")
+    parser.add_argument("--split", default="hash", help="hash (by person), train, val, test, or list files, a,b,c")
     parser.add_argument("--person", default="none", help="parent (folder), a regular expression, '=NAME', or none")
     parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets, see preprocess/README.md")
     parser.add_argument(
@@ -57,18 +58,24 @@ def main() -> None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
     set_up()
     skipped = {job.source.id: job for job in jobs if job.is_done and not args.again}
+    relabelled = [job for job in skipped.values() if job.is_relabelled]
+    for job in relabelled:
+        job.relabel()
+    if relabelled:
+        print(f"{len(relabelled)} videos that are done have another person or split now, and so have their clips")
     run([job for job in jobs if job.source.id not in skipped], args.workers, extract_source, set_up)
     tell_skipped(list(skipped.values()))
-    records = read_records(args.output)
-    tell_replaced(jobs, ids, records)
-    report(args.output, records)
+    with turn(args.output / "sources" / ".lock"):  # shards end side by side, and the last one knows of all clips
+        records = read_records(args.output)
+        tell_replaced(jobs, ids, records)
+        report(args.output, records)
 
 
 def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
     """The videos of this shard, and the ids of all. Raises InputError for mistakes in the arguments."""
     persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
     found = find_sources(args.videos)
-    splits.check(found)
+    splits.check(found, persons)
     sources = shard(found, args.shard)
     expert = args.sync_expert and str(args.sync_expert)
     settings = Settings(args.output, args.size, args.backend, args.min_face, expert)
@@ -76,6 +83,11 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
         settings.make_folders()
     except OSError as error:
         raise InputError(f"--output {args.output}: cannot be written: {error.strerror}") from error
+    if args.split == "hash" and (unknown := sum(not persons(source) for source in found)):
+        warn(
+            f"{unknown} of {len(found)} videos are of nobody known (--person): --split hash divides them file by file, "
+            "so somebody may be in both train and val"
+        )
     earlier = clips_by_source(args.output)
     jobs = []
     for source in sources:

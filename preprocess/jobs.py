@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from collections import defaultdict
@@ -17,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from aside import aside
-from datasets.clips import merge_index
+from aside import aside, is_running
+from datasets.clips import merge_index, relabel_clip
 from digest import file_digest
 from errors import warn
 from preprocess.sources import Source
@@ -26,6 +27,9 @@ from workers import spread
 
 _SHOWN = 20
 """Rows of a table that are printed, too."""
+_LABELS = "--person", "--split"
+"""Options that a clip only says, and does not hold."""
+_UNLISTED = "not in the split lists"
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        return self._record.is_file()
+        """Not where it was left out for the lists that there were then, and there are others now."""
+        return self._record.is_file() and not (self.split and self._kept.get("rejected") == [_UNLISTED])
 
     @property
     def options(self) -> dict[str, Any]:
@@ -89,19 +94,39 @@ class Job:
     @property
     def changed(self) -> list[str]:
         """Options that were others when it was done; nothing is known of records of earlier versions."""
-        with suppress(OSError, ValueError, AttributeError, TypeError):
-            options = json.loads(self._record.read_text(encoding="utf-8")).get("options", {})
-            return [name for name, value in self.options.items() if options.get(name, value) != value]
-        return []
+        options = self._kept.get("options", {})
+        return [name for name, value in self.options.items() if options.get(name, value) != value]
+
+    @property
+    def is_relabelled(self) -> bool:
+        """Whether all that is other than when it was done is what its clips are called by."""
+        return self.is_done and bool(self.split) and bool(self.changed) and {*self.changed} <= {*_LABELS}
 
     @property
     def _record(self) -> Path:
         return record_of(self.settings.output, self.source.id)
 
+    @property
+    def _kept(self) -> dict[str, Any]:
+        """Its record, nothing where there is none that can be read."""
+        with suppress(OSError, ValueError):
+            kept = json.loads(self._record.read_text(encoding="utf-8"))
+            if isinstance(kept, dict) and isinstance(kept.get("options", {}), dict):
+                return kept
+        return {}
+
+    def relabel(self) -> None:
+        """Give its clips, as they are, the person and the split that they have now."""
+        for folder in self.earlier:
+            relabel_clip(folder, person=self.person, split=self.split)
+        with aside(self._record) as part:
+            part.write_text(json.dumps(self._kept | {"options": self.options}), encoding="utf-8")
+
     def forget(self) -> None:
-        """Remove what an earlier time left of it."""
+        """Remove what an earlier time left of it, but for what another process is at."""
         self._record.unlink(missing_ok=True)
-        for folder in (*self.earlier, *(self.settings.output / "aside").glob(f"{self.source.id}-*")):
+        begun = (self.settings.output / "aside").glob(f"{self.source.id}-*")
+        for folder in (*self.earlier, *(folder for folder in begun if not _is_in_hand(folder))):
             shutil.rmtree(folder, ignore_errors=True)
 
     def finish(self, rejected: list[str], notes: Sequence[str] = ()) -> None:
@@ -136,11 +161,17 @@ def run(jobs: list[Job], workers: int, extract: Callable[[Job], None], setup: Ca
     listed = [job for job in jobs if job.split]
     for job in jobs:
         if not job.split:
-            job.reject("not in the split lists")
+            job.reject(_UNLISTED)
     for done in tqdm(spread(extract, listed, workers, setup), total=len(listed), unit="video", desc="extract"):
         if done.death:
             tqdm.write(f"{done.item.source.path}: its worker died ({done.death}); it is rejected, the others go on")
             done.item.reject(f"its worker died ({done.death})")
+
+
+def _is_in_hand(folder: Path) -> bool:
+    """Whether a folder of clips in the making, `<id>-<process>`, is another process's of this machine."""
+    process = folder.name.rpartition("-")[2]
+    return process.isdecimal() and int(process) != os.getpid() and is_running(int(process))
 
 
 def record_of(data: Path, source: str) -> Path:
@@ -214,9 +245,11 @@ def report(data: Path, records: Mapping[str, Record]) -> None:
     infos = merge_index(data)
     for split in sorted({info.split for info in infos}):
         chosen = [info for info in infos if info.split == split]
+        unknown = sum(not info.person for info in chosen)
         print(
-            f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen}):5} persons "
+            f"{split:6} {len(chosen):6} clips {len({info.person for info in chosen} - {''}):5} persons "
             f"{sum(info.seconds for info in chosen) / 60:8.1f} min"
+            + (f", {unknown} of the clips of nobody known" if unknown else "")
         )
     late = [info.offset_ms for info in infos if info.offset_ms]
     if late:

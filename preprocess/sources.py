@@ -36,6 +36,7 @@ _SPLIT_WORDS = {
 }
 """Words of official lists; VoxCeleb's iden_split.txt uses 1, 2, 3."""
 
+_SPLITS = "train", "val", "test"
 _VAL_SHARE = 0.05
 """Of the persons, with `--split hash`."""
 _SLUG_PARTS = 5
@@ -191,19 +192,19 @@ class Persons:
 
 
 class Splits:
-    """`--split hash | train | val | FILE[,FILE...]`: which split a source belongs to.
+    """`--split hash | train | val | test | FILE[,FILE...]`: which split a source belongs to.
 
-    A list holds one entry a line: a path or its tail, a folder or a file stem, optionally with a word after it or
-    VoxCeleb's digit before it for the split; without one the list's own name (train.txt, val.txt) says it.
+    A list holds one entry a line: a path or its tail, a folder, a file stem or a person, optionally with a word after
+    it or VoxCeleb's digit before it for the split; without one the list's own name (train.txt, val.txt) says it.
     """
 
     def __init__(self, rule: str):
         self.rule = rule
-        self.entries = {} if rule in ("hash", "train", "val") else self._read(rule.split(","))
+        self.entries = {} if rule in ("hash", *_SPLITS) else self._read(rule.split(","))
 
     def __call__(self, source: Source, person: str) -> str | None:
         """The split, or None for a source that no list names."""
-        if self.rule in ("train", "val"):
+        if self.rule in _SPLITS:
             return self.rule
         if self.rule == "hash":  # by what stays the same where the data lies elsewhere
             key = hashlib.sha1(os.fsencode(person or f"{source.root.name}/{source.relative}")).digest()
@@ -211,15 +212,16 @@ class Splits:
         parts = Path(source.relative).with_suffix("").parts
         whole = (source.root / source.relative).with_suffix("").as_posix()
         tails = ["/".join(parts[start:]) for start in range(len(parts))]
-        names = [whole, *tails, *parts, re.sub(r"_\d+$", "", parts[-1])]
+        names = [whole, *tails, *parts, re.sub(r"_\d+$", "", parts[-1]), *([person] if person else [])]
         return next((self.entries[key] for key in map(_normal, names) if key in self.entries), None)
 
-    def check(self, sources: list[Source]) -> None:
+    def check(self, sources: list[Source], persons: Persons) -> None:
         """Raises InputError where lists were given and none of the sources is in them."""
-        if self.entries and all(self(source, "") is None for source in sources):
+        if self.entries and all(self(source, persons(source)) is None for source in sources):
             raise InputError(
                 f"--split {self.rule}: found no entry that names one of the {len(sources)} videos, such as "
-                f"{sources[0].name}; expected paths or their tails, folders or file names without suffix, one a line"
+                f"{sources[0].name}; expected paths or their tails, folders, file names without suffix or persons, one "
+                "a line"
             )
 
     @staticmethod
@@ -229,7 +231,7 @@ class Splits:
         for name in files:
             path = Path(name)
             if not path.is_file():
-                raise InputError(f"--split {name}: found neither hash, train, val nor a list file of that name")
+                raise InputError(f"--split {name}: found neither hash, train, val, test nor a list file of that name")
             words = re.split("[^a-z]+", re.sub("(list|set)(?![a-z])", "", path.stem.lower()))
             default = next((split for word, split in _SPLIT_WORDS.items() if word in words), None)
             lines = [line.strip() for line in read_text(path, f"--split {name}").splitlines()]

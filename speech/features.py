@@ -8,8 +8,8 @@ import numpy as np
 from models.checkpoint import load_network
 from models.whisper import WhisperFrontEnd
 from speech.mel import log_mel
+from speech.rates import WHISPER_LEAD, WHISPER_TAIL
 from speech.whisper_features import LazyFeatures, Wave
-from speech.windows import WHISPER_LEAD, WHISPER_TAIL
 
 WHISPER_WEIGHTS = Path(__file__).resolve().parent.parent / "checkpoints" / "whisper_tiny_en_2blocks.safetensors"
 

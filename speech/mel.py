@@ -4,8 +4,8 @@ import numpy as np
 
 from media.audio import SAMPLE_RATE
 from models.mel_filters import mel_filters
+from speech.rates import MEL_RATE
 
-MEL_RATE = 80
 MEL_BANDS = 80
 MEL_SILENCE = -4.0
 N_FFT = 800

@@ -11,8 +11,9 @@ from media.audio import SAMPLE_RATE, shifted
 from models.whisper import FEATURE_HOP
 from speech.features import lazy_features, whisper
 from speech.mel import HOP, MEL_BANDS, N_FFT, log_mel
+from speech.rates import WHISPER_LEAD, WHISPER_TAIL
 from speech.whisper_features import Wave, stretch_features
-from speech.windows import WHISPER_LEAD, WHISPER_TAIL, cut_windows, first_feature
+from speech.windows import cut_windows, first_feature
 
 BLOCK, BEFORE, AFTER = 4, 150, 7
 """Whisper features made at a time of a sound that comes in pieces (80 ms), and what the encoder sees before (3 s) and

@@ -15,14 +15,10 @@ from torch import Tensor, nn
 from errors import InputError
 from models.channels import in_order, unit
 from models.config import SYNC_FRAMES, SyncConfig
-from speech.mel import MEL_RATE, MEL_SILENCE
+from speech.mel import MEL_SILENCE
+from speech.rates import MEL_RATE, WHISPER_LEAD, WHISPER_RATE
 from speech.whisper_features import LazyFeatures
 
-WHISPER_RATE = 50
-WHISPER_LEAD = 25
-"""Features of silence before the sound's first sample (0.5 s)."""
-WHISPER_TAIL = 50
-"""Features of silence after its last (1 s): Whisper hears the end of a sound better when silence follows."""
 SYNC_FPS = 25
 _SYNC_MEL = 16
 """Mel frames that a sync expert hears: five frames at 25 fps."""

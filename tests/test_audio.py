@@ -15,8 +15,9 @@ from media.video import VideoWriter
 from models.config import SyncConfig
 from speech.features import lazy_features, sound_features, whisper
 from speech.mel import MEL_SILENCE, log_mel
+from speech.rates import WHISPER_LEAD
 from speech.whisper_features import LazyFeatures
-from speech.windows import WHISPER_LEAD, audio_window_at, audio_windows, sound_windows
+from speech.windows import audio_window_at, audio_windows, sound_windows
 
 PARITY = Path(__file__).parent / "parity"
 

@@ -27,7 +27,8 @@ from preprocess import extraction
 from preprocess.extract_clips import main as extract_clips
 from preprocess.extraction import Piece, _crops, _Walk
 from preprocess.generate_base import main as generate_base
-from preprocess.jobs import Job, clips_by_source
+from preprocess.jobs import Job, Settings, clips_by_source
+from preprocess.sources import Source
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,50 @@ def test_a_second_run_extracts_nothing_again(second, extract_here, tmp_path):
     (videos / "clip.mp4").write_bytes(b"")  # another video of that name
     assert "videos/clip.mp4" in extract_here(*arguments)
     assert len(merge_index(data)) == 1
+
+
+def test_another_person_or_split_is_taken_over_without_reading_the_video_again(second, extract_here, tmp_path):
+    videos, data = tmp_path / "anna", tmp_path / "data"
+    videos.mkdir()
+    (videos / "clip.mp4").symlink_to(second)
+    said = extract_here("--videos", videos, "--output", data)
+    assert "warning: 1 of 1 videos are of nobody known (--person)" in said and "1 of the clips of nobody known" in said
+    faces = next(data.glob("clips/*/faces.zip"))
+    before = faces.stat().st_mtime_ns
+    (tmp_path / "val.txt").write_text("bert\nanna\n")
+    lists = "--videos", videos, "--output", data, "--person", "parent", "--split", tmp_path / "val.txt"
+    assert "1 videos that are done have another person or split now" in extract_here(*lists)
+    (info,) = merge_index(data)
+    assert (info.person, info.split) == ("anna", "val") and faces.stat().st_mtime_ns == before
+    assert "another" not in extract_here(*lists)  # its record knows
+
+
+def test_what_earlier_lists_left_out_is_read_when_others_name_it(second, extract_here, tmp_path):
+    videos, data, listed = tmp_path / "anna", tmp_path / "data", tmp_path / "val.txt"
+    videos.mkdir()
+    for name in ("clip", "other"):
+        (videos / f"{name}.mp4").write_bytes(other_bytes(second, len(name)))
+    arguments = "--videos", videos, "--output", data, "--split", listed
+    for text, count in (("clip", 1), ("clip\nother", 2)):
+        listed.write_text(text)
+        extract_here(*arguments)
+        assert len(merge_index(data)) == count
+
+
+def test_clips_in_another_process_s_hands_are_left_to_it(tmp_path):
+    settings = Settings(tmp_path, 128, "mediapipe", 40)
+    settings.make_folders()
+    (tmp_path / "a.mp4").touch()
+    job = Job(Source(tmp_path / "a.mp4", "a.mp4", tmp_path), settings, "", "train", Fraction(0), [])
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        folders = [tmp_path / "aside" / f"{job.source.id}-{process}" for process in (other.pid, os.getpid())]
+        for folder in folders:
+            folder.mkdir()
+        job.forget()
+        assert [folder.exists() for folder in folders] == [True, False]
+        other.communicate(b"\n")
+    job.forget()
+    assert not folders[0].exists()
 
 
 def other_bytes(clip: Path, number: int) -> bytes:

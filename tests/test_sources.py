@@ -226,10 +226,10 @@ def test_a_list_that_names_no_video_is_an_input_error(tmp_path):
     sources = [source(Path("/d"), "a/1.mp4"), source(Path("/d"), "b/2.mp4")]
     (tmp_path / "train.txt").write_text("x/1\ny\n")
     with pytest.raises(InputError, match="train.txt: found no entry that names one of the 2 videos"):
-        Splits(str(tmp_path / "train.txt")).check(sources)
+        Splits(str(tmp_path / "train.txt")).check(sources, Persons("none"))
     (tmp_path / "val.txt").write_text("b\n")
-    Splits(f"{tmp_path}/train.txt,{tmp_path}/val.txt").check(sources)
-    Splits("hash").check(sources)
+    Splits(f"{tmp_path}/train.txt,{tmp_path}/val.txt").check(sources, Persons("none"))
+    Splits("hash").check(sources, Persons("none"))
     (tmp_path / "test.txt").write_text("\n")
     with pytest.raises(InputError, match="empty list"):
         Splits(str(tmp_path / "test.txt"))
@@ -288,6 +288,17 @@ def test_a_line_that_two_lists_have_for_other_splits_is_an_input_error(tmp_path)
     assert set(Splits(f"{lists[0]},{lists[1]}").entries.values()) == {"train"}
     with pytest.raises(InputError, match=r"val.txt: line 'a/b' is listed for train and val"):
         Splits(",".join(map(str, lists)))
+
+
+def test_lists_may_name_persons(tmp_path):
+    listed, persons = tmp_path / "val.txt", Persons(r"^([a-z]+)_")
+    listed.write_text("anna\n")
+    sources = [source(Path("/d"), name) for name in ("anna_take1.mp4", "bert_take1.mp4")]
+    splits = Splits(str(listed))
+    splits.check(sources, persons)
+    assert [splits(one, persons(one)) for one in sources] == ["val", None]
+    with pytest.raises(InputError, match="found no entry that names one of the 2 videos"):
+        splits.check(sources, Persons("none"))
 
 
 def test_hidden_files_are_no_videos(tmp_path):

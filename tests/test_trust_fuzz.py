@@ -16,8 +16,9 @@ from engine.config import load_config
 from engine.options import InferenceConfig, TrainBaseConfig, TrainHRConfig
 from errors import InputError
 from face.smooth import smoothed
-from speech.mel import MEL_BANDS, MEL_RATE, MEL_SILENCE
-from speech.windows import WHISPER_LEAD, WHISPER_RATE, audio_window_at, audio_windows, first_feature
+from speech.mel import MEL_BANDS, MEL_SILENCE
+from speech.rates import MEL_RATE, WHISPER_LEAD, WHISPER_RATE
+from speech.windows import audio_window_at, audio_windows, first_feature
 
 fuzz = settings(
     max_examples=60,
