@@ -197,12 +197,16 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
     for problem in outcome.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
     print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
-    if args.json is not None:
-        write_json(args.json, outcome)
-    if args.csv is not None:
-        write_csv(args.csv, outcome.results)
+    problems = []
+    for path, write in ((args.json, write_json), (args.csv, write_csv), (args.report, write_report)):
+        try:
+            if path is not None:
+                write(path, outcome)
+        except OSError as error:  # the others are written all the same
+            problems.append(f"{path} could not be written ({error.strerror}); choose another place or free some space")
+    check(*problems)
     if args.report is not None:
-        print(f"report: {write_report(args.report, outcome)}", file=sys.stderr)
+        print(f"report: {args.report / 'index.html'}", file=sys.stderr)
 
 
 def main() -> None:

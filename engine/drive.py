@@ -28,6 +28,9 @@ from speech.stream import WholeSound
 
 _FIRST = 4
 """Frames painted at a time at the beginning, where the first one is waited for."""
+_CHUNK_BYTES = 64 << 20
+"""What frames that go through the chain together may take: some eleven such chunks are on their way. 1080p has 20
+frames in it, 4096x2304 four."""
 
 
 @dataclass
@@ -57,8 +60,8 @@ class _Item:
 class Drive:
     """One sound through one prepared face. Iterate over it once; `report` fills on the way.
 
-    A whole sound is painted `batch` frames at a time, fewer at the beginning; of one that comes in pieces every frame
-    is painted as soon as its sound is there, at most 0.5 s after it was spoken.
+    A whole sound is painted `batch` frames at a time, fewer at the beginning and of large pictures; of one that comes
+    in pieces every frame is painted as soon as its sound is there, at most 0.5 s after it was spoken.
     """
 
     def __init__(
@@ -76,7 +79,9 @@ class Drive:
             self._sound = engine.sound(sound, self.report.notes)
         self._engine, self._face, self._watch, self._span = engine, face, watch, span
         self._reader = reader or engine.read(face.video)
-        self._batch = engine.config.batch if isinstance(self._sound, WholeSound) else 1
+        width, height = self._reader.size
+        most = max(1, _CHUNK_BYTES // (3 * width * height // 2))
+        self._batch = min(engine.config.batch, most) if isinstance(self._sound, WholeSound) else 1
         self._memory: Memory = {}
         self._remembered = self._stretch = 0
 

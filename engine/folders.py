@@ -50,11 +50,15 @@ def plan(face: Path, audio: Path, output: Path) -> list[Pair]:
     """All pairs of one face with many sounds, or of many faces with one; of two folders, the files of one name.
 
     Raises InputError for a folder without such files, two files of one name, names that have no partner, where `output`
-    is no folder, and where a video would have the name of a source.
+    is no folder or one of sources, and where a video would have the name of a source.
     """
     faces, sounds = _named(face, FACES, "face"), _named(audio, SOUNDS, "sound")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file, expected a folder for the videos of the pairs")
+    if any(source.is_dir() and output.resolve() == source.resolve() for source in (face, audio)):
+        raise InputError(
+            f"--output {output} holds the sources, expected another folder: videos would be mixed up there"
+        )
     if face.is_dir() and audio.is_dir():
         if alone := sorted(faces.keys() ^ sounds.keys()):
             raise InputError(

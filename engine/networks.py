@@ -15,7 +15,7 @@ from engine.options import InferenceConfig
 from engine.precision import Precision, choose_precision, runtimes
 from engine.prepared import FaceSettings
 from engine.stages import encode_references, paint_base, paint_hr, silent_window, to_network
-from errors import InputError
+from errors import InputError, printable
 from face.landmark_net import LandmarkNet
 from media.file_sound import FileSound
 from media.size import parse_size
@@ -101,7 +101,7 @@ class Networks:
     def provenance(self) -> str:
         """What a file says of itself: that it is synthetic, by what, and from which weights."""
         weights = [Path(path) for path in (self.config.base, self.config.hr) if path is not None]
-        painted = ", ".join(f"{path.name} sha256 {file_digest(path)}" for path in weights)
+        painted = ", ".join(f"{printable(path.name)} sha256 {file_digest(path)}" for path in weights)
         return f"Synthetic video: HyperLips painted the mouth to another sound, with {painted}"
 
     @cached_property

@@ -22,6 +22,8 @@ STILL_FPS = Fraction(25)
 _CHUNK_FRAMES = 64
 _CHUNK_BYTES = 256 << 20
 _NO_TIME = -(1 << 63)
+_RGB = 0
+"""What a decoder of PNG says of the colours of a grey one, too; no tag of the video that is made of it."""
 
 
 class VideoReader:
@@ -192,7 +194,7 @@ class VideoReader:
                 f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge"
             )
         aspect = 1 / aspect if self._orientation.turns % 2 else aspect
-        if is_rgb(picture):  # converted below; BT.709, 16..235 is what players take for granted
+        if is_rgb(picture) or picture.colorspace == _RGB:  # converted below, to what players take for granted
             self.colour = Colour(1, 1, 1, 1, aspect)
         else:
             self.colour = Colour(
@@ -243,7 +245,7 @@ class VideoReader:
             return
         measured = (len(stamps) - 1) / (int(stamps[-1] - stamps[0]) * self._time_base)
         if not Fraction(4, 5) < self.fps / measured < Fraction(5, 4):  # some headers name the clock's rate
-            self.fps = measured.limit_denominator(1001)
+            self.fps = max(measured.limit_denominator(1001), Fraction(1, 1001))
         steps = np.diff(stamps) * float(self._time_base)
         if np.ptp(steps) > max(0.1 * np.median(steps), 2.5 * float(self._time_base)):
             self.is_variable = True

@@ -19,7 +19,7 @@ def score_alone(video: Path, transforms: np.ndarray, scorer: Scorer, frames: Ite
     transforms (frames, 2, 3): px of the video to px of 128, NaN without a face. frames: the video's, where they come
     by way of somebody who watches.
     """
-    reader, view = VideoReader(video), View(video)
+    reader, view = VideoReader(video, max_size=None), View(video)
     score = scorer(ClipContext(np.array(reader.told_times, float), video))
     known = (frame for frame in frames or reader if is_shown(transforms[frame.index]))
     for chunk in chunks(known, BATCH):

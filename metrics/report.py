@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aside import aside
+from errors import printable
 from face.crop import CropTransform
 from media.picture import write_picture
 from media.video import VideoReader
@@ -42,11 +44,12 @@ def write_report(folder: Path, outcome: Outcome) -> Path:
         *(_clip(folder, number, result, alone=len(results) == 1) for number, result in enumerate(results)),
     ]
     page = folder / "index.html"
-    page.write_text(
+    text = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Evaluation</title>'
-        f"<style>{STYLE}</style></head><body class=sheet>{''.join(parts)}</body></html>",
-        encoding="utf-8",
+        f"<style>{STYLE}</style></head><body class=sheet>{''.join(parts)}</body></html>"
     )
+    with aside(page) as part:
+        part.write_text(printable(text), encoding="utf-8")
     return page
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aside import aside
 from metrics.evaluation import ClipResult
 
 GROUPS: dict[str, tuple[str, dict[str, tuple[str, int]]]] = {
@@ -209,7 +210,8 @@ def write_json(path: Path, outcome: Outcome) -> None:
         "summary": outcome.summary,
         "clips": clips,
     }
-    path.write_text(json.dumps(_finite(tree), indent=1), encoding="utf-8")
+    with aside(path) as part:
+        part.write_text(json.dumps(_finite(tree), indent=1), encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:
@@ -220,12 +222,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def write_csv(path: Path, results: Sequence[ClipResult]) -> None:
+def write_csv(path: Path, outcome: Outcome) -> None:
     """One line per clip and line, one column per row."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with aside(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["clip", "person", "line", "sound_offset_s", "sound_offset_from", *ROWS])
-        for result in results:
+        for result in outcome.results:
             offset = result.sound_offset() or ("", "")
             for line, values in result.lines.items():
                 cells = (values.get(row, "") for row in ROWS)

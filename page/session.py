@@ -288,7 +288,7 @@ class Session:
         made = folder / f"{look.path.stem}_speaks.mp4"
         report = lip_sync(face, sound, made, engine=engine, watch=watch)
         shown = [source_frame(number, len(face.times)) for number in range(report.frames)]
-        frames = watch(VideoReader(made), "measure", report.frames)
+        frames = watch(VideoReader(made, max_size=None), "measure", report.frames)
         rows = score_alone(made, face.transforms[shown], self._studio.sync, frames)
         return Made(self._keep(made), report, rows, self._command(look, voice, engine, changes))
 

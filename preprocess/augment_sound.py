@@ -16,22 +16,33 @@ from tqdm import tqdm
 
 from datasets.clips import Clip, clips_of
 from datasets.damage import readable
-from errors import InputError, run_cli
-from media.audio import SOUND_SUFFIXES
+from errors import InputError, run_cli, warn
+from media.audio import SOUND_SUFFIXES, mono
 from preprocess.sources import files_below
 from workers import cores, spread
 
 
 def find_recordings(folder: Path | None) -> list[Path]:
-    """Sound files below `folder`, see files_below. Raises InputError where there is none."""
+    """Sound files below `folder`, see files_below; those that cannot be read are named and left out. Raises InputError
+    where there is none.
+    """
     if folder is None:
         return []
     if not folder.is_dir():
         raise InputError(f"--noise {folder}: found no such folder; check the path")
-    found = files_below(folder, SOUND_SUFFIXES)
+    found = [path for path in files_below(folder, SOUND_SUFFIXES) if _is_sound(path)]
     if not found:
         raise InputError(f"--noise {folder}: found no sound in it (looked for {', '.join(SOUND_SUFFIXES)})")
     return found
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        next(mono(path))
+    except InputError as error:
+        warn(f"left out: {error}")
+        return False
+    return True
 
 
 def main() -> None:

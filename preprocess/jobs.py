@@ -264,7 +264,7 @@ def report(data: Path, records: Mapping[str, Record]) -> None:
 
 def _list(path: Path, what: str, column: str, rows: list[tuple[str, str]]) -> None:
     """Write a table of sources and what there is to say of them, and print how many there are and the first ones."""
-    with aside(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with aside(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(["source", column])
         table.writerows(rows)

@@ -151,7 +151,8 @@ def find_sound(source: Source, notes: list[str]) -> Path | None:
         if positions:
             parts[positions[-1]] = sound
             candidates.append(Path(*parts))
-            if video == "video":  # MEAD: video/<view>/<emotion>/... but audio/<emotion>/...
+            # MEAD: video/<view>/<emotion>/... but audio/<emotion>/...
+            if video == "video" and positions[-1] + 2 < len(parts):
                 del parts[positions[-1] + 1]
                 candidates.append(Path(*parts))
     found = list(dict.fromkeys(path for candidate in candidates for path in _sounds_named(candidate)))

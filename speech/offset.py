@@ -67,9 +67,12 @@ def clip_vectors(
     device = next(expert.parameters()).device
     last = len(faces) - SYNC_FRAMES
     starts = np.arange(0, last + 1, every)
-    pictures = torch.from_numpy(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))
-    indices = torch.from_numpy(starts[:, None] + np.arange(SYNC_FRAMES)).split(_BATCH)
-    seen = [expert.embed_face(face_windows(pictures[part].to(device), expert)).cpu().numpy() for part in indices]
+    indices = starts[:, None] + np.arange(SYNC_FRAMES)
+    windows = (
+        torch.from_numpy(np.ascontiguousarray(faces[indices[start : start + _BATCH]].transpose(0, 1, 4, 2, 3)))
+        for start in range(0, len(indices), _BATCH)
+    )
+    seen = [expert.embed_face(face_windows(window.to(device), expert)).cpu().numpy() for window in windows]
     heard = np.arange(-MAX_SHIFT, last + MAX_SHIFT + 1)
     sounds = torch.from_numpy(sound_windows(features, heard, expert.config)).split(_BATCH)
     listened = [expert.embed_audio(sound.to(device)).cpu().numpy() for sound in sounds]

@@ -314,10 +314,11 @@ def test_variants_fit_the_sound_and_are_as_the_seed_says():
     )
 
 
-def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
+def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path, capsys):
     with pytest.raises(InputError, match=f"--noise {tmp_path}: found no sound in it"):
         find_recordings(tmp_path)
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
     tone = np.sin(2 * np.pi * 3000 * np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE).astype(np.float32)
     for name in ("deep/tone.flac", "deep/._tone.flac", ".Trashes/501/tone.flac", "deep/a.wav/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -326,6 +327,7 @@ def test_recorded_backgrounds_are_found_and_heard(data_set, tmp_path):
         find_recordings(tmp_path / "nowhere")
     recordings = find_recordings(tmp_path)
     assert recordings == [tmp_path / "deep" / "tone.flac"]
+    assert "warning: left out" in (told := capsys.readouterr().err) and "broken.wav" in told
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / "linked").symlink_to(tmp_path / "deep")
     assert find_recordings(tmp_path / "noise") == [tmp_path / "noise" / "linked" / "tone.flac"]

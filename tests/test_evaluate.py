@@ -1,6 +1,7 @@
 """evaluate.py: which files it pairs, what it writes, and what it says on exit."""
 
 import csv
+import errno
 import json
 import subprocess
 import sys
@@ -35,6 +36,8 @@ from metrics.jobs import (
     numbered,
 )
 from metrics.pairs import NoFace, View, find_face
+from metrics.report import write_report
+from metrics.table import Outcome
 from models.checkpoint import save_network
 from models.config import SyncConfig
 from models.syncnet import SyncExpert
@@ -243,6 +246,24 @@ def test_command_line_scores_reports_and_skips(tmp_path, talking_clip):
         assert f'src="{name}"' in page
         assert cv2.imread(str(tmp_path / "report" / name)).shape == (160, 8 * 160, 3)
     assert (tmp_path / "report" / "strip_0.jpg").read_bytes() == (tmp_path / "report" / "strip_0_1.jpg").read_bytes()
+
+
+def test_one_result_that_cannot_be_written_costs_no_other(tmp_path, monkeypatch, capsys):
+    names = {name: tmp_path / f"{name}.txt" for name in ("json", "csv")}
+    args = evaluate.parse_arguments([f"--{key}={path}" for key, path in names.items()])
+    names["json"].write_text("before")
+    outcome = Outcome([], [], [], {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("metrics.table.json.dumps", full)
+    with pytest.raises(InputError, match="json.txt could not be written .No space left on device.; choose another"):
+        evaluate.tell(outcome, args)
+    assert names["json"].read_text() == "before" and names["csv"].read_text().startswith("clip,person,line")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["csv.txt", "json.txt"]
+    page = write_report(tmp_path, Outcome([], [], ["caf\udce9: gone"], {}))  # a name that is no UTF-8
+    assert "caf\\udce9: gone" in page.read_text()
 
 
 def test_command_line_generates_and_scores(tmp_path, talking_clip):

@@ -52,6 +52,13 @@ def test_names_without_a_partner_and_names_that_stand_twice_are_told(tmp_path):
         plan(faces, touch(tmp_path / "e", "a.txt"), tmp_path / "o")
 
 
+def test_videos_are_not_made_among_the_sources(tmp_path):
+    faces, sounds = touch(tmp_path / "f", "a.mov", "b.mov"), touch(tmp_path / "s", "a.wav", "b.wav")
+    for face, sound, output in ((faces, sounds, faces), (faces / "a.mov", sounds, tmp_path / "f" / ".." / "s")):
+        with pytest.raises(InputError, match="holds the sources, expected another folder"):
+            plan(face, sound, output)
+
+
 def test_a_source_is_never_taken_for_a_video_that_is_there(tmp_path):
     faces, sounds = touch(tmp_path / "f", "a.mp4", "b.mp4"), touch(tmp_path / "s", "b.wav")
     with pytest.raises(InputError, match=r"f/b.mp4 would be made, and is a source itself"):

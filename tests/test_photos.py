@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from test_trust_security import png
 
 from errors import InputError
+from media.frame import Colour
 from media.size import parse_size
 from media.source import MAX_PIXELS
 from media.video import VideoReader, VideoWriter
@@ -105,6 +106,7 @@ def test_hidden_colours_are_not_shown(tmp_path, name):
         image = image.quantize(64)
     image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
     reader = VideoReader(tmp_path / name)
+    assert reader.colour == Colour(1, 1, 1, 1)
     white = Image.new("RGBA", image.size, "white")
     shown = np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
     assert difference(next(iter(reader)).rgb(), shown) < 4 and "white" in reader.notes[0]

@@ -114,6 +114,12 @@ def test_sound_of_a_silent_video_is_found(tmp_path, video, sound):
     assert notes == [f"its sound is {Path(sound).name}, others of that name were left: {other}"]
 
 
+def test_a_file_that_is_named_as_a_folder_of_sounds_is_none_of_them(tmp_path):
+    touch(tmp_path / "set" / "video" / "1.mp4")
+    touch(tmp_path / "set" / "audio.wav")
+    assert find_sound(source(tmp_path, "set/video/1.mp4"), []) is None
+
+
 @pytest.mark.parametrize(
     ("rule", "relative", "person"),
     [

@@ -115,6 +115,15 @@ def test_frames_nearer_than_a_tick_are_kept_in_order(tmp_path):
     assert [float(time) for time in VideoReader(tmp_path / "a.mp4").times] == pytest.approx(times, abs=1e-4)
 
 
+def test_pictures_that_are_half_an_hour_apart_have_a_rate(tmp_path):
+    path = tmp_path / "slides.mkv"
+    with VideoWriter(path, (64, 64), Fraction(25)) as writer:
+        for time in (0, 2400):
+            writer.write(np.zeros((64, 64, 3), np.uint8), time)
+    reader = VideoReader(path)
+    assert 0 < reader.fps < 1 and [float(frame.time) for frame in reader] == [0, 2400]
+
+
 def test_missing_order_in_timestamps_gives_counter_time(tmp_path):
     path = write_raw(tmp_path / "a.avi", "yuv420p", "libx264", list(range(30)), ticks=25, bf="2")
     reader = VideoReader(path)
