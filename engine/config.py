@@ -50,16 +50,23 @@ def add_config_arguments(parser: argparse.ArgumentParser, schema: type, default:
         metavar="KEY=VALUE",
         help="override values, of a key given again the last; --help-config lists them",
     )
-    parser.add_argument("--help-config", action=_HelpConfig, schema=schema, help="print every key with its meaning")
+    parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        schema=schema,
+        file=default,
+        help="print every key with its value in the default and its meaning",
+    )
 
 
 class _HelpConfig(argparse.Action):
-    def __init__(self, option_strings: list[str], dest: str, schema: type, help: str | None = None):
+    def __init__(self, option_strings: list[str], dest: str, schema: type, file: str | None, help: str | None = None):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-        self.schema = schema
+        self.schema, self.file = schema, file
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        print("\n".join(describe(self.schema)))
+        config: Any = load_config(self.schema, self.file and CONFIGS / self.file)
+        print("\n".join(describe(config)))
         parser.exit()
 
 
@@ -93,9 +100,9 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump({**({"script": script} if script else {}), **dataclasses.asdict(config)}, sort_keys=False)
 
 
-def describe(schema: type, where: str = "") -> Iterator[str]:
-    """Lines that name every key below a dataclass with its type, default and meaning."""
-    default = schema()
+def describe(config: Any, where: str = "") -> Iterator[str]:
+    """Lines that name every key of a config with its value, type and meaning."""
+    schema = type(config)
     hints, meanings = typing.get_type_hints(schema), _meanings(schema)
     if where and schema.__doc__:
         yield f"\n{where}  " + " ".join(schema.__doc__.split())
@@ -105,9 +112,9 @@ def describe(schema: type, where: str = "") -> Iterator[str]:
     for field in dataclasses.fields(schema):
         name = f"{where}.{field.name}" if where else field.name
         if dataclasses.is_dataclass(hints[field.name]):
-            sections.append((type(getattr(default, field.name)), name))
+            sections.append((getattr(config, field.name), name))
         else:
-            shown = yaml.safe_dump(getattr(default, field.name), default_flow_style=True).removesuffix("...\n").strip()
+            shown = yaml.safe_dump(getattr(config, field.name), default_flow_style=True).removesuffix("...\n").strip()
             yield from _entry(name, _describe(hints[field.name]), shown, meanings.get(field.name, ""))
     for section, name in sections:
         yield from describe(section, name)

@@ -53,6 +53,7 @@ class Objective(nn.Module):
     """
 
     network: Any
+    discriminator: nn.Module | None
     expert: Frozen[SyncExpert] | None
     judges: dict[str, str]
     """Digests of the weights of the expert and of the perceptual network, as engine.resume.record takes them; "" where
@@ -73,18 +74,13 @@ class Objective(nn.Module):
         self._distance = None if perceptual is None else Frozen(load_perceptual(perceptual.kind, perceptual.weights))
         judges = {"sync_expert": expert, "perceptual": None if perceptual is None else perceptual.weights}
         self.judges = {name: file_digest(Path(path)) if path else "" for name, path in judges.items()}
-        # A tuple hides it from the module tree.
-        self._discriminators: tuple[nn.Module, ...] = () if discriminator is None else (discriminator,)
+        object.__setattr__(self, "discriminator", discriminator)  # as any attribute: no part of the module tree
         self._relativistic = relativistic
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, *inputs: Any) -> Any:
         self._seen = None
         return super().__call__(*inputs)
-
-    @property
-    def discriminator(self) -> nn.Module | None:
-        return next(iter(self._discriminators), None)
 
     @property
     def heard(self) -> SyncConfig | None:
@@ -110,8 +106,8 @@ class Objective(nn.Module):
 
     def logits(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's float32 logits (N, 1) of real and generated pictures; gradients reach these alone."""
+        assert (discriminator := self.discriminator) is not None, "loss.adversarial is 0"
         self._seen = output.detach(), target
-        (discriminator,) = self._discriminators
         discriminator.requires_grad_(False)
         with torch.no_grad():
             real = discriminator(target).float() if self._relativistic else output.new_zeros(())
@@ -124,7 +120,7 @@ class Objective(nn.Module):
         kind.
         """
         assert self._seen is not None, "there is nothing to tell apart before forward called logits"
-        (discriminator,) = self._discriminators
+        assert (discriminator := self.discriminator) is not None
         fake, real = (discriminator(pictures).float() for pictures in self._seen)
         loss = relativistic_discriminator_loss(real, fake) if self._relativistic else discriminator_loss(real, fake)
         middle = (real.mean() + fake.mean()) / 2 if self._relativistic else 0

@@ -268,7 +268,7 @@ def test_an_ablation_differs_from_its_parent_in_more_than_its_name(path):
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def test_every_key_has_a_meaning(schema):
-    lines = list(describe(schema))
+    lines = list(describe(schema()))
     entries = [place for place, line in enumerate(lines) if line.startswith("  ") and not line.startswith("   ")]
     assert len(entries) > 10
     for place in entries:
@@ -293,6 +293,8 @@ def test_mistakes_are_told_before_torch_is_imported(script):
     )
     ended = [line for line in done.stderr.splitlines() if line.startswith("ended")]
     assert ended == [f"ended {words} {code} False" for words, code in asked.items()], done.stderr
+    if script == "train_base.py":  # what it would train without any option
+        assert f"  run.steps: {load_config(TrainBaseConfig, CONFIGS / 'base.yaml').run.steps}  (" in done.stdout
 
 
 @pytest.mark.parametrize(

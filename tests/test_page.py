@@ -292,7 +292,7 @@ def test_a_text_is_read_where_a_program_can(session, studio, talking_clip, sound
 
 
 def test_settings_are_those_of_the_command_line_with_its_help(studio):
-    told = " ".join(" ".join(describe(InferenceConfig)).split())
+    told = " ".join(" ".join(describe(InferenceConfig())).split())
     assert all(setting.help in told for setting in SETTINGS)
     start = initial(studio.default)
     assert overrides(start, start) == [] and "hr" not in start
