@@ -15,8 +15,7 @@ from typing import Any
 
 from digest import file_digest
 from engine.bar import ScoreBar, bar
-from engine.changes import changes, settings
-from engine.config import CONFIGS, add_config_arguments, load_config, to_yaml
+from engine.config import add_config_arguments, load_config
 from engine.options import AdaptConfig, InferenceConfig
 from engine.person import Adaptation, Person
 from errors import InputError, run_cli
@@ -49,9 +48,7 @@ def configure(args: argparse.Namespace) -> AdaptConfig:
     """The config, with what the options and the folder say. Raises InputError for mistakes in it."""
     minutes = [] if args.minutes is None else [f"minutes={args.minutes}"]
     config = load_config(AdaptConfig, args.config, [*args.set, *minutes])
-    usual = load_config(AdaptConfig, CONFIGS / "adapt.yaml")
-    others = changes(*(settings(to_yaml(one)) for one in (usual, config)))
-    if own := [key for key in others if _OWN.match(key)]:
+    if own := [key for key in (text.partition("=")[0] for text in args.set) if _OWN.match(key)]:
         raise InputError(
             f"found {', '.join(own)}; expected none of a stage's model, feed, data.path, run.folder, run.name, "
             "run.device and run.minutes: the weights, --output, --device and --minutes say them"
@@ -83,7 +80,7 @@ def begin(args: argparse.Namespace, config: AdaptConfig) -> Adaptation:
 def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     """Every step that is not done yet. A signal, SystemExit or KeyboardInterrupt, leaves all that is done kept."""
     from datasets.clips import load_clips
-    from datasets.splits import TRAIN, VAL, training_splits
+    from datasets.splits import TRAIN, VAL, validation_clips
     from engine import train_base, train_hr
     from engine.before_after import write_both
     from engine.pipeline import LipSync
@@ -123,9 +120,7 @@ def adapt(videos: list[Path], config: AdaptConfig, state: Adaptation) -> None:
     person.export(*best_so_far(folder, config))
     adapted = InferenceConfig(base=str(person.base), hr=str(person.hr), device=config.device)
     weights = {"general": general, "adapted": adapted}
-    state.run(
-        "film", lambda: write_both(folder, training_splits(config.stage1.data, VAL).validation, weights, config.film)
-    )
+    state.run("film", lambda: write_both(folder, validation_clips(config.stage1.data, VAL), weights, config.film))
 
 
 def best_so_far(folder: Path, config: AdaptConfig) -> tuple[Path, Path]:

@@ -79,6 +79,12 @@ def _told(error: OSError) -> str | None:
     return None
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also torch's, of a GPU and of the CPU, which are known by their names: this imports no torch."""
+    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and named)
+
+
 def end_on_signal(number: int, _: FrameType | None) -> None:
     """End on a signal as on an error, so that no half-written file is left; a second one does not disturb that."""
     signal.signal(number, signal.SIG_IGN)
@@ -99,6 +105,7 @@ def run_cli(main: Callable[[], None], tidy: bool = True) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -111,10 +118,9 @@ def run_cli(main: Callable[[], None], tidy: bool = True) -> None:
         print(f"error: {told}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU
+        if not _is_out_of_memory(error):
             raise
-        told = "too little memory; lower a batch (run.batch in training, batch in inference) or max_size"
-        print(f"error: found {told}", file=sys.stderr)
+        print("error: found too little memory; ask for smaller batches or pictures", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

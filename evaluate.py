@@ -7,8 +7,8 @@
 
 Files of two folders are matched by name.
 
-Exit code 1: some clip or generated video could not be scored (no face in it, or unreadable), the others were; 2: wrong
-input, and nothing was scored.
+Exit code 1: some clip or generated video could not be scored (no face in it, or unreadable), or a result not be
+written, the others were; 2: wrong input, and nothing was scored.
 """
 
 import argparse
@@ -186,8 +186,8 @@ def _videos(path: Path) -> list[Path]:
     return [path]
 
 
-def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
-    """Table on the terminal, notes on stderr, files where asked for."""
+def tell(outcome: "Outcome", args: argparse.Namespace) -> bool:
+    """Table on the terminal, notes on stderr, files where asked for; whether all of these could be written."""
     from metrics.report import write_report
     from metrics.table import markdown, markdown_clips, write_csv, write_json
 
@@ -197,16 +197,17 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> None:
     for problem in outcome.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
     print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
-    problems = []
+    whole = True
     for path, write in ((args.json, write_json), (args.csv, write_csv), (args.report, write_report)):
         try:
             if path is not None:
                 write(path, outcome)
-        except OSError as error:  # the others are written all the same
-            problems.append(f"{path} could not be written ({error.strerror}); choose another place or free some space")
-    check(*problems)
-    if args.report is not None:
-        print(f"report: {args.report / 'index.html'}", file=sys.stderr)
+        except OSError as error:
+            print(f"error: {path} could not be written ({error.strerror}); free space or give another", file=sys.stderr)
+            whole = False
+        else:
+            print(f"written: {path}", file=sys.stderr)
+    return whole
 
 
 def main() -> None:
@@ -227,8 +228,8 @@ def main() -> None:
             speaker = Speaker(config.inference, args.keep or Path(temporary), extras=args.clips is not None)
         results, skipped = evaluate(jobs, scorers, config.inference.crf, speaker)
         outcome = Outcome(results, notes, [*missing, *skipped], asdict(config))
-        tell(outcome, args)
-    if outcome.skipped:
+        whole = tell(outcome, args)
+    if outcome.skipped or not whole:
         sys.exit(1)
 
 

@@ -23,16 +23,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from engine.changes import trained_otherwise
+from engine.changes import SCHEMAS, trained_otherwise
 from engine.config import load_config, script_of, to_yaml
-from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from errors import InputError, run_cli
 from workers import end_with
 
 ROOT = Path(__file__).resolve().parent.parent
 _RAN = "code", "precision", "layout", "device", "threads", "processes", "torch_version"
 """Keys of ran.yaml that are to be the same in all runs of a table."""
-SCRIPTS = {"train_base.py": TrainBaseConfig, "train_hr.py": TrainHRConfig, "train_syncnet.py": TrainSyncConfig}
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,9 @@ def plan(
 def _script(config: Path, overrides: Sequence[str]) -> tuple[str, str]:
     """The train script that the config is for, and the config resolved."""
     script = script_of(config)
-    if script not in SCRIPTS:
-        raise InputError(f"{config} has script: {script}, expected one of {', '.join(SCRIPTS)}; see configs/")
-    return script, to_yaml(load_config(SCRIPTS[script], config, overrides))
+    if script not in SCHEMAS:
+        raise InputError(f"{config} has script: {script}, expected one of {', '.join(SCHEMAS)}; see configs/")
+    return script, to_yaml(load_config(SCHEMAS[script], config, overrides))
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -152,9 +150,10 @@ def ran_otherwise(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What finished runs ended with that differs among them, such as code or precision: its values by name."""
     found: dict[str, list[str]] = {}
     for run in runs:
-        last = yaml.safe_load((run.folder / "ran.yaml").read_text(encoding="utf-8"))[-1]
+        path = run.folder / "ran.yaml"  # earlier versions wrote none
+        last = yaml.safe_load(path.read_text(encoding="utf-8"))[-1] if path.is_file() else {}
         for name in _RAN:
-            if (value := str(last[name])) not in found.setdefault(name, []):
+            if (value := str(last.get(name, "unknown"))) not in found.setdefault(name, []):
                 found[name].append(value)
     return {name: values for name, values in found.items() if len(values) > 1}
 

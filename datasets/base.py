@@ -41,8 +41,7 @@ class BaseDataset(Dataset):
         has a window of data.window frames.
         """
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
-        asked = f"data.window = {data.window} frames in a row that show the face"
-        self.store = FrameStore(clips_with(clips, data.window, asked), data.cache)
+        self.store = FrameStore(clips_with(clips, data.window), data.cache)
         clips = self.store.clips
         self.features = [self._heard(clip) for clip in clips]
         self.expert, self.convention = expert, convention

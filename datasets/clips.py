@@ -26,7 +26,7 @@ from face.smooth import smooth_stretches
 from face.topology import RIGID, SPEECH_POINTS
 from media.audio import SAMPLE_RATE, read_audio
 from models.config import ReferenceRule
-from speech.rates import MEL_RATE, WHISPER_LEAD, WHISPER_RATE, WHISPER_TAIL
+from speech.rates import SEQUENCES
 
 INDEX = "index.jsonl"
 FPS = 25
@@ -83,9 +83,9 @@ class Clip:
         self.folder, self.info, self.start = folder, info, start
         self._archives: dict[str, Archive] = {}
 
-    def part(self, start: int, stop: int) -> "Clip":
-        """Frames `start`, in WHOLE_STEPs, to `stop` - 1."""
-        info = dataclasses.replace(self.info, frames=stop - start, seconds=(stop - start) / FPS)
+    def part(self, start: int, stop: int, split: str) -> "Clip":
+        """Frames `start`, in WHOLE_STEPs, to `stop` - 1. split: what theirs is called."""
+        info = dataclasses.replace(self.info, split=split, frames=stop - start, seconds=(stop - start) / FPS)
         return Clip(self.folder, info, self.start + start)
 
     def _own(self, values: np.ndarray, rate: int = FPS, more: int = 0) -> np.ndarray:
@@ -156,8 +156,7 @@ class Clip:
 
         Raises InputError for a file that is missing or damaged.
         """
-        rate, more = (MEL_RATE, 1) if kind == "mel" else (WHISPER_RATE, WHISPER_LEAD + WHISPER_TAIL)
-        return self._own(read_array(self.path(variant_name(kind, variant))), rate, more)
+        return self._own(read_array(self.path(variant_name(kind, variant))), *SEQUENCES[kind])
 
     def sound(self) -> np.ndarray:
         """(samples,) float32 at 16 kHz, from the clip's first frame to its last."""
@@ -179,8 +178,8 @@ class Clip:
             return path
         data, missing = self.folder.parent.parent, f"clip {self.folder} has no {name}"
         if name.startswith("base"):
-            command = f"python -m preprocess.generate_base --checkpoint C --data {data} --splits {self.info.split}"
-            raise InputError(f"{missing}; run {command}")
+            further = f" --splits {self.info.split}" if self.info.split == "test" else ""
+            raise InputError(f"{missing}; run python -m preprocess.generate_base --checkpoint C --data {data}{further}")
         if "_" in name:
             raise InputError(
                 f"{missing}; run python -m preprocess.augment_sound --data {data}, or set augment.sound: 0"
@@ -254,8 +253,8 @@ def _why_none(infos: list[ClipInfo], splits: Sequence[str], min_face_px: float) 
         )
     there = ", ".join(f"{count} in {split!r}" for split, count in Counter(info.split for info in infos).items())
     return (
-        f"none of its {len(infos)} clips is in split {wanted} ({there}); choose a split that is there, or extract "
-        "clips into this one with --split (those that are there already also with --again)"
+        f"none of its {len(infos)} clips is in split {wanted} ({there}); choose a split that is there, or run "
+        "preprocess.extract_clips with another --split, which clips that are there take over"
     )
 
 

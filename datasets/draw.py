@@ -45,14 +45,15 @@ def window_starts(visible: np.ndarray, window: int) -> np.ndarray:
     )
 
 
-def clips_with(clips: list[Clip], window: int, asked: str, windows: int = 1) -> list[Clip]:
+def clips_with(clips: list[Clip], window: int, windows: int = 1, asked: str = "") -> list[Clip]:
     """Those of some clips of a split that have so many windows of `window` frames that all show the face.
 
-    Raises InputError where none has them. asked: what is asked for, in the config's words.
+    Raises InputError where none has them. asked: what is asked for, where it is not data.window alone.
     """
     found = [clip for clip in clips if len(window_starts(clip.visible, window)) >= windows]
     if not found:
         data, split = clips[0].folder.parent.parent, clips[0].info.split
+        asked = asked or f"data.window = {window} frames in a row that show the face"
         raise InputError(f"{data}: no clip of split {split!r} has {asked}")
     return found
 

@@ -40,8 +40,7 @@ class HRDataset(Dataset):
         """thorough: read every picture first, for those that cannot do without the ones they want."""
         self.config, self.augment, self.model, self.seed = data, augment, model, seed
         size = BASE_SIZE * model.scale
-        asked = f"data.window = {data.window} frames in a row that show the face"
-        clips = readable(clips_with(clips, data.window, asked), _check_painted, data.path)
+        clips = readable(clips_with(clips, data.window), _check_painted, data.path)
         if thorough:
             clips = readable(clips, _verify, data.path)
         small = min(clip.info.size for clip in clips)

@@ -7,6 +7,8 @@ from datasets.config import DataSection
 from errors import InputError
 
 TRAIN, VAL = "train", "val"
+_HEAD, _TAIL = "train[:90%]", "train[90%:]"
+"""What the split of clips is called that are the last tenths of others, and what is left of these."""
 _LEAST = FPS
 """Frames of either part of a clip; a shorter clip is not cut."""
 LEAST_SECONDS = 2 * _LEAST / FPS
@@ -33,11 +35,14 @@ def training_splits(data: DataSection, validation: str) -> Splits:
     train = load_clips(data.path, TRAIN, data.min_face_px)
     if validation == TRAIN:
         return Splits(train, train)
-    if validation != VAL or any(info.split == VAL for info in read_index(data.path)):
+    if not _is_cut(data, validation):
         return Splits(train, load_clips(data.path, validation, data.min_face_px))
-    cuts = [tail_start(clip) for clip in train]
-    heads = [clip if cut is None else clip.part(0, cut) for clip, cut in zip(train, cuts, strict=True)]
-    tails = [clip.part(cut, clip.info.frames) for clip, cut in zip(train, cuts, strict=True) if cut is not None]
+    heads, tails = [], []
+    for clip in train:
+        cut = tail_start(clip)
+        heads.append(clip if cut is None else clip.part(0, cut, _HEAD))
+        if cut is not None:
+            tails.append(clip.part(cut, clip.info.frames, _TAIL))
     if not tails:
         raise InputError(
             f"{data.path}: no clip is in split {VAL!r}, and none of its {len(train)} train clips can lend its last "
@@ -49,6 +54,18 @@ def training_splits(data: DataSection, validation: str) -> Splits:
         f"{sum(clip.info.seconds for clip in tails):.1f} s, is kept for validation and not trained on"
     )
     return Splits(heads, tails, note)
+
+
+def validation_clips(data: DataSection, validation: str) -> list[Clip]:
+    """Those of training_splits alone; the others are read only where they lend their last tenth."""
+    if _is_cut(data, validation):
+        return training_splits(data, validation).validation
+    return load_clips(data.path, validation, data.min_face_px)
+
+
+def _is_cut(data: DataSection, validation: str) -> bool:
+    """Whether clips to validate on are cut from those of `train`."""
+    return validation == VAL and all(info.split != VAL for info in read_index(data.path))
 
 
 def tail_start(clip: Clip) -> int | None:

@@ -38,7 +38,7 @@ class SyncDataset(Dataset):
             f"the {windows + SYNC_FRAMES - 1} frames with a face that data.windows = {data.windows} windows "
             f"{data.apart} frames apart need"
         )
-        self.store = FrameStore(clips_with(clips, SYNC_FRAMES, asked, windows), data.cache)
+        self.store = FrameStore(clips_with(clips, SYNC_FRAMES, windows, asked), data.cache)
         self.features = [clip.features(expert.audio) for clip in self.store.clips]
         self.draw = WindowDraw(self.store.clips, SYNC_FRAMES, 0)
         self._ends = np.cumsum(self.draw.counts)

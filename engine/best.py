@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from engine.resume import DATA, scored_otherwise
+from engine.resume import SCORING, scored_otherwise
 from engine.runlog import RunLog
 from engine.task import Task
 from errors import InputError
@@ -65,7 +65,7 @@ class Best:
         details = {name: f"{value:.9g}" for name, value in scores.items()}
         details |= {"step": str(step), "training": self._record["config"], "code": self._log.version}
         try:
-            save_network(self.path, network, details | {key: self._record[key] for key in DATA})
+            save_network(self.path, network, details | {key: self._record[key] for key in SCORING})
         except (OSError, SafetensorError) as error:
             raise InputError(
                 f"{self.path} could not be written ({error}); free space and run the same command again"

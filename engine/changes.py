@@ -9,22 +9,24 @@ import yaml
 from engine.config import to_yaml
 from engine.options import TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 
-_PATHS = "data.path", "loss.sync_expert", "perceptual.weights"
-"""Keys that say where files are; the record knows the files themselves."""
-FREE = *_PATHS, "data.workers", "data.cache", "validation.film", "loss.warn_after", "audio_pretrain.rate"
-"""Keys of these sections that change nothing of it, or no more than a learning rate does."""
+_IDLE = "data.workers", "data.cache", "validation.film", "loss.warn_after"
+"""Keys that change nothing of what is learned, nor of how it is scored."""
+FREE = *_IDLE, "data.path", "loss.sync_expert", "perceptual.weights", "audio_pretrain.rate"
+"""Those that a run may change as it goes on: also where files are, which its record knows by themselves, and what is no
+more than a learning rate.
+"""
 _ASIDE = "run.folder", "run.device", "run.log_every", "run.checkpoint_every", "run.keep", "run.validate_start"
-"""Further keys that change nothing of what a whole run ends with."""
-_SCHEMAS = {schema.SCRIPT: schema for schema in (TrainBaseConfig, TrainHRConfig, TrainSyncConfig)}
+"""Keys that change nothing of what a whole run ends with."""
+SCHEMAS = {schema.SCRIPT: schema for schema in (TrainBaseConfig, TrainHRConfig, TrainSyncConfig)}
 """Configs of trainings, by their scripts."""
 
 
 def trained_otherwise(before: str, now: str) -> list[str]:
-    """What differs between two configs (YAML) so that whole runs of them are not the same; the data must lie in the
-    same place.
+    """What differs between two configs (YAML) so that whole runs of them are not the same. Files count by their
+    paths.
     """
     found = changes(settings(before), settings(now))
-    return [shown(key, *found[key]) for key in found if key == "data.path" or key not in (*FREE, *_ASIDE)]
+    return [shown(key, *found[key]) for key in found if key not in (*_IDLE, *_ASIDE)]
 
 
 def settings(config: str) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def settings(config: str) -> dict[str, Any]:
     """
     known = yaml.safe_load(config)
     known = known if isinstance(known, dict) else {}  # weights that were made in several runs list these
-    schema = _SCHEMAS.get(str(known.get("script")))
+    schema = SCHEMAS.get(str(known.get("script")))
     added = {} if schema is None else _flat(yaml.safe_load(to_yaml(schema())))
     return {key: value for key, value in added.items() if not key.startswith("model.")} | _flat(known)
 

@@ -29,7 +29,7 @@ from speech.stream import WholeSound
 _FIRST = 4
 """Frames painted at a time at the beginning, where the first one is waited for."""
 _CHUNK_BYTES = 64 << 20
-"""What frames that go through the chain together may take: some eleven such chunks are on their way. 1080p has 20
+"""What frames that go through the chain together may take: some eleven such chunks are on their way. 1080p has 21
 frames in it, 4096x2304 four."""
 
 

@@ -1,4 +1,4 @@
-"""Who writes to a run folder: one process, for as long as it lives."""
+"""Who writes where: one process to a run folder, for as long as it lives, and one after the other to what is shared."""
 
 import errno
 import fcntl

@@ -106,7 +106,8 @@ class Objective(nn.Module):
 
     def logits(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The discriminator's float32 logits (N, 1) of real and generated pictures; gradients reach these alone."""
-        assert (discriminator := self.discriminator) is not None, "loss.adversarial is 0"
+        discriminator = self.discriminator
+        assert discriminator is not None, "loss.adversarial is 0"
         self._seen = output.detach(), target
         discriminator.requires_grad_(False)
         with torch.no_grad():
@@ -120,7 +121,8 @@ class Objective(nn.Module):
         kind.
         """
         assert self._seen is not None, "there is nothing to tell apart before forward called logits"
-        assert (discriminator := self.discriminator) is not None
+        discriminator = self.discriminator
+        assert discriminator is not None
         fake, real = (discriminator(pictures).float() for pictures in self._seen)
         loss = relativistic_discriminator_loss(real, fake) if self._relativistic else discriminator_loss(real, fake)
         middle = (real.mean() + fake.mean()) / 2 if self._relativistic else 0

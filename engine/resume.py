@@ -20,11 +20,12 @@ _SCORED = "feed", "data", "loss", "perceptual", "validation"
 """Sections that say what validation's scores are of."""
 DATA = {"index": "the index of data.path", "painter": "what painted its stage-1 faces"}
 """What is told of the data set: by key of the record, how it is called."""
-FILES = DATA | {
-    "init": "the weights of --init",
+SCORING = DATA | {
     "sync_expert": "the weights of loss.sync_expert",
     "perceptual": "the weights of perceptual.weights",
 }
+"""The same of all files that losses and scores depend on."""
+FILES = SCORING | {"init": "the weights of --init"}
 """The same of all files that a run was made from."""
 
 
@@ -85,7 +86,7 @@ def check_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any
 def scored_otherwise(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two records so that scores under one say nothing beside those under the other."""
     found = _differences(before, now)
-    return [shown(key, *found[key]) for key in _within(found, _SCORED, DATA)]
+    return [shown(key, *found[key]) for key in _within(found, _SCORED, SCORING)]
 
 
 def resumed_precision(config: TrainConfig, before: Mapping[str, Any], device: torch.device) -> Precision | None:

@@ -64,7 +64,9 @@ class RunLog:
             start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
             with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
                 file.write(yaml.safe_dump([start | dict(ran or {})], sort_keys=False))
-            kept = [] if anew and _renamed(metrics) else _up_to(metrics, first)
+            if anew:
+                _rename(metrics)
+            kept = _up_to(metrics, first)
             with aside(metrics) as part:
                 part.write_text("".join(kept), encoding="utf-8")
         except OSError as error:
@@ -121,12 +123,11 @@ class RunLog:
         return self.folder / "samples" / f"{name}_{step:08d}.{suffix}"
 
 
-def _renamed(metrics: Path) -> bool:
-    """Whether there were metrics, which now have a name of their own."""
-    if there := metrics.is_file():
+def _rename(metrics: Path) -> None:
+    """Give metrics of an earlier run, where there are some, a name of their own."""
+    if metrics.is_file():
         names = (metrics.with_stem(f"metrics_{number}") for number in itertools.count(1))
         os.rename(metrics, next(path for path in names if not path.exists()))
-    return there
 
 
 def _keep_config(folder: Path, text: str, first: int) -> None:

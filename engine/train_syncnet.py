@@ -12,7 +12,7 @@ from datasets.clips import Clip
 from datasets.config import SyncDataConfig
 from datasets.damage import readable
 from datasets.frames import FrameStore
-from datasets.splits import training_splits
+from datasets.splits import training_splits, validation_clips
 from datasets.syncnet import SyncDataset
 from engine.device import pick_device
 from engine.distributed import World
@@ -209,6 +209,6 @@ def score(config: TrainSyncConfig, weights: Path) -> str:
     """Scores of an expert on the validation clips, and every clip's offset, as lines to print."""
     world = World(0, 1, pick_device(config.run.device))
     expert = load_network(weights, world.device, SyncExpert)
-    clips = training_splits(config.data, config.validation.split).validation
+    clips = validation_clips(config.data, config.validation.split)
     scores, estimates = SyncValidator(clips, config.data, config.validation, expert.config.audio, world)(expert)
     return "  ".join(f"{name} {value:.3f}" for name, value in scores.items()) + "\n" + offsets(estimates)

@@ -30,7 +30,7 @@ class NetworkTerms:
 
     def __post_init__(self) -> None:
         weights = [field.name for field in fields(self) if field.type is float]
-        terms = [name for name in weights if name.rpartition("_")[0] not in weights]  # mouth_weight is mouth's own
+        terms = [name for name in weights if not name.endswith("_weight")]  # which are a term's own
         at_once = any(getattr(self, name) and not getattr(self, f"{name}_from", 0) for name in terms)
         check(
             too_small(self, "discriminator_width"),
@@ -40,11 +40,9 @@ class NetworkTerms:
 
     def too_late(self, steps: int) -> str:
         """What to say of terms that a run of so many steps ends before, a line each."""
-        late = [
-            (name, start)
-            for name in ("sync", "adversarial")
-            if getattr(self, name) and (start := getattr(self, f"{name}_from")) >= steps
-        ]
+        scheduled = [name.removesuffix("_from") for name in vars(self) if name.endswith("_from")]
+        starts = {name: getattr(self, f"{name}_from") for name in scheduled if getattr(self, name)}
+        late = [(name, start) for name, start in starts.items() if start >= steps]
         return "\n".join(f"loss.{name} never sets in: it would at step {start} of {steps}" for name, start in late)
 
     def check_window(self, window: int) -> None:

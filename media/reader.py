@@ -194,7 +194,8 @@ class VideoReader:
                 f"odd size {width}x{height} was padded to {self.size[0]}x{self.size[1]} by repeating the edge"
             )
         aspect = 1 / aspect if self._orientation.turns % 2 else aspect
-        if is_rgb(picture) or picture.colorspace == _RGB:  # converted below, to what players take for granted
+        grey = picture.format.name.startswith(("gray", "ya"))
+        if is_rgb(picture) or (grey and picture.colorspace == _RGB):  # converted below, to what players expect
             self.colour = Colour(1, 1, 1, 1, aspect)
         else:
             self.colour = Colour(

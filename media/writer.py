@@ -123,7 +123,7 @@ class VideoWriter:
         """A disk that is full is the user's to mend."""
         try:
             yield
-        except (OSError, av.FFmpegError) as error:
+        except OSError as error:
             raise InputError(
                 f"{self.path} could not be written ({error.strerror}); free space or choose another output"
             ) from error

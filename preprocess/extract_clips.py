@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.lock import turn
 from errors import InputError, number, run_cli, warn
-from preprocess.jobs import Job, Settings, clips_by_source, read_records, report, run, tell_replaced, tell_skipped
+from preprocess.jobs import Job, Settings, clips_by_source, leave_or_relabel, read_records, report, run, tell_replaced
 from preprocess.shard import add_shard_argument, shard
 from preprocess.sources import Persons, Splits, find_sources, offset_of, read_offsets
 from workers import cores
@@ -27,8 +27,8 @@ def parse_arguments() -> argparse.Namespace:
         "--output", required=True, type=Path, metavar="DATA", help="the data set; may exist, is added to"
     )
     parser.add_argument("--size", type=int, choices=(128, 256, 512), default=256, help="crop size in px (default 256)")
-    parser.add_argument("--split", default="hash", help="hash (by person), train, val, test, or list files, a,b,c")
-    parser.add_argument("--person", default="none", help="parent (folder), a regular expression, '=NAME', or none")
+    parser.add_argument("--split", help="hash (the default, by person), train, val, test, or list files, a,b,c")
+    parser.add_argument("--person", help="parent (folder), a regular expression, '=NAME', or none (the default)")
     parser.add_argument("--offsets", type=Path, metavar="FILE", help="known sound offsets, see preprocess/README.md")
     parser.add_argument(
         "--sync-expert",
@@ -58,13 +58,9 @@ def main() -> None:
         load_network(args.sync_expert, kind=SyncExpert)  # complains before any work is done
     set_up()
     skipped = {job.source.id: job for job in jobs if job.is_done and not args.again}
-    relabelled = [job for job in skipped.values() if job.is_relabelled]
-    for job in relabelled:
-        job.relabel()
-    if relabelled:
-        print(f"{len(relabelled)} videos that are done have another person or split now, and so have their clips")
     run([job for job in jobs if job.source.id not in skipped], args.workers, extract_source, set_up)
-    tell_skipped(list(skipped.values()))
+    said = {f"--{name}" for name in ("person", "split") if getattr(args, name) is not None}
+    leave_or_relabel(list(skipped.values()), said)
     with turn(args.output / "sources" / ".lock"):  # shards end side by side, and the last one knows of all clips
         records = read_records(args.output)
         tell_replaced(jobs, ids, records)
@@ -73,7 +69,8 @@ def main() -> None:
 
 def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
     """The videos of this shard, and the ids of all. Raises InputError for mistakes in the arguments."""
-    persons, splits, offsets = Persons(args.person), Splits(args.split), read_offsets(args.offsets)
+    persons, splits = Persons(args.person or "none"), Splits(args.split or "hash")
+    offsets = read_offsets(args.offsets)
     found = find_sources(args.videos)
     splits.check(found, persons)
     sources = shard(found, args.shard)
@@ -83,7 +80,7 @@ def plan(args: argparse.Namespace) -> tuple[list[Job], set[str]]:
         settings.make_folders()
     except OSError as error:
         raise InputError(f"--output {args.output}: cannot be written: {error.strerror}") from error
-    if args.split == "hash" and (unknown := sum(not persons(source) for source in found)):
+    if splits.rule == "hash" and (unknown := sum(not persons(source) for source in found)):
         warn(
             f"{unknown} of {len(found)} videos are of nobody known (--person): --split hash divides them file by file, "
             "so somebody may be in both train and val"

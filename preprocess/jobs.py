@@ -27,8 +27,6 @@ from workers import spread
 
 _SHOWN = 20
 """Rows of a table that are printed, too."""
-_LABELS = "--person", "--split"
-"""Options that a clip only says, and does not hold."""
 _UNLISTED = "not in the split lists"
 
 
@@ -96,11 +94,6 @@ class Job:
         """Options that were others when it was done; nothing is known of records of earlier versions."""
         options = self._kept.get("options", {})
         return [name for name, value in self.options.items() if options.get(name, value) != value]
-
-    @property
-    def is_relabelled(self) -> bool:
-        """Whether all that is other than when it was done is what its clips are called by."""
-        return self.is_done and bool(self.split) and bool(self.changed) and {*self.changed} <= {*_LABELS}
 
     @property
     def _record(self) -> Path:
@@ -223,9 +216,21 @@ def tell_replaced(jobs: Sequence[Job], ids: Collection[str], records: Mapping[st
         )
 
 
-def tell_skipped(jobs: Sequence[Job]) -> None:
-    """Say in a line which of these jobs, which are done, were done with other options: they stay as they are."""
-    told = {job.name: changed for job in jobs if (changed := job.changed)}
+def leave_or_relabel(jobs: Sequence[Job], labels: Collection[str]) -> None:
+    """Of these jobs, which are done: where all that is other now is among `labels`, "--person" and "--split" as far as
+    the user said them, the clips take it over. A line says how many do, and another which were done with other options
+    and stay as they are.
+    """
+    told, count = {}, 0
+    for job in jobs:
+        changed = job.changed
+        if changed and job.split and {*changed} <= {*labels}:
+            job.relabel()
+            count += 1
+        elif changed:
+            told[job.name] = changed
+    if count:
+        print(f"{count} videos that are done have another person or split now, and so have their clips")
     if told:
         name, options = next(iter(told)), dict.fromkeys(chain.from_iterable(told.values()))
         others = f" and {len(told) - 1} more" if len(told) > 1 else ""

@@ -7,3 +7,5 @@ WHISPER_LEAD = 25
 """Features of silence before the sound's first sample (0.5 s)."""
 WHISPER_TAIL = 50
 """Features of silence after its last (1 s): Whisper hears the end of a sound better when silence follows."""
+SEQUENCES = {"mel": (MEL_RATE, 1), "whisper": (WHISPER_RATE, WHISPER_LEAD + WHISPER_TAIL)}
+"""By kind: features a second, and how many there are beside those of a whole sound."""

@@ -198,7 +198,7 @@ with distributed("cpu") as world:
 def validated(world: World, data: str, weights: str) -> str:
     """All that both validators say of three parts of the val clip, each a clip of its own."""
     (clip,) = load_clips(data, "val")
-    clips = [clip.part(5 * number, 5 * number + 25) for number in range(3)]
+    clips = [clip.part(5 * number, 5 * number + 25, "val") for number in range(3)]
     for number, part in enumerate(clips):
         part.info = replace(part.info, id=f"part{number}")
     torch.manual_seed(0)

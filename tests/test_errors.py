@@ -10,8 +10,15 @@ from conftest import ROOT
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        ("MemoryError()", "error: found too little memory; lower a batch"),
-        ("type('OutOfMemoryError', (RuntimeError,), {})('of a GPU')", "error: found too little memory; lower a batch"),
+        ("MemoryError()", "error: found too little memory; ask for smaller"),
+        (
+            "type('OutOfMemoryError', (RuntimeError,), {})('of a GPU')",
+            "error: found too little memory; ask for smaller",
+        ),
+        (
+            "RuntimeError('[enforce fail] DefaultCPUAllocator: cannot')",
+            "error: found too little memory; ask for smaller",
+        ),
         ("PermissionError(13, 'Permission denied', 'a.mp4')", "error: a.mp4: Permission denied; see to its rights"),
         ("OSError(30, 'Read-only file system', 'b')", "error: b: Read-only file system; see to its rights"),
     ],
@@ -28,9 +35,12 @@ def test_a_mistake_of_the_program_is_none_of_the_machine_s():
     assert run.returncode == 1 and "Traceback" in run.stderr
 
 
-def test_output_that_nobody_reads_any_more_ends_a_script_quietly():
-    script = "from errors import run_cli; run_cli(lambda: [print('line', flush=True) for _ in range(100000)])"
-    run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert run.stdout.readline() == b"line\n"
+@pytest.mark.parametrize("how", ["print('line', flush=True) for _ in range(100000)", "print('line') for _ in range(3)"])
+def test_output_that_nobody_reads_any_more_ends_a_script_quietly(how):
+    script = f"from errors import run_cli; run_cli(lambda: [input(), [{how}]])"
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    run = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, **pipes)
     run.stdout.close()
+    run.stdin.write(b"\n")
+    run.stdin.close()
     assert run.stderr.read() == b"" and run.wait(60) == 141

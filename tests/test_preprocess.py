@@ -18,6 +18,7 @@ import pytest
 from conftest import FPS, ROOT, SIZE, extract, run_here, talking_face, voice
 
 from datasets.clips import load_clips, merge_index
+from engine.lock import turn
 from face.sketch import draw_sketch
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader, VideoWriter
@@ -112,6 +113,9 @@ def test_another_person_or_split_is_taken_over_without_reading_the_video_again(s
     (info,) = merge_index(data)
     assert (info.person, info.split) == ("anna", "val") and faces.stat().st_mtime_ns == before
     assert "another" not in extract_here(*lists)  # its record knows
+    told = extract_here("--videos", videos, "--output", data)  # nothing is said of either
+    assert "read before with another --person, --split, and left as it was" in told
+    assert merge_index(data) == [info]
 
 
 def test_what_earlier_lists_left_out_is_read_when_others_name_it(second, extract_here, tmp_path):
@@ -306,3 +310,14 @@ def test_bad_arguments_are_one_line(tmp_path):
     assert result.returncode == 2 and result.stderr.strip().splitlines() == [
         f"error: no such folder: {tmp_path / 'none'}"
     ]
+
+
+def test_processes_take_turns_at_what_they_share(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from engine.lock import turn\nwith turn(Path(sys.argv[1])): print('in')"
+    )
+    with turn(tmp_path / ".lock"):
+        other = subprocess.Popen([sys.executable, "-c", script, tmp_path / ".lock"], cwd=ROOT, stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(1)
+    assert other.communicate(timeout=30)[0] == b"in\n" and other.returncode == 0

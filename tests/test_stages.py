@@ -194,6 +194,19 @@ def test_painting_only_what_is_pasted_changes_no_frame(broken_clip, tmp_path, mo
     assert np.abs(some - whole).max() <= 1  # sums over maps of another size may be rounded differently
 
 
+def test_large_pictures_go_through_the_chain_in_smaller_parts_and_look_alike(broken_clip, tmp_path, monkeypatch):
+    engine = LipSync(InferenceConfig(base=weights(tmp_path), precision="float32"))
+    face, counts, paint = engine.prepare(broken_clip), [], drive.paint_base
+    monkeypatch.setattr("engine.drive.paint_base", lambda *inputs: counts.append(len(inputs[2])) or paint(*inputs))
+    whole, _ = painted(engine, face, voice(END / 25))
+    width, height = SIZE
+    monkeypatch.setattr("engine.drive._CHUNK_BYTES", 2 * 3 * width * height // 2)
+    assert max(counts) > 2
+    counts.clear()
+    parts, _ = painted(engine, face, voice(END / 25))
+    assert max(counts) == 2 and np.abs(parts - whole).max() <= 1
+
+
 def test_validation_moves_lips_as_far_as_the_feed_says(data_set):
     torch.manual_seed(0)
     network = HyperLipsBase(BaseConfig()).eval()
