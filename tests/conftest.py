@@ -63,6 +63,15 @@ def alike() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As the processes that a module's runs are compared with have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @contextmanager
 def peak_memory() -> Iterator[Callable[[], int]]:
     """Gives what tells the most bytes that Python held since the block began."""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +30,7 @@ from models.config import SyncConfig
 from models.hyperlips import HyperLipsBase
 from models.syncnet import SyncExpert
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = {
     "base": (
@@ -105,15 +106,6 @@ def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0))
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == list(codes), "\n".join(error for _, error in outputs)
     return [printed for printed, _ in outputs]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the processes that this one is compared with have."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

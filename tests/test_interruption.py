@@ -21,6 +21,7 @@ from errors import InputError
 from models.checkpoint import load_network
 from models.hyperlips import HyperLipsBase
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ADVERSARIAL = ["loss.adversarial=0.1", "loss.adversarial_from=1", "loss.discriminator_width=2"]
 
 
@@ -36,6 +37,7 @@ def command(data: Path, folder: Path, *overrides: str) -> str:
     """The call of train as a script of its own, to be put after a patch that interrupts it."""
     values = [f"data.path={data}", f"run.folder={folder}", *FIXED, *ADVERSARIAL, *overrides]
     return (
+        "import torch; torch.set_num_threads(1)\n"
         "from engine.config import load_config; from errors import run_cli; import engine.train_base as t\n"
         f"run_cli(lambda: t.train(load_config(t.TrainBaseConfig, 'configs/tiny.yaml', {values!r})), tidy=False)"
     )
