@@ -2,17 +2,18 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from datasets.clips import load_clips
 from datasets.config import DataConfig, SyncDataConfig
@@ -44,10 +45,10 @@ KINDS = {
 
 RUN = """
 import os, sys
-from test_distributed import run
-for kind, port in zip(("base", "sync"), sys.argv[3:]):
+from test_distributed import KINDS, run
+for kind, port in zip(KINDS, os.environ["PORTS"].split(), strict=True):
     os.environ["MASTER_PORT"] = port
-    run(kind, *sys.argv[1:3])
+    run(kind, *sys.argv[1:])
 """
 
 
@@ -74,21 +75,29 @@ def run(kind: str, data: str, folder: str, *others: str) -> None:
     )
 
 
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
+@contextmanager
+def stores(count: int) -> Iterator[list[str]]:
+    """Ports at which processes can meet, held from here, as torchrun does it: nobody else takes them meanwhile."""
+    held = [TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) for _ in range(count)]
+    yield [str(store.port) for store in held]
 
 
-def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0)) -> list[str]:
+def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0), groups: int = 1) -> list[str]:
     """Run a script in as many processes as there are exit `codes` to expect, with the environment that torchrun gives
-    them; returns what each printed.
+    them; returns what each printed. groups: how often they meet, each time at another one of PORTS.
     """
+    with stores(groups) as ports:
+        return _in_processes(script, arguments, codes, ports)
+
+
+def _in_processes(script: str, arguments: Sequence[object], codes: Sequence[int], ports: list[str]) -> list[str]:
     count = len(codes)
     shared = os.environ | {
         "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
+        "MASTER_PORT": ports[0],
+        "PORTS": " ".join(ports),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
@@ -103,7 +112,11 @@ def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0))
         )
         for rank in range(count)
     ]
-    outputs = [process.communicate(timeout=300) for process in processes]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()  # where another one waits for ever
     assert [process.returncode for process in processes] == list(codes), "\n".join(error for _, error in outputs)
     return [printed for printed, _ in outputs]
 
@@ -112,7 +125,7 @@ def in_processes(script: str, *arguments: object, codes: Sequence[int] = (0, 0))
 def both(data_set, tmp_path_factory) -> tuple[Path, Path, list[str]]:
     """Folders of the same two runs in one process and in two, and what the two printed."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    outputs = in_processes(RUN, data_set, two, free_port(), free_port())
+    outputs = in_processes(RUN, data_set, two, groups=len(KINDS))
     for kind in KINDS:
         run(kind, str(data_set), str(one))
     return one, two, outputs
