@@ -19,8 +19,9 @@ from datasets.clips import load_clips
 from datasets.config import DataConfig, SyncDataConfig
 from engine.config import load_config
 from engine.distributed import World, distributed
-from engine.options import SyncValidationConfig, TrainBaseConfig, TrainSyncConfig
+from engine.options import SyncValidationConfig, TrainBaseConfig, TrainHRConfig, TrainSyncConfig
 from engine.train_base import train as train_base
+from engine.train_hr import train as train_hr
 from engine.train_syncnet import SyncValidator
 from engine.train_syncnet import train as train_syncnet
 from engine.validate import LipValidator
@@ -33,13 +34,15 @@ from models.syncnet import SyncExpert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
+ADVERSARIAL = [
+    "loss.adversarial=0.1",
+    "loss.adversarial_from=1",
+    "loss.adversarial_ramp=0",
+    "loss.discriminator_width=2",
+]
 KINDS = {
-    "base": (
-        TrainBaseConfig,
-        train_base,
-        "tiny.yaml",
-        ["audio_pretrain.steps=1", "loss.adversarial=0.1", "loss.adversarial_from=1", "loss.discriminator_width=2"],
-    ),
+    "base": (TrainBaseConfig, train_base, "tiny.yaml", ["audio_pretrain.steps=1", *ADVERSARIAL]),
+    "hr": (TrainHRConfig, train_hr, "hr_tiny.yaml", ["loss.lip_perceptual=0", "validation.film=5", *ADVERSARIAL]),
     "sync": (TrainSyncConfig, train_syncnet, "syncnet_tiny.yaml", []),
 }
 
@@ -122,12 +125,12 @@ def _in_processes(script: str, arguments: Sequence[object], codes: Sequence[int]
 
 
 @pytest.fixture(scope="module")
-def both(data_set, tmp_path_factory) -> tuple[Path, Path, list[str]]:
+def both(painted, tmp_path_factory) -> tuple[Path, Path, list[str]]:
     """Folders of the same two runs in one process and in two, and what the two printed."""
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
-    outputs = in_processes(RUN, data_set, two, groups=len(KINDS))
+    outputs = in_processes(RUN, painted, two, groups=len(KINDS))
     for kind in KINDS:
-        run(kind, str(data_set), str(one))
+        run(kind, str(painted), str(one))
     return one, two, outputs
 
 
@@ -137,14 +140,17 @@ def test_two_processes_equal_one(both, kind):
         torch.load(folder / kind / "checkpoints" / f"step_{step:08d}.pt", weights_only=True)
         for folder, step in ((both[0], 2), (both[0], 4), (both[1], 4))
     )
-    parts = ["objective", "discriminator"] if kind == "base" else ["objective"]
+    parts = ["objective"] if kind == "sync" else ["objective", "discriminator"]
     for part in parts:
         for name, value in one[part].items():
             assert torch.allclose(value, two[part][name], atol=1e-4, rtol=0), (part, name)
             if "running_mean" in name:
                 assert not value.any()  # frozen
         assert any(not torch.equal(value, first[part][name]) for name, value in one[part].items())
-    moments = [[state["exp_avg"] for state in run["optimizer"]["state"].values()] for run in (one, two)]
+    moments = [
+        [state["exp_avg"] for name in run if name.endswith("optimizer") for state in run[name]["state"].values()]
+        for run in (one, two)
+    ]
     for left, right in zip(*moments, strict=True):
         # Averages of gradients, which do not hide a wrong factor behind Adam's own scale.
         assert torch.allclose(left, right, atol=1e-3 * float(left.abs().max()) + 1e-8, rtol=0)
@@ -163,7 +169,7 @@ def test_only_the_first_process_prints_and_what_it_logs_is_the_mean(both, kind):
     starts = [{**line, "time": 0} for run in lines for line in run if line["step"] == 0 and "val/" in str(line)]
     assert len(starts) == 2 and starts[0] == starts[1]  # the weights are the same there
     samples = [sorted(path.name for path in folder.glob(f"{kind}/samples/*")) for folder in (one, two)]
-    assert samples[0] == samples[1]
+    assert samples[0] == samples[1] and bool(samples[0]) == (kind != "sync")
 
 
 def test_gathered_rows_have_the_gradients_of_one_batch_and_gathered_items_their_order():
@@ -171,6 +177,7 @@ def test_gathered_rows_have_the_gradients_of_one_batch_and_gathered_items_their_
 import torch
 from engine.distributed import distributed
 from errors import InputError
+from losses.adversarial import relativistic_discriminator_loss, relativistic_generator_loss
 from losses.gather import alone, gather
 with distributed("cpu") as world:
     rows = torch.arange(6.0).view(2, 3)[world.rank:world.rank + 1].requires_grad_()
@@ -180,6 +187,12 @@ with distributed("cpu") as world:
     assert (rows.grad / world.size).tolist() == [[3, 4, 5] if world.rank == 0 else [0, 1, 2]]
     with alone():
         assert gather(rows) is rows
+    logits = torch.tensor([[3.0], [0.0]]), torch.tensor([[-2.0], [1.0]])  # real and generated, a row a process
+    own = [part[world.rank:world.rank + 1] for part in logits]
+    for loss in (relativistic_generator_loss, relativistic_discriminator_loss):
+        with alone():
+            whole = loss(*logits).item()
+        assert abs(world.mean({"loss": loss(*own).item()})["loss"] - whole) < 1e-6
     assert world.any(world.rank == 1, False) == [True, False]
     assert world.mean({"a": float(world.rank), "b": 2.0}) == {"a": 0.5, "b": 2.0}
     assert world.from_main(lambda: world.rank) == 0
@@ -254,6 +267,24 @@ run("base", *sys.argv[1:], "run.freeze_bn=false")
     assert len(first) == 2 and first == second
     saved = torch.load(tmp_path / "base" / "checkpoints" / "step_00000004.pt", weights_only=True)
     assert first[-1] == f"weights {digest(saved['ema']['average'])}"
+
+
+def test_all_end_where_the_minutes_of_one_are_over(brief, tmp_path):
+    """The second process's clock jumps in its second step."""
+    script = """
+import os, sys
+import engine.limits
+from engine.ema import Ema
+from test_distributed import run
+steps, update = [], Ema.update
+Ema.update = lambda *inputs: (update(*inputs), steps.append(1))
+if os.environ["RANK"] == "1":
+    engine.limits.monotonic = lambda: 90.0 * (len(steps) > 1)
+run("base", *sys.argv[1:], "run.minutes=1", "run.validate_start=false", "loss.adversarial=0")
+print("steps", len(steps))
+"""
+    printed = in_processes(script, brief, tmp_path)
+    assert [text.splitlines()[-1] for text in printed] == ["steps 2"] * 2
 
 
 def test_who_waits_hears_signals_and_ends_with_a_process_that_is_gone(tmp_path):
