@@ -161,6 +161,56 @@ def base_trainer(tmp_path) -> BaseObjective:
     )
 
 
+def hr_batch() -> dict[str, torch.Tensor]:
+    batch = {
+        name: torch.randint(0, 256, (2, 5, channels, 128, 128), dtype=torch.uint8)
+        for name, channels in (("base", 3), ("sketch", 1), ("face", 3))
+    }
+    return batch | {
+        "reference": batch["face"][:, 0],
+        "sync_audio": torch.randn(2, 18, 384),
+        "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4),
+    }
+
+
+def cut(batch: dict[str, torch.Tensor], clip: int, frame: int) -> dict[str, torch.Tensor]:
+    """One frame as a batch of its own."""
+    of_clips = "references", "reference", "sync_audio", "voiced"
+    return {
+        name: values[clip : clip + 1] if name in of_clips else values[clip : clip + 1, frame : frame + 1]
+        for name, values in batch.items()
+    }
+
+
+def assert_frames_are_judged_alone(objective: Objective, batch: dict[str, torch.Tensor], *names: str) -> None:
+    """A batch's terms are the means of those of its frames, of which each is a batch of its own."""
+    darker = torch.arange(1, 11, dtype=torch.uint8).view(2, 5, 1, 1, 1)  # noise is much like other noise
+    batch |= {
+        name: values // darker for name, values in batch.items() if values.dtype == torch.uint8 and values.shape[1] == 5
+    }
+    batch["lip_box"] = batch["lip_box"] - torch.arange(10.0).view(2, 5, 1)
+    with torch.no_grad():
+        together = objective.eval()(batch, 0)[1]
+        alone = [objective(cut(batch, clip, frame), 0)[1] for clip in range(2) for frame in range(5)]
+    for name in names:
+        mean = sum(terms[name].item() for terms in alone) / 10
+        assert together[name].item() == pytest.approx(mean, rel=1e-5), name
+
+
+def test_every_frame_of_stage_one_has_its_own_sound_reference_and_target():
+    config = load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", ["data.window=5"])
+    batch = base_batch()
+    batch["audio"] *= 10
+    batch["shares"] = torch.rand(2, 5, 1, 1)
+    assert_frames_are_judged_alone(BaseObjective(config), batch, "mouth", "face", "landmark")
+
+
+def test_every_frame_of_stage_two_has_its_own_face_sketch_reference_and_target():
+    values = ["data.window=5", "loss.lip_l1=1", "loss.lip_perceptual=0"]
+    config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", values)
+    assert_frames_are_judged_alone(HRObjective(config), hr_batch(), "l1", "mouth", "lip_l1")
+
+
 def test_gradients_reach_all_that_is_trained_and_nothing_else(base_trainer):
     objective = base_trainer.train()
     loss, terms = objective(base_batch(), 10**6)
@@ -209,16 +259,7 @@ def test_stage_two_terms_and_gradients(tmp_path):
             ],
         )
     ).train()
-    batch = {
-        name: torch.randint(0, 256, (2, 5, channels, 128, 128), dtype=torch.uint8)
-        for name, channels in (("base", 3), ("sketch", 1), ("face", 3))
-    }
-    batch |= {
-        "reference": batch["face"][:, 0],
-        "sync_audio": torch.randn(2, 18, 384),
-        "lip_box": torch.tensor([36.0, 70, 91, 109]).expand(2, 5, 4),
-    }
-    loss, terms = objective(batch, 10**6)
+    loss, terms = objective(hr_batch(), 10**6)
     assert set(terms) == {"l1", "mouth", "perceptual", "lip_l1", "lip_perceptual", "sync", "adversarial"}
     loss.backward()
     assert [
