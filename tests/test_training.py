@@ -4,17 +4,20 @@ line.
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
 from conftest import samples
+from torch.utils.data import default_collate
 
 from datasets.base import BaseDataset
 from datasets.clips import Clip, load_clips
-from datasets.config import AugmentConfig, DataConfig
+from datasets.config import AugmentConfig, DataConfig, HRAugmentConfig
 from datasets.hr import HRDataset
 from engine.config import load_config
 from engine.ema import Ema
@@ -23,11 +26,12 @@ from engine.options import InferenceConfig, OptimConfig, TrainBaseConfig, TrainH
 from engine.pipeline import LipSync
 from engine.runlog import RunLog
 from engine.state import RunState
-from engine.train_base import train
+from engine.train_base import BaseObjective, pretrain_audio, train
 from engine.train_hr import HRObjective
 from engine.train_hr import train as train_hr
 from errors import InputError
 from face.landmark_net import LandmarkNet
+from losses.landmark import landmark_loss
 from losses.reconstruction import box_mask, l1, mouth_l1
 from losses.terms import weighted
 from media.audio import SAMPLE_RATE, read_audio
@@ -124,6 +128,44 @@ def test_a_run_leaves_weights_metrics_and_samples(data_set, tmp_path):
     assert {"code", "score", "fast_r", "training"} <= set(read_metadata(best))
 
 
+def test_both_stages_learn_a_batch_by_heart(painted):
+    plain = {"flip": 0, "colour": 0}
+    values = [f"data.path={painted}", "data.window=1", *FIXED]
+    base = load_config(TrainBaseConfig, ROOT / "configs" / "tiny.yaml", values)
+    hr = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", [*values, "loss.lip_perceptual=0"])
+    learners = [
+        (BaseObjective(base), samples(BaseDataset, base.data, AugmentConfig(**plain), base.model, 0)),
+        (HRObjective(hr), samples(HRDataset, hr.data, HRAugmentConfig(**plain), hr.model, 0)),
+    ]
+    for objective, dataset in learners:
+        batch, optimizer = (
+            default_collate([dataset[0], dataset[9]]),
+            make_optimizer(objective.parameters(), OptimConfig()),
+        )
+        history = []
+        for step in range(40):
+            loss, terms = objective.train()(batch, step)
+            apply_step(loss, optimizer, 3e-3, 1.0, step)
+            history.append(terms["mouth"].item())
+        assert history[-1] < 0.3 * history[0]
+
+
+def test_pre_training_moves_the_audio_path_alone_and_it_hears_lips(data_set, tmp_path):
+    config = tiny(data_set, tmp_path, "audio_pretrain.steps=60", "audio_pretrain.batch=16")
+    objective = BaseObjective(config)
+    dataset = samples(BaseDataset, config.data, config.augment, config.model, 0)
+    before = deepcopy(objective.state_dict())
+    audio, points = dataset.audio_batch(np.random.default_rng(9), 32)
+    log = RunLog(tmp_path, config)
+    pretrain_audio(objective, dataset, config, torch.device("cpu"), log)
+    log.close()
+    mean = landmark_loss(points.mean(0).expand_as(points), points).item()  # the best that is said without hearing
+    assert landmark_loss(objective.head(objective.network.encode_audio(audio)), points).item() < 0.9 * mean
+    moved = {name for name, value in objective.named_parameters() if not value.equal(before[name])}
+    parts = {".".join(name.split(".")[:2]) if name.startswith("network.") else "head" for name in moved}
+    assert parts == {"network.audio_encoder", "network.hyper_nets", "head"}
+
+
 def test_stage_two_trains_on_generated_faces(painted, tmp_path):
     values = [f"data.path={painted}", f"run.folder={tmp_path}", "optim.lr=0.01", "optim.warmup=0", "optim.ema=0"]
     config = load_config(TrainHRConfig, ROOT / "configs" / "hr_tiny.yaml", values)
@@ -187,6 +229,8 @@ def test_losses_by_hand():
     assert box_mask(box, 256).sum() == 400
     rows = 128 - 60
     assert mouth_l1(output, target, box, 5.0).item() == pytest.approx((rows * 128 + 4 * 100) / (rows * 128))
+    points = torch.zeros(3, 20, 2)
+    assert landmark_loss(points + 8, points).item() == 2  # in fours of pixels
 
 
 def test_a_term_of_zero_weight_is_not_computed():
