@@ -7,6 +7,8 @@ import av
 import numpy as np
 import pytest
 
+from engine.options import AudioConfig, InferenceConfig
+from engine.pipeline import LipSync, lip_sync
 from errors import InputError
 from media.audio import SAMPLE_RATE, has_audio, read_audio
 from media.video import VideoWriter
@@ -106,6 +108,20 @@ def test_the_first_track_with_sound_is_taken_and_any_can_be_asked_for(tmp_path):
     for wrong in (3, -1):
         with pytest.raises(InputError, match="3 sound tracks"):
             read_audio(path, wrong)
+
+
+def test_lips_and_file_take_the_track_that_is_asked_for(talking_clip, tmp_path):
+    wave = read_audio(talking_clip)
+    two = write_tracks(tmp_path / "two.mka", 0.3 * tone(seconds=2)[None], wave[None])  # neither is silent
+    engine = LipSync(InferenceConfig(hr=None, precision="float32", audio=AudioConfig(track=1)))
+    face = engine.prepare(talking_clip)
+    asked, alone = (
+        [frame.planes[0] for frame, _ in engine.drive(face, sound, span=(Fraction(0), Fraction(2, 5)))]
+        for sound in (two, wave)
+    )
+    assert len(asked) == 10 and all(map(np.array_equal, asked, alone))
+    lip_sync(face, two, tmp_path / "out.mp4", engine=engine)
+    assert power(read_audio(tmp_path / "out.mp4"), 440) < 0.01
 
 
 def test_a_silent_sound_is_told(tmp_path):
