@@ -5,16 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from conftest import FPS, SIZE, talking_face, voice
 
 from adapt import adapt
 from datasets.clips import load_clips, merge_index
 from engine.config import load_config
-from engine.options import AdaptConfig
+from engine.options import SYNC_EXPERT, AdaptConfig
 from engine.person import Adaptation, Person
 from errors import InputError
 from media.audio import SAMPLE_RATE, read_audio
@@ -23,6 +25,7 @@ from models.checkpoint import load_network, read_metadata, save_network
 from models.config import BaseConfig, HRConfig
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
+from preprocess import extraction, person_videos
 from preprocess.person_videos import first_used, read_videos
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -204,6 +207,23 @@ def test_several_videos_are_one_person_and_one_named_twice_is_one(talking_clip, 
     found = sorted((Path(clip.info.source).name, clip.info.person, clip.info.frames) for clip in clips)
     assert found == [("short.mp4", "me", 30), ("talking.mp4", "me", 50)]
     assert len({clip.info.id for clip in clips}) == 2 == len(merge_index(data))
+
+
+def test_the_sound_of_own_videos_is_put_in_step_and_trusted(talking_clip, tmp_path, monkeypatch):
+    asked = []
+
+    def offset(expert: str, faces: Path, sound: np.ndarray, trusted: bool) -> Fraction:
+        asked.append((Path(expert), len(sound), trusted))
+        return Fraction(2, 25)
+
+    monkeypatch.setattr(extraction, "sound_offset", offset)
+    monkeypatch.setattr(person_videos, "run", lambda jobs, cores, work, ready: [work(job) for job in jobs])
+    read_videos([talking_clip], tmp_path / "data", 128, sync=True)
+    assert asked == [(SYNC_EXPERT, 2 * SAMPLE_RATE, True)]
+    (clip,) = load_clips(tmp_path / "data", "train")
+    moved = SAMPLE_RATE * 2 // 25
+    assert clip.info.offset_ms == 80
+    np.testing.assert_allclose(clip.sound()[:-moved], read_audio(talking_clip)[moved : 2 * SAMPLE_RATE], atol=1e-3)
 
 
 def test_a_folder_belongs_to_what_it_was_begun_with(tmp_path):
