@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from errors import InputError
 from models.channels import PictureNetwork
 from models.checkpoint import load_network, read_metadata, save_network
-from models.config import BaseConfig, DiscriminatorConfig, HRConfig, SyncConfig, WhisperConfig
+from models.config import BaseConfig, DiscriminatorConfig, Feed, HRConfig, SyncConfig, WhisperConfig
 from models.discriminators import BaseDiscriminator, HRDiscriminator
 from models.hr_decoder import HRDecoder
 from models.hyperlips import HyperLipsBase
@@ -80,12 +80,14 @@ def test_round_trip(name, tmp_path):
     set_running_statistics(network)
     if isinstance(network, PictureNetwork):
         network.channel_order = "bgr"
+    if isinstance(network, HyperLipsBase):
+        network.feed = Feed("template", "published", "first", 1.7)
     path = tmp_path / "net.safetensors"
     save_network(path, network.to(memory_format=torch.channels_last) if name == "HR x1" else network, {"step": "7"})
     loaded = load_network(path)
     assert type(loaded) is type(network) and not loaded.training
     assert getattr(loaded, "channel_order", "bgr") == "bgr"
-    assert getattr(loaded, "config", None) == getattr(network, "config", None)
+    assert all(getattr(loaded, kept, None) == getattr(network, kept, None) for kept in ("config", "feed"))
     before, after = network.state_dict(), loaded.state_dict()
     assert before.keys() == after.keys()
     for key, value in before.items():

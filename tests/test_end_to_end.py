@@ -37,6 +37,7 @@ from models.checkpoint import save_network
 from models.config import BaseConfig
 from models.discriminators import HRDiscriminator
 from models.hyperlips import HyperLipsBase
+from speech.mel import log_mel
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,27 @@ def test_weights_in_the_published_layout_speak(tmp_path, talking_clip):
     result = run_script(*weights, "--face", talking_clip, "--audio", sound, "--output", output)
     assert result.returncode == 0, result.stderr
     check_output(output, talking_clip, sound)
+
+
+def test_weights_in_the_published_layout_hear_what_published_training_heard(tmp_path, talking_clip, monkeypatch):
+    """Windows that begin where it began them, with nothing done to what they say."""
+    save("base", tmp_path / "base.pth")
+    engine = LipSync(InferenceConfig(base=str(tmp_path / "base.pth"), hr=None, precision="float32"))
+    windows, gains = [], set()
+
+    def listen(network: object, heard: np.ndarray, faces: np.ndarray, *others: object) -> np.ndarray:
+        windows.extend(heard)
+        gains.add(others[2])
+        return faces
+
+    monkeypatch.setattr("engine.drive.paint_base", listen)
+    sound = voice(0.6)
+    assert len(list(engine.drive(engine.prepare(talking_clip), sound))) == len(windows) == 15
+    rows = log_mel(sound)
+    for index in range(1, 12):
+        first = int(80 * (index - 1) / 25)
+        np.testing.assert_array_equal(windows[index][0].T, rows[first : first + 16])
+    assert gains == {1.0}
 
 
 @pytest.fixture(scope="module")
