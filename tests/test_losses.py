@@ -2,13 +2,15 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 from torchvision.models import vgg19
 
-from datasets.draw import draw_shares
+from datasets.draw import WindowDraw, draw_shares
 from engine.config import load_config
 from engine.distributed import World
 from engine.objective import Frozen, Objective
@@ -299,9 +301,16 @@ def test_a_frozen_network_is_no_part_of_what_holds_it():
 
 
 def test_balance_draws_persons_alike():
-    windows, persons = torch.tensor([90, 10, 20, 30]).numpy(), ["a", "a", "b", ""]
-    assert draw_shares(windows, persons, 0.0).tolist() == pytest.approx([0.6, 1 / 15, 2 / 15, 0.2])
-    assert draw_shares(windows, persons, 1.0).tolist() == pytest.approx([0.3, 1 / 30, 1 / 3, 1 / 3])
+    windows, persons = np.array([90, 10, 20, 30]), ["a", "a", "b", ""]
+    clips = [
+        SimpleNamespace(visible=np.ones(count, bool), info=SimpleNamespace(person=person))
+        for count, person in zip(windows, persons, strict=True)
+    ]
+    for balance, shares in ((0.0, [0.6, 1 / 15, 2 / 15, 0.2]), (1.0, [0.3, 1 / 30, 1 / 3, 1 / 3])):
+        assert draw_shares(windows, persons, balance).tolist() == pytest.approx(shares)
+        draw, rng = WindowDraw(clips, 1, balance), np.random.default_rng(0)
+        drawn = np.bincount([draw.frames(rng)[0] for _ in range(4000)], minlength=4) / 4000
+        assert drawn == pytest.approx(shares, abs=0.03)
 
 
 def test_terms_of_half_precision_are_summed_and_judged_in_float32():
