@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -195,6 +196,13 @@ def run_here(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], *argumen
     except SystemExit as end:
         return int(end.code or 0)
     return 0
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
 
 
 def openness(seconds: np.ndarray | float) -> np.ndarray | float:

@@ -1,19 +1,16 @@
 """Ablations build and train two steps; the runner compares runs, repeats none, and mixes none up."""
 
-import os
 import shutil
-import signal
+import subprocess
 import sys
-import threading
-import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import cut_short, run_here, samples
+from conftest import cut_short, run_here, samples, wait_until
 
-from benchmarks.ablations import Run, main, plan, run_to_its_end, table
+from benchmarks.ablations import Run, main, plan, table
 from benchmarks.loader import main as loader_main
 from benchmarks.speed import bench_loader
 from datasets.base import BaseDataset
@@ -155,21 +152,21 @@ def test_one_command_trains_a_list_and_prints_one_table(short, tmp_path, monkeyp
 
 
 def test_a_signal_is_handed_on_and_the_training_waited_for(tmp_path):
-    child = (
+    training = (
         "import pathlib, signal, sys, time\n"
         f"def stop(*_):\n    time.sleep(0.5); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(143)\n"
         f"signal.signal(signal.SIGTERM, stop); pathlib.Path({str(tmp_path / 'ready')!r}).touch(); time.sleep(60)"
     )
-
-    def tell() -> None:
-        while not (tmp_path / "ready").exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=tell, daemon=True).start()
-    before = signal.getsignal(signal.SIGTERM)
-    assert run_to_its_end([sys.executable, "-c", child]) == 143 and (tmp_path / "saved").exists()
-    assert signal.getsignal(signal.SIGTERM) is before
+    parent = (
+        "import signal, sys\nfrom benchmarks.ablations import run_to_its_end\n"
+        "before = signal.getsignal(signal.SIGTERM)\n"
+        f"code = run_to_its_end([sys.executable, '-c', {training!r}])\n"
+        "assert signal.getsignal(signal.SIGTERM) is before\nsys.exit(code)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT)
+    wait_until((tmp_path / "ready").exists)
+    process.terminate()
+    assert process.wait(30) == 143 and (tmp_path / "saved").exists()
 
 
 def test_the_table_holds_mean_and_spread():

@@ -15,7 +15,6 @@ from test_training import FIXED, ROOT, tiny, weights
 
 from engine.runlog import RunLog
 from engine.running import running
-from engine.stop import Stopped
 from engine.train_base import BaseObjective, train
 from errors import InputError
 from models.checkpoint import load_network
@@ -94,16 +93,33 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(brief, tmp_path, who
     assert_same_state(whole, weights(tmp_path, 4))
 
 
-def test_a_signal_during_validation_stops_at_once_and_resuming_validates(brief, tmp_path, monkeypatch):
-    config = tiny(brief, tmp_path, "audio_pretrain.steps=0", "run.steps=1")
-    with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr("engine.train_base.LipValidator.__call__", lambda *inputs: os.kill(os.getpid(), signal.SIGTERM))
-        train(config)
-    assert stopped.value.code == 143
+def test_a_signal_during_validation_stops_at_once_and_resuming_validates(brief, tmp_path):
+    patch = (
+        "import os, signal; from engine.validate import LipValidator\n"
+        "LipValidator.__call__ = lambda *inputs: os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    short = ["audio_pretrain.steps=0", "run.steps=1"]
+    stopped = run(patch + command(brief, tmp_path, *short))
+    assert stopped.returncode == 143, stopped.stderr
     assert not (tmp_path / "tiny" / "best.safetensors").exists()
+    config = tiny(brief, tmp_path, *ADVERSARIAL, *short)
     assert isinstance(load_network(train(config)), HyperLipsBase)
     written = (tmp_path / "tiny" / "best.safetensors").stat().st_mtime_ns
     assert train(config).stat().st_mtime_ns == written  # a finished run has nothing left to do
+
+
+def test_the_same_signal_comes_twice_and_a_later_one_ends_the_process():
+    """An echo is the same request; after two seconds it is another one, which acts as it always does."""
+    script = (
+        "import os, signal; from types import SimpleNamespace; from engine import stop\n"
+        "now = [0.0]; stop.time = SimpleNamespace(monotonic=lambda: now[0])\n"
+        "def tell(seconds): now[0] = seconds; os.kill(os.getpid(), signal.SIGTERM)\n"
+        "with stop.StopSignals() as signals:\n"
+        "    tell(0); tell(1.9); print(signals.seen, signals.stopped().code, flush=True)\n"
+        "    tell(2.1); print('survived')"
+    )
+    told = run(script)
+    assert (told.returncode, told.stdout) == (-signal.SIGTERM, "True 143\n"), told.stderr
 
 
 def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(brief, tmp_path, monkeypatch):
