@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -46,6 +47,10 @@ from models.hyperlips import HyperLipsBase
 settings.register_profile("alike", derandomize=True, database=None)
 settings.load_profile("alike")
 ROOT = Path(__file__).resolve().parent.parent
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what this is about")
+FORKED = pytest.mark.skipif(
+    multiprocessing.get_start_method() != "fork", reason="workers would not have what is patched or made up here"
+)
 FPS = Fraction(25)
 SIZE = 360, 288
 _CORNER, _ZOOM = np.array([100, 10]), 1.44  # of the astronaut's picture: her face becomes 130 px wide
@@ -157,6 +162,14 @@ def painted(data_set, tmp_path_factory) -> Path:
 def brief(data_set, tmp_path_factory) -> Path:
     """Six frames of the data set: validation, which paints them all, takes a moment."""
     return cut_short(data_set, tmp_path_factory.mktemp("brief") / "data", 6, 128)
+
+
+def touch_or_skip(path: Path) -> None:
+    """An empty file; the test is skipped where no file can have that name."""
+    try:
+        path.touch()
+    except OSError as error:
+        pytest.skip(f"this file system wants other names ({error})")
 
 
 def samples(kind: Callable[..., Any], data: DataSection, *others: Any, split: str = "train", **options: Any) -> Any:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SIZE, talking_face
+from conftest import LINUX, ROOT, SIZE, talking_face
 from test_models import SMALL
 from test_onnx import randomised
 from torch import nn
@@ -167,6 +167,7 @@ def test_a_converted_network_is_kept(openvino, tmp_path, monkeypatch):
         assert [tried(), tried()] == [1, 1]  # nowhere to write
 
 
+@LINUX
 def test_a_forked_process_goes_on_with_torch(openvino, tmp_path):
     code = """
 import os, sys

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FPS, ROOT, SIZE, extract, run_here, talking_face, voice
+from conftest import FORKED, FPS, ROOT, SIZE, extract, run_here, talking_face, voice
 
 from datasets.clips import load_clips, merge_index
 from engine.lock import turn
@@ -197,6 +197,7 @@ def test_pieces_that_follow_each_other_are_cut_in_one_reading(talking_clip):
         assert len(crops) == len(numbers) and np.array_equal(crops, alone)
 
 
+@FORKED
 def test_a_video_that_kills_its_worker_is_named_and_the_others_are_extracted(
     second, extract_here, tmp_path, monkeypatch
 ):

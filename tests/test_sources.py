@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from conftest import touch_or_skip
 
 from errors import InputError
 from metrics.jobs import listed
@@ -78,7 +79,7 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path):
 def test_names_that_are_not_utf_8(tmp_path):
     names = [b"caf\xe9.mp4", b"\xd5\xc5\xc8\xfd.mp4"]
     for name in names:
-        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+        touch_or_skip(tmp_path / os.fsdecode(name))
     found = find_sources([tmp_path])
     assert len({item.id for item in found}) == 2 and all(item.id.isascii() for item in found)
     for item in found:

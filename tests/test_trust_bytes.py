@@ -73,8 +73,9 @@ def work(kind: str, folder: Path, count: int, first: int) -> None:
     original = folder / f"original{SUFFIXES[kind]}"
     read, data, path = readers()[kind], original.read_bytes(), folder / f"changed{SUFFIXES[kind]}"
     read(original)  # all modules are loaded by then
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    if sys.platform == "linux":
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     there = sorted([*os.listdir(folder), path.name])
     for number in range(first, first + count):
         path.write_bytes(mutated(data, number))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FPS, ROOT, SIZE, talking_face, voice
+from conftest import FPS, LINUX, ROOT, SIZE, talking_face, voice
 from faults import Command, assert_nothing_half, assert_nothing_stale, contents, kill_and_repeat, undisturbed
 from test_adapt import SMALL, untrained
 from test_training import FIXED
@@ -16,6 +16,7 @@ from media.video import VideoWriter
 from models.checkpoint import save_network
 from models.hyperlips import HyperLipsBase
 
+pytestmark = LINUX
 SEEDS = range(10)
 """Each kills twice."""
 QUICK = {

@@ -52,7 +52,7 @@ _DROP_BOUNDING, _OVERRIDES = 24, (1, 2)
 
 def without_overrides() -> None:
     """In the child, before its program begins: rights of files hold for root too."""
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and sys.platform == "linux":
         for capability in _OVERRIDES:
             ctypes.CDLL(None).prctl(_DROP_BOUNDING, capability, 0, 0, 0)
 

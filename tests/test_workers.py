@@ -8,13 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import FORKED, LINUX, wait_until
 
 from errors import InputError
 from workers import Done, spread
 
 ROOT = Path(__file__).resolve().parent.parent
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent is gone")
 SPREAD = """
 import time
 from workers import spread
@@ -81,6 +80,7 @@ def test_no_process_outlives_its_parent(script, count, number):
     wait_until(lambda: not any(map(alive, started)), 10)
 
 
+@FORKED
 def test_a_worker_that_dies_takes_one_item_with_it():
     def work(item: int) -> int:
         if item == 2:
@@ -100,6 +100,7 @@ def test_a_worker_that_dies_takes_one_item_with_it():
     ]
 
 
+@FORKED
 def test_what_work_raises_is_raised_and_every_worker_is_set_up():
     ready = []
 
