@@ -164,6 +164,23 @@ def brief(data_set, tmp_path_factory) -> Path:
     return cut_short(data_set, tmp_path_factory.mktemp("brief") / "data", 6, 128)
 
 
+def own_files() -> list[Path]:
+    """The project's files, relative to it: of a repository, those that it tracks and new ones beside them; otherwise
+    all but hidden ones.
+    """
+
+    def listed(*words: str) -> list[str]:
+        command = ["git", "ls-files", "-z", *words]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+        return [name for name in done.stdout.split("\0") if (ROOT / name).is_file()]
+
+    if tracked := listed() if shutil.which("git") else []:
+        kept = {name.split("/")[0] for name in tracked}
+        return [*map(Path, listed("--cached", "--others", "--exclude-standard", "--", *kept, ":(glob)*.py"))]
+    inside = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+    return [path for path in inside if not any(part.startswith(".") for part in path.parts)]
+
+
 def touch_or_skip(path: Path) -> None:
     """An empty file; the test is skipped where no file can have that name."""
     try:

@@ -145,7 +145,8 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     patch.setattr(torch, "autocast", lambda kind, *args, **kwargs: real("cpu", *args, **kwargs))
     patch.setattr(torch, "is_autocast_enabled", lambda kind: asked("cpu"))
     patch.setattr(torch, "get_autocast_dtype", lambda kind, _get=torch.get_autocast_dtype: _get("cpu"))
-    patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda *_: None)
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):  # new and old
+        patch.setattr(torch.optim.Optimizer, name, lambda *_: None, raising=False)
     grouped = torch._C._group_tensors_by_device_and_dtype
 
     def regrouped(lists: Any, indices: bool = False) -> dict:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from conftest import ROOT
+from conftest import ROOT, own_files
 
 CARD, SPACE = ROOT / "checkpoints" / "MODEL_CARD.md", ROOT / "space" / "README.md"
 
@@ -41,8 +41,13 @@ def test_a_space_filled_as_its_readme_says_starts_the_page(tmp_path):
     commands = commands.replace("../my-space", str(space))
     # What lies here now, as the commit of a repository elsewhere: the last commit may be older, or there may be none.
     here = {**os.environ, "GIT_DIR": str(tmp_path / "git"), "GIT_WORK_TREE": str(ROOT)}
-    for words in ("init -q", "add -A", "-c user.name=x -c user.email=x@x -c commit.gpgsign=false commit -qm now"):
-        subprocess.run(["git", *words.split()], cwd=ROOT, env=here, check=True)
+    files = b"\0".join(bytes(path) for path in own_files())
+    for words in (
+        "init -q",
+        "add -f --pathspec-from-file=- --pathspec-file-nul",
+        "-c user.name=x -c user.email=x@x -c commit.gpgsign=false commit -qm now",
+    ):
+        subprocess.run(["git", *words.split()], cwd=ROOT, env=here, input=files, check=True)
     subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=ROOT, env=here, check=True)
     assert header(space / "README.md") == about and not (space / "tests").exists()
     assert "torch>=" in (space / "requirements.txt").read_text()

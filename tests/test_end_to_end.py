@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import wave
@@ -76,7 +75,8 @@ NO_FACE = ["av1.mkv", "cover_art_stream.mp4", "hevc_10bit.mp4", "no_duration.web
 
 
 def run_script(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(ROOT)}
+    """It finds no other program."""
+    environment = {**os.environ, "PATH": os.devnull, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, ROOT / "inference.py", *map(str, arguments)],
         cwd=cwd,
@@ -107,7 +107,6 @@ def check_output(output: Path, face: Path, audio: Path) -> None:
 def test_demo_needs_no_arguments_and_no_ffmpeg_program(tmp_path):
     result = run_script("--output", tmp_path / "demo.mp4")
     assert result.returncode == 0, result.stderr
-    assert shutil.which("ffmpeg", path=str(Path(sys.executable).parent)) is None
     assert "frames/s" in result.stdout.splitlines()[-1]
     check_output(tmp_path / "demo.mp4", ROOT / "assets" / "grid_s1_demo.mp4", ROOT / "assets" / "grid_s1_demo.m4a")
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,10 +36,7 @@ def browser():
 def server(browser, tmp_path_factory):
     """(address, folder of its temporary files): app.py without stage 2, 4 s at most; ended by SIGTERM."""
     folder = tmp_path_factory.mktemp("tmp")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "app.py", "--port", str(port), "--longest", "4", "--set", "hr=null"]
+    words = [sys.executable, "app.py", "--longest", "4", "--set", "hr=null"]
     process = subprocess.Popen(
         words, cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE, text=True
     )
