@@ -101,12 +101,18 @@ def pass_by(monkeypatch) -> Callable[[float], None]:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of shared data (HYPERLIPS_SHARED, or beside the project); the test is skipped without it."""
+def shared() -> Callable[[str], Path]:
+    """Gives files and folders of the shared data (HYPERLIPS_SHARED, or beside the project); the test is skipped where
+    one is missing.
+    """
     folder = Path(os.environ.get("HYPERLIPS_SHARED", ROOT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"needs the shared data in {folder} (or set HYPERLIPS_SHARED)")
-    return folder
+
+    def find(name: str) -> Path:
+        if not (folder / name).exists():
+            pytest.skip(f"needs {name} in the shared data, {folder} (or set HYPERLIPS_SHARED)")
+        return folder / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

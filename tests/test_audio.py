@@ -249,5 +249,5 @@ def test_unknown_windows_are_input_errors(kind, convention):
 
 
 def test_late_sound_of_a_phone_video(shared):
-    wave = read_audio(shared / "data/odd/hevc_vfr_face_leaves.mov")
+    wave = read_audio(shared("data/odd/hevc_vfr_face_leaves.mov"))
     assert np.flatnonzero(np.abs(wave) > 1e-4)[0] / SAMPLE_RATE == pytest.approx(2.43, abs=0.01)

@@ -144,7 +144,7 @@ def test_a_few_stray_timestamps_move_nothing(tmp_path):
     ("name", "note"), [("time_jumps_1h.ts", "jumps ahead"), ("time_starts_again.ts", "starts again")]
 )
 def test_reported_files(shared, name, note):
-    path, notes = shared / "data/reports" / name, []
+    path, notes = shared(f"data/reports/{name}"), []
     reader = VideoReader(path)
     times = reader.times
     assert len(times) == 40 and float(times[-1]) == pytest.approx(1.6, abs=0.05) and note in reader.notes[0]

@@ -297,7 +297,7 @@ def test_so_it_is_for_the_script(files, name):
 
 @pytest.mark.parametrize("name", NO_FACE)
 def test_odd_files_without_a_face_are_refused(shared, tmp_path, talking_clip, monkeypatch, capfd, name):
-    face, output = shared / "data" / "odd" / name, tmp_path / "out.mp4"
+    face, output = shared(f"data/odd/{name}"), tmp_path / "out.mp4"
     code = run_here(monkeypatch, inference_main, "--face", face, "--audio", talking_clip, "--output", output)
     err = capfd.readouterr().err
     assert_one_line(code, err)
@@ -312,9 +312,9 @@ def engine() -> LipSync:
 @pytest.mark.parametrize("name", ODD_FACES)
 def test_odd_files_with_a_face_are_spoken(shared, engine, tmp_path, name):
     """A face that leaves is followed a while longer."""
-    face, audio = shared / "data" / "odd" / name, tmp_path / "speech.flac"
+    face, audio = shared(f"data/odd/{name}"), tmp_path / "speech.flac"
     seconds = 4 if "leaves" in name else 1.2
-    write_flac(audio, read_audio(shared / "data" / "odd" / "speech_jfk.flac")[: int(seconds * SAMPLE_RATE)])
+    write_flac(audio, read_audio(shared("data/odd/speech_jfk.flac"))[: int(seconds * SAMPLE_RATE)])
     lip_sync(face, audio, tmp_path / "out.mp4", engine=engine)
     check_output(tmp_path / "out.mp4", face, audio)
 

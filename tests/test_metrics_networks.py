@@ -232,7 +232,7 @@ def test_weights_in_syncnet_s_published_layout_score(tmp_path, crops):
 
 def test_identity_of_a_face_with_itself_and_with_another(shared, crops):
     pytest.importorskip("onnxruntime", reason="needs requirements-metrics.txt")
-    scorer = partial(IdentityScore, FaceNetwork(shared / "weights" / "face_recognition_sface_2021dec_int8bq.onnx"), 1)
+    scorer = partial(IdentityScore, FaceNetwork(shared("weights/face_recognition_sface_2021dec_int8bq.onnx")), 1)
     assert run(scorer, crops, crops)["identity"] == pytest.approx(1, abs=1e-5)
     noise = np.random.default_rng(0).integers(0, 255, crops.shape, np.uint8)
     assert run(scorer, crops, noise)["identity"] < 0.5

@@ -54,9 +54,7 @@ def test_half_precision_weights_give_the_golden_distances(stlpips, size):
 
 @pytest.mark.parametrize("size", [64, 128])
 def test_single_precision_weights_give_the_golden_distances(shared, size):
-    path = shared / "weights" / "stlpips_alex_shift_tolerant.pth"
-    if not path.is_file():
-        pytest.skip(f"needs the published weights in {path}")
+    path = shared("weights/stlpips_alex_shift_tolerant.pth")
     network = STLPIPS()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     assert network(*golden_pairs(size)).tolist() == pytest.approx(GOLDEN[size], rel=1e-4)

@@ -62,14 +62,14 @@ def test_display_matrices(tmp_path, turn, mirrored):
 
 @pytest.mark.parametrize("name", ["selfie_exif2.jpg", "selfie_exif4.jpg", "selfie_exif5.jpg"])
 def test_reported_selfies(shared, name):
-    path = shared / "data/reports" / name
+    path = shared(f"data/reports/{name}")
     with Image.open(path) as image:
         shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     assert difference(seen(path), shown) < 2
 
 
 def test_a_reported_mirrored_video(shared):
-    path = shared / "data/reports/mirrored_matrix.mp4"
+    path = shared("data/reports/mirrored_matrix.mp4")
     with av.open(str(path)) as container:
         stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
     assert difference(seen(path), stored[:, ::-1]) < 4
@@ -77,11 +77,11 @@ def test_a_reported_mirrored_video(shared):
 
 def test_tiles_are_put_together(shared):
     pytest.importorskip("pillow_heif")
-    path = shared / "data/reports/phone_tiles.heic"
+    path = shared("data/reports/phone_tiles.heic")
     reader = VideoReader(path)
     assert reader.is_still and reader.size == (872, 1024) and reader.times == [0]
     (frame,), (again,) = list(reader), list(reader.reversed_frames())
-    with Image.open(shared / "data/reports/selfie_exif2.jpg") as image:
+    with Image.open(shared("data/reports/selfie_exif2.jpg")) as image:
         same = ImageOps.exif_transpose(image).convert("RGB").resize((872, 1024))
     assert difference(frame.rgb(), np.asarray(same)) < 6 and (again.planes[0] == frame.planes[0]).all()
 
@@ -91,7 +91,7 @@ def test_tiles_without_a_reader_are_refused_in_one_line(shared, monkeypatch):
     Image.init()
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
     with pytest.raises(InputError, match="pip install pillow-heif"):
-        VideoReader(shared / "data/reports/phone_tiles.heic")
+        VideoReader(shared("data/reports/phone_tiles.heic"))
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "la.png", "palette.png", "rgba.webp"])

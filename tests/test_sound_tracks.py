@@ -157,7 +157,7 @@ def test_a_track_of_unknown_format_is_passed_over(tmp_path):
     ],
 )
 def test_reported_files(shared, tmp_path, name, seconds, note):
-    path, notes = shared / "data/reports" / name, []
+    path, notes = shared(f"data/reports/{name}"), []
     heard = read_audio(path, notes=notes)
     assert len(heard) / SAMPLE_RATE == pytest.approx(seconds, abs=0.02) and np.abs(heard).max() > 0.5
     assert note is None and not notes or note in notes[0]

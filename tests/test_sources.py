@@ -243,7 +243,7 @@ def test_a_list_that_names_no_video_is_an_input_error(tmp_path):
 
 
 def test_reported_trees_and_lists(shared):
-    reports = shared / "data" / "reports"
+    reports = shared("data/reports")
     found = find_sources([reports / "mead_parts" / person / "video" for person in ("M003", "M005", "W009")])
     assert len({item.id for item in found}) == 3
     for name, clip in (("spaces", "my clip 1"), ("spaces", "my clip 2"), ("bom", "a1"), ("u16", "a1"), ("u16", "b2")):

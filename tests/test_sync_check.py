@@ -27,7 +27,7 @@ def clips(shared, tmp_path_factory) -> dict[str, Clip]:
     folder = tmp_path_factory.mktemp("sync")
     (folder / "videos").mkdir()
     for name in ("bgah2p", "lbwr4p"):
-        shutil.copy(shared / "data" / "grid_s1" / "val" / f"{name}.mp4", folder / "videos")
+        shutil.copy(shared(f"data/grid_s1/val/{name}.mp4"), folder / "videos")
     (folder / "offsets.tsv").write_text("file\toffset_ms\nbgah2p.mp4\t120\n", encoding="utf-8")
     places = "--videos", folder / "videos", "--output", folder / "data", "--split", "val"
     done = extract(*places, "--sync-expert", EXPERT, "--offsets", folder / "offsets.tsv")

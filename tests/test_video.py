@@ -360,7 +360,7 @@ def test_sound_of_a_file_keeps_rate_channels_and_place(tmp_path):
 
 
 def test_start_offset_of_the_sound_is_kept(shared, tmp_path):
-    source = shared / "data/odd/hevc_vfr_face_leaves.mov"
+    source = shared("data/odd/hevc_vfr_face_leaves.mov")
     wave = read_audio(write_video(tmp_path / "a.mp4", 75, audio_from=source))
     assert np.flatnonzero(np.abs(wave) > 1e-3)[0] / SAMPLE_RATE == pytest.approx(2.43, abs=0.02)
 
@@ -487,7 +487,7 @@ ODD = {  # frames, upright size, last time in s
 @pytest.mark.parametrize("name", ODD)
 def test_odd_files(shared, name):
     count, size, last = ODD[name]
-    reader = VideoReader(shared / "data/odd" / name)
+    reader = VideoReader(shared(f"data/odd/{name}"))
     times = []
     for frame in reader:
         assert frame.size == size == reader.size
@@ -504,7 +504,7 @@ def test_odd_files(shared, name):
     ["hevc_vfr_face_leaves.mov", "mpeg1_mp2_broken_start.mpg", "vp8_vorbis_2997.webm", "av1.mkv", "rot90_tiny.mov"],
 )
 def test_odd_files_backwards(shared, name):
-    reader = VideoReader(shared / "data/odd" / name)
+    reader = VideoReader(shared(f"data/odd/{name}"))
     told, first_last = reader.told_times, list(reader)
     assert told == reader.times
     for frame, expected in zip(reader.reversed_frames(), reversed(first_last), strict=True):
