@@ -100,6 +100,27 @@ def pass_by(monkeypatch) -> Callable[[float], None]:
     return move
 
 
+@pytest.fixture
+def measurings(pass_by) -> Callable[[], list[int]]:
+    """How often a small network's work is run where its precision is chosen, and where it is chosen again."""
+
+    def count() -> list[int]:
+        done: list[precision.Precision] = []
+
+        def work(candidate: precision.Precision) -> None:
+            done.append(candidate)
+            pass_by(1)
+
+        counts = []
+        for _ in range(2):
+            done.clear()
+            precision.choose_precision("auto", torch.nn.Conv2d(1, 1, 1), work, "test")
+            counts.append(len(done))
+        return counts
+
+    return count
+
+
 @pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
     """Gives files and folders of the shared data (HYPERLIPS_SHARED, or beside the project); the test is skipped where

@@ -58,10 +58,11 @@ def test_a_fixed_precision_is_kept(tmp_path, monkeypatch):
     assert network.weight.is_contiguous(memory_format=torch.channels_last) and measured == []
 
 
-def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_only_measures_again(tmp_path, monkeypatch, measurings):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(precision, "CACHE", tmp_path / "file" / "precision.json")
-    assert isinstance(choose_precision("auto", nn.Conv2d(3, 3, 3), lambda candidate: None, "test"), Precision)
+    first, again = measurings()
+    assert first == again > 0
 
 
 @torch.inference_mode()

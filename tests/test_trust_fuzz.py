@@ -149,13 +149,33 @@ trees = st.recursive(
 )
 
 
+anything = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5) | st.integers() | st.none(), trees, max_size=5)
+TRAINING = {"run": {"batch": 4, "steps": 9}, "optim": {"lr": 0.1}, "data": {"window": 5}, "precision": "bf16"}
+FITTING = {
+    InferenceConfig: {"crf": 18, "base": "b", "watermark": True, "face": {"crop": "box"}, "audio": {"track": 1}},
+    TrainBaseConfig: TRAINING,
+    TrainHRConfig: TRAINING,
+}
+
+
 @pytest.mark.parametrize("schema", SCHEMAS)
-@fuzz
-@given(tree=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5) | st.integers() | st.none(), trees, max_size=5))
-def test_any_tree_is_a_config_or_one_mistake(tmp_path, schema, tree):
-    path = tmp_path / "a.yaml"
-    path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
-    config_or_mistake(schema, path)
+def test_any_tree_is_a_config_or_one_mistake(tmp_path, schema):
+    """Of any keys and values, and of keys that there are, whose values fit or are something else."""
+    taken, refused, path = [], [], tmp_path / "a.yaml"
+    fits = {key: st.just(value) for key, value in FITTING[schema].items()}
+    whole, nearly = (
+        st.fixed_dictionaries({}, optional=values)
+        for values in (fits, {key: value | trees for key, value in fits.items()})
+    )
+
+    @fuzz
+    @given(tree=anything | nearly | whole)
+    def read(tree):
+        path.write_text(yaml.safe_dump(tree, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+        (taken if config_or_mistake(schema, path) else refused).append(tree)
+
+    read()
+    assert len([tree for tree in taken if tree]) > 5 < len(refused)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -201,11 +221,14 @@ def test_odd_configs_are_one_mistake(tmp_path, text):
         load_config(InferenceConfig, tmp_path / "a.yaml")
 
 
-def config_or_mistake(schema: type, path, overrides=()) -> None:
+def config_or_mistake(schema: type, path, overrides=()) -> bool:
+    """Whether it is a config."""
     try:
         assert isinstance(load_config(schema, path, overrides), schema)
     except InputError as error:
         assert error.problems
+        return False
+    return True
 
 
 FIELDS = list(ClipInfo.__dataclass_fields__)
