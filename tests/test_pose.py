@@ -16,6 +16,14 @@ def turned(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return (SHAPE @ (about_z @ about_x @ about_y).T)[:, :2]
 
 
+def test_the_mean_face_is_symmetric_and_its_nose_is_three_quarters_of_the_eye_distance_ahead():
+    left, right, nose = SHAPE[:2], SHAPE[2:4], SHAPE[4:]
+    eyes = np.stack([left.mean(0), right.mean(0)])
+    assert (right == left * [-1, 1, 1]).all() and not nose[:, 0].any()
+    assert np.ptp(eyes[:, 0]) == pytest.approx(32)
+    assert (eyes[0, 2] - nose[-1, 2]) / 32 == pytest.approx(0.745, abs=0.001) and (np.diff(nose[:, 1]) > 0).all()
+
+
 @pytest.mark.parametrize("angles", [(0, 0, 0), (25, 0, 0), (0, 15, 0), (0, 0, -30), (-30, 10, 7), (12, -14, 170)])
 def test_pose_is_read_from_points_wherever_they_are(angles):
     points = turned(*angles)
