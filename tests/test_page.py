@@ -5,7 +5,6 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError
@@ -18,9 +17,10 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from conftest import FPS, ROOT, SIZE, talking_face, voice
+from conftest import FPS, ROOT, SIZE, talking_face, voice, wait_until
 
 import app
+import engine.drive
 from engine.config import describe, load_config
 from engine.options import InferenceConfig
 from errors import InputError
@@ -77,6 +77,21 @@ def crossing(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture
+def held(monkeypatch) -> SimpleNamespace:
+    """Painting that begins (`began`) and waits until it may go on (`goes_on`)."""
+    events, paint = SimpleNamespace(began=threading.Event(), goes_on=threading.Event()), engine.drive.paint_base
+
+    def wait(*inputs):
+        events.began.set()
+        assert events.goes_on.wait(60)
+        return paint(*inputs)
+
+    monkeypatch.setattr(engine.drive, "paint_base", wait)
+    yield events
+    events.goes_on.set()
+
+
 def made(session, *args):
     *_, last = session.make(*args)
     return last
@@ -126,14 +141,16 @@ def test_a_face_is_kept_for_the_next_sound_and_the_next_visitor(studio, session,
     other.close()
 
 
-def test_stopping_leaves_nothing_behind(studio, session, talking_clip, sound, monkeypatch):
-    monkeypatch.setattr("page.session._POLL_S", 0.002)  # so that painting is seen on the fastest machine
+def test_stopping_leaves_nothing_behind(studio, session, talking_clip, sound, held):
     session.look(talking_clip)
+    held.goes_on.set()
     made(session, 0, sound)
     before, threads = files(studio), set(threading.enumerate())
+    held.goes_on.clear()
     for state in (steps := session.make(0, sound)):
         if state.stages and state.stages[-1].name == "paint":
             session.stop()
+            held.goes_on.set()
             break
     with pytest.raises(Stopped):
         list(steps)
@@ -178,7 +195,7 @@ def test_mistakes_are_told_and_leave_nothing(studio, session, talking_clip, soun
     assert not files(studio)
 
 
-def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, crossing, sound):
+def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, crossing, sound, held):
     here, there = Session(studio), Session(studio)
     here.look(talking_clip)
     there.look(crossing)
@@ -190,13 +207,13 @@ def test_two_visitors_do_not_mix_and_wait_for_one_another(studio, talking_clip, 
         found[session] = state.made.path
 
     threads = [threading.Thread(target=work, args=(session,)) for session in (here, there)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 60
-    while not here._busy.locked() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    threads[0].start()
+    assert held.began.wait(60)
+    threads[1].start()
+    wait_until(lambda: 1 in waited)
     with pytest.raises(InputError, match="work under way"):
         here.preview(0, sound)
+    held.goes_on.set()
     for thread in threads:
         thread.join()
     assert waited == {0, 1}
