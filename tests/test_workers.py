@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,29 +13,27 @@ from errors import InputError
 from workers import Done, spread
 
 ROOT = Path(__file__).resolve().parent.parent
-SPREAD = """
-import time
+SLEEP = "import os, time; os.write(1, b'ready\\n'); time.sleep(60)"
+SPREAD = f"""
 from workers import spread
-list(spread(lambda item: time.sleep(60), [1, 2, 3], 2))
+list(spread(lambda item: exec({SLEEP!r}), [1, 2, 3], 2))
 """
-LOADER = """
-import time
+LOADER = f"""
 from datasets.loader import batches
 class Slow:
     def __getitem__(self, index):
-        time.sleep(60)
+        exec({SLEEP!r})
 next(batches(Slow(), 1, 0, 9, 2))
 """
-FRESH = """
-import time
+FRESH = f"""
 from benchmarks.fresh import fresh
 from errors import run_cli
-run_cli(lambda: fresh(time.sleep, 60))
+run_cli(lambda: fresh(exec, {SLEEP!r}))
 """
-ABLATIONS = """
+ABLATIONS = f"""
 import sys
 from benchmarks.ablations import run_to_its_end
-sys.exit(run_to_its_end([sys.executable, "-c", "import time; time.sleep(60)"]))
+sys.exit(run_to_its_end([sys.executable, "-c", {SLEEP!r}]))
 """
 
 
@@ -54,7 +51,7 @@ def alive(pid: int) -> bool:
 ENDINGS = {
     "spread": (SPREAD, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
     "loader": (LOADER, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
-    "fresh": (FRESH, 2, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
+    "fresh": (FRESH, 1, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
     "ablations": (ABLATIONS, 1, [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]),
 }
 
@@ -71,10 +68,11 @@ ENDINGS = {
 def test_no_process_outlives_its_parent(script, count, number):
     # Whoever runs the tests in the background may have told all processes to ignore Ctrl-C.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    parent = subprocess.Popen([sys.executable, "-c", heard + script], cwd=ROOT, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(children(parent.pid)) >= count)
-    time.sleep(0.5)  # until they have settled
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    parent = subprocess.Popen([sys.executable, "-c", heard + script], cwd=ROOT, text=True, **pipes)
+    assert [parent.stdout.readline() for _ in range(count)] == ["ready\n"] * count
     started = children(parent.pid)
+    assert len(started) >= count
     parent.send_signal(number)
     assert parent.wait(30) != 0
     wait_until(lambda: not any(map(alive, started)), 10)
