@@ -15,10 +15,14 @@ from conftest import FPS, SIZE, talking_face, voice
 
 from adapt import adapt
 from datasets.clips import load_clips, merge_index
+from datasets.config import DataConfig
+from datasets.splits import training_splits
+from engine.before_after import Painter, compare
 from engine.config import load_config
 from engine.options import SYNC_EXPERT, AdaptConfig
 from engine.person import Adaptation, Person
 from errors import InputError
+from face.landmark_net import LandmarkNet
 from media.audio import SAMPLE_RATE, read_audio
 from media.video import VideoReader, VideoWriter
 from models.checkpoint import load_network, read_metadata, save_network
@@ -58,6 +62,9 @@ SMALL = [
 ]
 
 
+SHAPE = BaseConfig(latent_channels=[8, 8, 8, 16], hyper_width=16, audio_width=16, decoder_channels=[16, 8, 8])
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> list[str]:
     return untrained(tmp_path_factory.mktemp("weights"))
@@ -65,8 +72,7 @@ def weights(tmp_path_factory) -> list[str]:
 
 def untrained(folder: Path) -> list[str]:
     """Options that name untrained weights of both stages, which are put into the folder."""
-    shape = BaseConfig(latent_channels=[8, 8, 8, 16], hyper_width=16, audio_width=16, decoder_channels=[16, 8, 8])
-    save_network(folder / "base.safetensors", HyperLipsBase(shape))
+    save_network(folder / "base.safetensors", HyperLipsBase(SHAPE))
     save_network(folder / "hr.safetensors", HRDecoder(HRConfig(scale=1, width=8)))
     return ["--base", str(folder / "base.safetensors"), "--hr", str(folder / "hr.safetensors")]
 
@@ -127,6 +133,18 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert read_metadata(Person(me).base) == read_metadata(me / "stage1" / "best.safetensors")
     strip, film = cv2.imread(str(me / "before_after.png")), me / "before_after.mp4"
     assert strip.shape == (3 * (128 + 24), 6 * 128, 3)
+    (tail,) = training_splits(DataConfig(str(me / "data")), "val").validation
+    real = tail.faces(range(tail.info.frames))
+    rows = [
+        real,
+        *(
+            painter(*pair).paint(tail, real, LandmarkNet())
+            for pair in (weights[1::2], (Person(me).base, Person(me).hr))
+        ),
+    ]
+    for shown, wanted in zip(first_of_rows(strip[..., ::-1]), rows, strict=True):
+        assert np.abs(shown.astype(int) - wanted[0]).max() <= 2
+    assert np.abs(rows[1][0].astype(int) - rows[2][0]).max() > 20
     assert VideoReader(film).size == (3 * 128, 128 + 24) and len(list(VideoReader(film))) == 25
     assert len(read_audio(film)) == pytest.approx(SAMPLE_RATE, abs=1000)
 
@@ -142,6 +160,28 @@ def test_killed_stopped_resumed_done_and_speaking(talking_clip, weights, tmp_pat
     assert len(list(VideoReader(tmp_path / "out.mp4"))) == -(-len(read_audio(talking_clip)) * 25 // SAMPLE_RATE)
     refused = run("--person", me, "--base-only", script="inference.py")
     assert refused.returncode == 2 and "--person brings its own weights" in refused.stderr
+
+
+def painter(base: object, hr: object) -> Painter:
+    return Painter("", load_network(Path(base), kind=HyperLipsBase), load_network(Path(hr), kind=HRDecoder))
+
+
+def first_of_rows(strip: np.ndarray) -> list[np.ndarray]:
+    """The first picture of the three rows of a strip, below their captions."""
+    return [strip[row * (24 + 128) + 24 :][:128, :128] for row in range(3)]
+
+
+def test_what_is_compared_is_shown_by_its_name_and_in_order(data_set):
+    (clip,) = load_clips(data_set, "val")
+    painters = [Painter(name, HyperLipsBase(SHAPE), HRDecoder(HRConfig(scale=1, width=8))) for name in ("a", "b")]
+    compared = compare([clip.part(0, 10), clip.part(10, 20)], painters, 10)
+    real = clip.faces(range(10))
+    rows = {"real": real} | {one.name: one.paint(clip.part(0, 10), real, LandmarkNet()) for one in painters}
+    assert list(compared.pictures) == list(rows) and list(compared.scores) == ["a", "b"]
+    assert all(np.array_equal(compared.pictures[name], wanted) for name, wanted in rows.items())
+    assert np.array_equal(first_of_rows(compared.strip()), [faces[0] for faces in rows.values()])
+    assert np.array_equal(compared.film().frames[3][24:, 256:], rows["b"][3])
+    assert np.abs(rows["a"][0].astype(int) - rows["b"][0]).max() > 20
 
 
 def test_told_to_end_outside_a_training_it_says_so_and_counts_the_time(talking_clip, weights, tmp_path):
