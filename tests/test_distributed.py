@@ -151,9 +151,11 @@ def test_two_processes_equal_one(both, kind):
         [state["exp_avg"] for name in run if name.endswith("optimizer") for state in run[name]["state"].values()]
         for run in (one, two)
     ]
+    most = max(float(moment.abs().max()) for moment in moments[0])
     for left, right in zip(*moments, strict=True):
-        # Averages of gradients, which do not hide a wrong factor behind Adam's own scale.
-        assert torch.allclose(left, right, atol=1e-3 * float(left.abs().max()) + 1e-8, rtol=0)
+        # Averages of gradients, which do not hide a wrong factor behind Adam's own scale; those of biases before a
+        # BatchNorm are nothing but rounding.
+        assert torch.allclose(left, right, atol=1e-3 * float(left.abs().max()) + 1e-5 * most, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
