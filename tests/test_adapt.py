@@ -174,9 +174,9 @@ def first_of_rows(strip: np.ndarray) -> list[np.ndarray]:
 def test_what_is_compared_is_shown_by_its_name_and_in_order(data_set):
     (clip,) = load_clips(data_set, "val")
     painters = [Painter(name, HyperLipsBase(SHAPE), HRDecoder(HRConfig(scale=1, width=8))) for name in ("a", "b")]
-    compared = compare([clip.part(0, 10), clip.part(10, 20)], painters, 10)
+    compared = compare([clip.part(0, 10, "val"), clip.part(10, 20, "val")], painters, 10)
     real = clip.faces(range(10))
-    rows = {"real": real} | {one.name: one.paint(clip.part(0, 10), real, LandmarkNet()) for one in painters}
+    rows = {"real": real} | {one.name: one.paint(clip.part(0, 10, "val"), real, LandmarkNet()) for one in painters}
     assert list(compared.pictures) == list(rows) and list(compared.scores) == ["a", "b"]
     assert all(np.array_equal(compared.pictures[name], wanted) for name, wanted in rows.items())
     assert np.array_equal(first_of_rows(compared.strip()), [faces[0] for faces in rows.values()])

@@ -10,6 +10,7 @@ from test_training import tiny, weights
 from engine.best import Best
 from engine.limits import Clock
 from engine.optimizers import freeze
+from engine.resume import SCORING
 from engine.train_base import train
 from errors import InputError
 from models.checkpoint import read_metadata
@@ -124,7 +125,7 @@ def test_a_run_that_begins_anew_does_not_keep_an_earlier_one_s_best(brief, tmp_p
 
 def test_scores_that_differ_little_are_told_apart(tmp_path):
     task, log = SimpleNamespace(best="score", lower=False), SimpleNamespace(version="unknown")
-    best = Best(tmp_path / "best.safetensors", {"config": "", "index": "", "painter": ""}, 0, task, log, begins=True)
+    best = Best(tmp_path / "best.safetensors", dict.fromkeys(("config", *SCORING), ""), 0, task, log, begins=True)
     best._keep(HRDecoder(HRConfig(scale=1, width=8)), 1, {"score": 0.1234564})
     assert best._is_best(0.1234565) and best._is_best(0.1234564) and not best._is_best(0.1234563)
 
