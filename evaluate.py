@@ -199,10 +199,11 @@ def tell(outcome: "Outcome", args: argparse.Namespace) -> bool:
     print(markdown(outcome.summary), markdown_clips(outcome.results), sep="\n\n")
     whole = True
     for path, write in ((args.json, write_json), (args.csv, write_csv), (args.report, write_report)):
+        if path is None:
+            continue
         try:
-            if path is not None:
-                write(path, outcome)
-        except OSError as error:
+            write(path, outcome)
+        except OSError as error:  # the others are written all the same
             print(f"error: {path} could not be written ({error.strerror}); free space or give another", file=sys.stderr)
             whole = False
         else:

@@ -74,7 +74,7 @@ class Networks:
             max_size=config.max_size,
         )
         check_references(self.base.config, self.settings.reference)
-        if self.window == "published" and self.base.config.audio != "mel":
+        if not self.base.config.hears(self.window):
             raise InputError(
                 f"audio.window is published, expected centred with weights that hear {self.base.config.audio} features"
             )

@@ -192,8 +192,7 @@ class TrainBaseConfig(TrainConfig):
             check_references(self.model, rule)
         check(
             self.feed.crop == "box" and "feed.crop is box, expected template, which data sets hold",
-            self.feed.window == "published"
-            and self.model.audio != "mel"
+            not self.model.hears(self.feed.window)
             and f"feed.window is published, expected centred with model.audio: {self.model.audio}",
         )
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -64,8 +64,8 @@ class RunLog:
             start = {"started": time.strftime("%Y-%m-%d %H:%M:%S"), "from_step": first, "code": self.version}
             with (folder / "ran.yaml").open("a", encoding="utf-8") as file:
                 file.write(yaml.safe_dump([start | dict(ran or {})], sort_keys=False))
-            if anew:
-                _rename(metrics)
+            if anew and metrics.is_file():
+                _rename(metrics, (f"metrics_{number}" for number in itertools.count(1)))
             kept = _up_to(metrics, first)
             with aside(metrics) as part:
                 part.write_text("".join(kept), encoding="utf-8")
@@ -123,21 +123,18 @@ class RunLog:
         return self.folder / "samples" / f"{name}_{step:08d}.{suffix}"
 
 
-def _rename(metrics: Path) -> None:
-    """Give metrics of an earlier run, where there are some, a name of their own."""
-    if metrics.is_file():
-        names = (metrics.with_stem(f"metrics_{number}") for number in itertools.count(1))
-        os.rename(metrics, next(path for path in names if not path.exists()))
-
-
 def _keep_config(folder: Path, text: str, first: int) -> None:
     """Make `text` the run's config.yaml; another one that it had up to step `first` gets a name of its own."""
     newest = folder / "config.yaml"
     with aside(newest) as part:
         part.write_text(text, encoding="utf-8")
         if newest.is_file() and newest.read_text(encoding="utf-8") != text:
-            names = (f"config_{first:08d}{f'_{number}' if number else ''}.yaml" for number in itertools.count())
-            os.rename(newest, next(path for name in names if not (path := folder / name).exists()))
+            _rename(newest, (f"config_{first:08d}{f'_{number}' if number else ''}" for number in itertools.count()))
+
+
+def _rename(path: Path, stems: Iterator[str]) -> None:
+    """Give a file the first of these stems that no other has."""
+    os.rename(path, next(other for stem in stems if not (other := path.with_stem(stem)).exists()))
 
 
 def code_version() -> str:

@@ -155,6 +155,10 @@ class BaseConfig(Presets):
         """Whether references are encoded apart from the masked face, and so may be mixed by pose."""
         return self.reference_encoder != "joint"
 
+    def hears(self, window: str) -> bool:
+        """Whether sounds may be cut by that Feed.window: the published one is of mel features alone."""
+        return window != "published" or self.audio == "mel"
+
 
 @dataclass
 class HRConfig(Presets):
